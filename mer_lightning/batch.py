@@ -1,0 +1,55 @@
+"""The batch: what a DataModule yields and everything else reads.
+
+Shapes: B batch, T time, D width, M = 3 modalities in the order of :data:`mer_lightning.modalities.MODALITIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples of one split.
+
+    A sample whose modality has length 0 does not have that modality: ``present`` is False there. What the features
+    of an absent modality contain is unspecified, and no model may depend on it.
+    """
+
+    features: dict[str, Tensor]  # {modality: (B, T_m, D_m)}, right-padded with zeros
+    lengths: dict[str, Tensor]  # {modality: (B,)}
+    present: Tensor  # (B, M) bool: what a model may look at
+    target: Tensor | None  # (B,) or (B, C); None where labels are unknown
+    index: Tensor  # (B,) the row in its split: ids and per-sample memories hang on it
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def valid_steps(self, modality: str) -> Tensor:
+        """(B, T_m) bool, True where a step is data and not padding."""
+        steps = torch.arange(self.features[modality].shape[1], device=self.index.device)
+        return steps < self.lengths[modality].unsqueeze(1)
+
+    def limited_to(self, present: Tensor) -> Batch:
+        """The same samples, of which a model may look at fewer modalities; (B, M) or (M,) bool."""
+        return replace(self, present=self.present & present.to(self.present.device))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, object] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                changed[field.name] = {modality: change(tensor) for modality, tensor in value.items()}
+            else:
+                changed[field.name] = None if value is None else change(value)
+        return Batch(**changed)  # type: ignore[arg-type]

@@ -1,0 +1,201 @@
+"""A corpus in its native form: a folder with a card, memory-mapped tensors and a table of samples.
+
+    card.yaml            what it is, where it came from, counts, and the SHA-256 of the tensors
+    tensors.safetensors  {modality}.values (sum of lengths, D) packed without padding, {modality}.offsets (N + 1,),
+                         target, partition.{name} (N,), extra.{name}
+    samples.parquet      id, group and other columns, one row per sample
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mer_lightning.batch import Batch
+from mer_lightning.data.raw import SPLITS, Alignment
+from mer_lightning.errors import Refusal
+from mer_lightning.modalities import MODALITIES
+from mer_lightning.tasks import Task, task_from_card
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CARD, TENSORS, SAMPLES = "card.yaml", "tensors.safetensors", "samples.parquet"
+
+
+@dataclass
+class CorpusCard:
+    """What the folder says about itself, in plain values."""
+
+    name: str
+    alignment: Alignment
+    task: dict[str, Any]
+    feature_set: dict[str, str]
+    dims: dict[str, int]
+    samples: int
+    partitions: dict[str, dict[str, int]]  # {partition: {split: count}}
+    sha256: str  # of tensors.safetensors
+    source: dict[str, Any]
+    cleaned: dict[str, dict[str, int]] = field(default_factory=dict)  # non-finite values that became 0
+    notes: list[str] = field(default_factory=list)
+    synthetic: bool = False
+    bayes: dict[str, dict[str, float]] = field(default_factory=dict)  # {combination: {metric: best possible}}
+
+    @property
+    def label(self) -> str:
+        """How tables call it; synthetic data says so wherever it appears."""
+        return f"{self.name}-{self.alignment}" + (" (synthetic)" if self.synthetic else "")
+
+    @property
+    def feature_set_label(self) -> str:
+        return " + ".join(self.feature_set[m] for m in MODALITIES if m in self.feature_set)
+
+    def dump(self) -> str:
+        return yaml.safe_dump(asdict(self), sort_keys=False, allow_unicode=True, width=110)
+
+
+class Corpus:
+    """An opened corpus. Tensors are views of the mapped file until they are indexed."""
+
+    def __init__(self, card: CorpusCard, tensors: dict[str, Tensor], folder: Path | None) -> None:
+        self.card, self.tensors, self.folder = card, tensors, folder
+        self.task: Task = task_from_card(card.task)
+        self.target = tensors.get("target")
+
+    @property
+    def dims(self) -> dict[str, int]:
+        return {m: self.card.dims[m] for m in MODALITIES if m in self.card.dims}
+
+    @functools.cached_property
+    def samples(self) -> pd.DataFrame:
+        import pandas as pd
+
+        if self.folder is None:
+            return pd.DataFrame({"id": [str(i) for i in range(self.card.samples)]})
+        return pd.read_parquet(self.folder / SAMPLES)
+
+    def rows(self, partition: str, split: str) -> Tensor:
+        """The sample numbers of one split, ascending."""
+        if partition not in self.card.partitions:
+            known = ", ".join(self.card.partitions)
+            raise Refusal(self.folder or self.card.name, f"one of the partitions {known}", f"'{partition}'",
+                          f"set --data.partition {next(iter(self.card.partitions))}")  # fmt: skip
+        return torch.nonzero(self.tensors[f"partition.{partition}"] == SPLITS.index(split)).squeeze(1)
+
+    def split(self, partition: str, split: str) -> Split:
+        rows = self.rows(partition, split)
+        if len(rows) == 0:
+            raise Refusal(self.folder or self.card.name, f"samples in split '{split}' of partition '{partition}'",
+                          "none", "import the corpus again with that split, or choose another partition")  # fmt: skip
+        return Split(self, rows)
+
+    def everything(self) -> Split:
+        return Split(self, torch.arange(self.card.samples))
+
+
+class Split:
+    """Some samples of a corpus, addressed 0..n-1, that can be gathered into batches."""
+
+    def __init__(self, corpus: Corpus, rows: Tensor) -> None:
+        self.corpus, self.rows = corpus, rows
+        self.modalities = tuple(corpus.dims)
+        self.values = {m: corpus.tensors[f"{m}.values"] for m in self.modalities}
+        offsets = {m: corpus.tensors[f"{m}.offsets"] for m in self.modalities}
+        self.starts = {m: offsets[m][rows] for m in self.modalities}
+        self.lengths = {m: offsets[m][rows + 1] - self.starts[m] for m in self.modalities}
+        self.present = torch.stack(
+            [self.lengths[m] > 0 if m in self.lengths else torch.zeros(len(rows), dtype=torch.bool) for m in MODALITIES],
+            dim=1,
+        )
+        self.target = None if corpus.target is None else corpus.target[rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self.corpus.samples["id"].iloc[self.rows.cpu().numpy()])
+
+    def on(self, device: torch.device) -> Split:
+        """A copy that holds only its own samples, on ``device``: batches are then gathered there."""
+        resident = object.__new__(Split)
+        resident.corpus, resident.rows, resident.modalities = self.corpus, self.rows, self.modalities
+        resident.values, resident.starts = {}, {}
+        for m in self.modalities:
+            steps = torch.repeat_interleave(self.lengths[m])
+            ends = self.lengths[m].cumsum(0)
+            within = torch.arange(len(steps)) - (ends - self.lengths[m])[steps]
+            resident.values[m] = self.values[m][self.starts[m][steps] + within].to(device)
+            resident.starts[m] = (ends - self.lengths[m]).to(device)
+        resident.lengths = {m: length.to(device) for m, length in self.lengths.items()}
+        resident.present = self.present.to(device)
+        resident.target = None if self.target is None else self.target.to(device)
+        return resident
+
+    def batch(self, index: Tensor, present: Tensor | None = None) -> Batch:
+        """One indexed gather per modality, trimmed to the longest sequence among ``index``."""
+        device = self.present.device
+        index = index.to(device)
+        features, lengths = {}, {}
+        for m in self.modalities:
+            lengths[m] = self.lengths[m][index]
+            values = self.values[m]
+            longest = max(int(lengths[m].max()), 1)
+            if longest == 1 and bool((lengths[m] == 1).all()):
+                features[m] = values[self.starts[m][index]].unsqueeze(1)
+                continue
+            steps = torch.arange(longest, device=device)
+            padding = steps >= lengths[m].unsqueeze(1)
+            where = (self.starts[m][index].unsqueeze(1) + steps).masked_fill_(padding, 0)
+            if len(values):
+                features[m] = values[where].masked_fill_(padding.unsqueeze(2), 0.0)
+            else:
+                features[m] = values.new_zeros(len(index), longest, values.shape[1])
+        here = self.present[index]
+        return Batch(
+            features=features,
+            lengths=lengths,
+            present=here if present is None else here & present.to(device),
+            target=None if self.target is None else self.target[index],
+            index=index,
+        )
+
+
+def read_card(folder: Path) -> CorpusCard:
+    try:
+        values = yaml.safe_load((folder / CARD).read_text())
+        return CorpusCard(**values)
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise Refusal(folder / CARD, "the card of an imported corpus", f"{type(error).__name__}: {error}",
+                      "import the corpus again: mer-lightning data import FILE --as NAME") from error  # fmt: skip
+
+
+def open_corpus(folder: str | Path) -> Corpus:
+    """Map a corpus folder; reads nothing but the card and the header of the tensors."""
+    folder = Path(folder)
+    card = read_card(folder)
+    path = folder / TENSORS
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise Refusal(path, "the tensors that card.yaml describes", f"{type(error).__name__}: {error}",
+                      "import the corpus again") from error  # fmt: skip
+    needed = {f"{m}.{part}" for m in card.dims for part in ("values", "offsets")}
+    if missing := sorted(needed - tensors.keys()):
+        raise Refusal(path, f"tensors {', '.join(sorted(needed))}", f"none named {', '.join(missing)}", "import again")
+    return Corpus(card, tensors, folder)
+
+
+def splits_of(partition: Sequence[int]) -> dict[str, int]:
+    """{split: count} of one partition."""
+    values = list(partition)
+    return {split: values.count(number) for number, split in enumerate(SPLITS)}

@@ -1,0 +1,103 @@
+"""What a reader of somebody else's format hands over, before it is written in the native form.
+
+Shapes: N samples, L longest sequence, D width. Nothing here needs a whole corpus in memory: sequences are asked for
+in chunks, and only the lengths are known beforehand.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_lightning.tasks import Task
+
+Alignment = Literal["aligned", "unaligned", "utterance"]
+SPLITS = ("train", "valid", "test")
+UNUSED = -1  # a sample that belongs to no split of a partition
+
+
+class Sequences(ABC):
+    """One modality of N samples, of different lengths; a length of 0 says that the sample lacks the modality."""
+
+    lengths: NDArray[np.int64]
+    width: int
+
+    @abstractmethod
+    def packed(self, start: int, stop: int) -> NDArray[Any]:
+        """(sum(lengths[start:stop]), D): the valid steps of some samples, one sample after the other."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+class PaddedSequences(Sequences):
+    """(N, L, D) padded at the end, or with ``front=True`` at the beginning."""
+
+    def __init__(self, values: NDArray[Any], lengths: NDArray[Any], front: bool = False) -> None:
+        self.values, self.front = values, front
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self.width = values.shape[2]
+
+    def packed(self, start: int, stop: int) -> NDArray[Any]:
+        steps = np.arange(self.values.shape[1])
+        lengths = self.lengths[start:stop, None]
+        keep = steps >= self.values.shape[1] - lengths if self.front else steps < lengths
+        return np.asarray(self.values[start:stop])[keep]
+
+
+class LoadedSequences(Sequences):
+    """Sequences that a function fetches one by one: ``load(i)`` gives (lengths[i], D)."""
+
+    def __init__(self, load: Callable[[int], NDArray[Any]], lengths: Sequence[int], width: int) -> None:
+        self.load, self.width = load, width
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+
+    def packed(self, start: int, stop: int) -> NDArray[Any]:
+        parts = [np.asarray(self.load(i)).reshape(-1, self.width) for i in range(start, stop) if self.lengths[i]]
+        return np.concatenate(parts) if parts else np.zeros((0, self.width), np.float32)
+
+
+class JoinedSequences(Sequences):
+    """Several sequences one after the other: the splits of a file, say."""
+
+    def __init__(self, parts: Sequence[Sequences]) -> None:
+        self.parts = list(parts)
+        self.lengths = np.concatenate([part.lengths for part in parts])
+        self.width = parts[0].width
+        self._starts = np.cumsum([0] + [len(part) for part in parts])
+
+    def packed(self, start: int, stop: int) -> NDArray[Any]:
+        pieces = []
+        for part, first in zip(self.parts, self._starts, strict=False):
+            low, high = max(start - first, 0), min(stop - first, len(part))
+            if low < high:
+                pieces.append(part.packed(int(low), int(high)))
+        return np.concatenate(pieces) if pieces else np.zeros((0, self.width), np.float32)
+
+
+@dataclass
+class RawCorpus:
+    """A corpus as a reader found it. Samples stand in one row, whatever their split."""
+
+    format: str  # the reader's name
+    source: Path
+    task: Task
+    alignment: Alignment
+    features: dict[str, Sequences]  # {modality: N sequences}; a modality may be missing from the dict
+    feature_set: dict[str, str]  # {modality: what its features are}, "bert 768" or "covarep 74"
+    target: NDArray[Any]  # (N,) float or int, or (N, C) of 0 and 1
+    ids: list[str]
+    partitions: dict[str, NDArray[np.int8]]  # {name: (N,) index into SPLITS, or UNUSED}
+    groups: list[str]  # video or dialogue of each sample: what must not be in two splits
+    columns: dict[str, list[str]] = field(default_factory=dict)  # more about each sample: "sentence", "speaker"
+    extras: dict[str, NDArray[Any]] = field(default_factory=dict)  # further (N, ...) arrays: token ids, unimodal labels
+    notes: list[str] = field(default_factory=list)  # what a person should know about this file
+
+    def __len__(self) -> int:
+        return len(self.ids)

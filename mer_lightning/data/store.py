@@ -1,0 +1,261 @@
+"""Writing a corpus in its native form: streamed, cleaned, checked, and whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard
+from mer_lightning.data.raw import SPLITS, UNUSED, RawCorpus, Sequences
+from mer_lightning.errors import Refusal
+from mer_lightning.modalities import MODALITIES
+
+IMPORTER_VERSION = 1
+_CHUNK_BYTES = 64 * 2**20
+_DTYPES = {"float32": "F32", "int64": "I64", "int32": "I32", "int8": "I8"}
+
+Progress = Callable[[int, int], None]  # (samples written, samples in all)
+
+
+def write_corpus(
+    raw: RawCorpus,
+    folder: str | Path,
+    name: str,
+    synthetic: bool = False,
+    bayes: dict[str, dict[str, float]] | None = None,
+    progress: Progress | None = None,
+) -> CorpusCard:
+    """Write ``raw`` to ``folder``, replacing what is there, in memory of a few chunks beside what the reader holds."""
+    check(raw)
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        cleaned: dict[str, Counter[str]] = {m: Counter() for m in raw.features}
+        sha256 = _write_tensors(raw, staging / TENSORS, cleaned, progress)
+        _write_samples(raw, staging / SAMPLES)
+        card = CorpusCard(
+            name=name,
+            alignment=raw.alignment,
+            task=raw.task.card(),
+            feature_set={m: raw.feature_set[m] for m in MODALITIES if m in raw.features},
+            dims={m: raw.features[m].width for m in MODALITIES if m in raw.features},
+            samples=len(raw),
+            partitions={
+                key: {split: int((part == number).sum()) for number, split in enumerate(SPLITS)}
+                for key, part in raw.partitions.items()
+            },
+            sha256=sha256,
+            source={"file": raw.source.name, "format": raw.format, "importer_version": IMPORTER_VERSION,
+                    "sha256": _sha256_of(raw.source)},  # fmt: skip
+            cleaned={m: dict(counts) for m, counts in cleaned.items() if counts},
+            notes=list(raw.notes),
+            synthetic=synthetic,
+            bayes=bayes or {},
+        )
+        (staging / CARD).write_text(card.dump())
+        replace_folder(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return card
+
+
+def replace_folder(staging: Path, folder: Path) -> None:
+    """Put ``staging`` in the place of ``folder`` by renaming; only a corpus is ever replaced."""
+    if folder.exists():
+        if not (folder / CARD).exists() and any(folder.iterdir()):
+            raise Refusal(folder, "an empty place or an older import", "a folder with other files in it",
+                          "choose another folder with -o")  # fmt: skip
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+        os.replace(folder, old / "corpus")
+        os.replace(staging, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(staging, folder)
+
+
+def check(raw: RawCorpus) -> None:
+    """Refuse, by name, what would fail or lie later."""
+    n = len(raw)
+
+    def refuse(expected: str, found: str, remedy: str) -> None:
+        raise Refusal(raw.source, expected, found, remedy)
+
+    if n == 0:
+        refuse("at least one sample", "none", "check that this is the right file")
+    for modality, sequences in raw.features.items():
+        if len(sequences) != n:
+            refuse(f"{n} samples of {modality}", f"{len(sequences)}", "check how the file was made")
+        if sequences.lengths.min() < 0:
+            refuse(f"{modality} lengths of 0 or more", str(int(sequences.lengths.min())), "check how the file was made")
+    if len(raw.target) != n:
+        refuse(f"{n} labels", f"{len(raw.target)}", "check how the file was made")
+    bad = np.flatnonzero(~np.isfinite(raw.target.reshape(n, -1).astype(np.float64)).all(axis=1))
+    if len(bad):
+        refuse("a finite label for every sample", f"{len(bad)} of {n} not finite, the first '{raw.ids[bad[0]]}'",
+               "remove those samples or repair their labels")  # fmt: skip
+    if raw.task.kind == "single_label":
+        classes = raw.task.categories
+        if raw.target.min() < 0 or raw.target.max() >= classes:
+            refuse(f"labels 0 to {classes - 1}", f"{raw.target.min()} to {raw.target.max()}", "check the label scheme")
+    duplicates = [key for key, count in Counter(raw.ids).items() if count > 1]
+    if duplicates:
+        refuse("each id once", f"'{duplicates[0]}' and {len(duplicates) - 1} more ids repeated", "make the ids unique")
+    for name, partition in raw.partitions.items():
+        for number, split in enumerate(SPLITS):
+            if not (np.asarray(partition) == number).any():
+                refuse(f"samples in split '{split}' of partition '{name}'", "none", "check how the file was made")
+
+
+def carve_valid(
+    partition: NDArray[np.int8], groups: list[str], fraction: float = 0.15, seed: int = 0
+) -> NDArray[np.int8]:
+    """Move whole groups (videos, dialogues) from train to valid until about ``fraction`` of train has moved.
+
+    For corpora that come with train and test only; rule 1 of the project needs a validation set that is neither.
+    """
+    partition = partition.copy()
+    train = np.flatnonzero(partition == SPLITS.index("train"))
+    members: dict[str, list[int]] = {}
+    for row in train:
+        members.setdefault(groups[row], []).append(int(row))
+    names = sorted(members)
+    moved = 0
+    for position in np.random.default_rng(seed).permutation(len(names)):
+        if moved >= fraction * len(train):
+            break
+        rows = members[names[position]]
+        partition[rows] = SPLITS.index("valid")
+        moved += len(rows)
+    return partition
+
+
+def partition_from(splits: list[str]) -> NDArray[np.int8]:
+    """Split names, one per sample ('' for none), as the numbers of a partition."""
+    return np.array([SPLITS.index(split) if split else UNUSED for split in splits], dtype=np.int8)
+
+
+def _write_tensors(raw: RawCorpus, path: Path, cleaned: dict[str, Counter[str]], progress: Progress | None) -> str:
+    """Stream a safetensors file (header with all shapes first, then the bytes) and return its SHA-256."""
+    small: dict[str, NDArray[Any]] = {"target": _target(raw)}
+    for modality, sequences in raw.features.items():
+        small[f"{modality}.offsets"] = np.concatenate([[0], np.cumsum(sequences.lengths)]).astype(np.int64)
+    small |= {f"extra.{name}": _plain(values) for name, values in raw.extras.items()}
+    small |= {f"partition.{name}": np.asarray(values, np.int8) for name, values in raw.partitions.items()}
+    # Widest elements first, so that every tensor starts at a multiple of its element size.
+    order = sorted(small, key=lambda name: -small[name].dtype.itemsize)
+    shapes = {f"{m}.values": (int(s.lengths.sum()), s.width) for m, s in raw.features.items()}
+
+    header: dict[str, Any] = {}
+    position = 0
+
+    def reserve(name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        nonlocal position
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [position, position + size]}
+        position += size
+
+    wide = [name for name in order if small[name].dtype.itemsize >= 4]
+    narrow = [name for name in order if small[name].dtype.itemsize < 4]
+    for name in wide:
+        reserve(name, small[name].dtype.name, small[name].shape)
+    for name, shape in shapes.items():
+        reserve(name, "float32", shape)
+    for name in narrow:
+        reserve(name, small[name].dtype.name, small[name].shape)
+
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        hashed = _Hashed(file)
+        hashed.write(len(text).to_bytes(8, "little") + text)
+        for name in wide:
+            hashed.write(np.ascontiguousarray(small[name]).data)
+        for number, (modality, sequences) in enumerate(raw.features.items()):
+            for done, chunk in _chunks(sequences):
+                hashed.write(_clean(chunk, cleaned[modality]).data)
+                if progress:
+                    progress(number * len(raw) + done, len(raw.features) * len(raw))
+        for name in narrow:
+            hashed.write(np.ascontiguousarray(small[name]).data)
+        if hashed.written != 8 + len(text) + position:
+            raise Refusal(raw.source, "as many feature frames as its lengths add up to", "another number of frames",
+                          "check how the file was made")  # fmt: skip
+        file.flush()
+        os.fsync(file.fileno())
+    return hashed.hexdigest()
+
+
+class _Hashed:
+    """A file that knows the digest of what went into it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest, self.written = file, hashlib.sha256(), 0
+
+    def write(self, data: Any) -> None:
+        self.file.write(data)
+        self.digest.update(data)
+        self.written += data.nbytes if isinstance(data, memoryview) else len(data)
+
+    def hexdigest(self) -> str:
+        return self.digest.hexdigest()
+
+
+def _chunks(sequences: Sequences) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(samples done, packed steps) in pieces of about 64 MiB of float32."""
+    longest = max(int(sequences.lengths.max()), 1)
+    step = max(_CHUNK_BYTES // (4 * longest * sequences.width), 1)
+    for start in range(0, len(sequences), step):
+        stop = min(start + step, len(sequences))
+        yield stop, sequences.packed(start, stop)
+
+
+def _clean(values: NDArray[Any], counts: Counter[str]) -> NDArray[np.float32]:
+    """float32 with non-finite values set to 0, as the field's loaders do for -inf; what was replaced is counted."""
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    if not np.isfinite(values).all():
+        counts.update(
+            {
+                key: int(found)
+                for key, found in (
+                    ("-inf", np.isneginf(values).sum()),
+                    ("+inf", np.isposinf(values).sum()),
+                    ("nan", np.isnan(values).sum()),
+                )
+                if found
+            }
+        )
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    return values
+
+
+def _target(raw: RawCorpus) -> NDArray[Any]:
+    return raw.target.astype(np.int64 if raw.task.kind == "single_label" else np.float32)
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(np.float32) if values.dtype.kind == "f" else values.astype(np.int32)
+
+
+def _write_samples(raw: RawCorpus, path: Path) -> None:
+    import pandas as pd
+
+    pd.DataFrame({"id": raw.ids, "group": raw.groups, **raw.columns}).to_parquet(path, index=False)
+
+
+def _sha256_of(source: Path) -> str | None:
+    """Of a file; a folder of features has no single digest, and its tensors carry their own."""
+    if not source.is_file():
+        return None
+    with open(source, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,169 @@
+"""What is predicted: the loss, the decision, the categories and the true-class probability of each kind of label.
+
+Shapes: B batch, C classes, O outputs of the model. ``logits`` is always (B, O), also for one output.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Task(ABC):
+    """One kind of label. Metrics live in :mod:`mer_lightning.evaluation.metrics`, which looks them up by ``kind``."""
+
+    kind: ClassVar[str]
+    score: ClassVar[tuple[str, str]]  # the metric that selects checkpoints on validation, and "min" or "max"
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Width O of the model's output."""
+
+    @property
+    @abstractmethod
+    def categories(self) -> int:
+        """How many different values :meth:`category` can take."""
+
+    @abstractmethod
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(B,) one loss per sample, always: uncertainty and contribution need it."""
+
+    @abstractmethod
+    def decide(self, logits: Tensor) -> Tensor:
+        """The prediction, in the space of the targets."""
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor | None:
+        """(B, C), or None for a task without classes."""
+
+    @abstractmethod
+    def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(B,) in [0, 1]: how much the model believes what is true."""
+
+    @abstractmethod
+    def category(self, target: Tensor) -> Tensor:
+        """(B,) int64: the emotion category that contrastive losses compare."""
+
+    def card(self) -> dict[str, Any]:
+        """Plain values from which :func:`task_from_card` makes this task again."""
+        values = asdict(self)  # type: ignore[call-overload]
+        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """Sentiment intensity in [-limit, limit]: 3 for MOSI and MOSEI, 1 for SIMS."""
+
+    limit: float = 3.0
+
+    kind: ClassVar[str] = "regression"
+    score: ClassVar[tuple[str, str]] = ("mae", "min")
+    outputs: ClassVar[int] = 1  # type: ignore[assignment]
+    categories: ClassVar[int] = 3  # type: ignore[assignment]
+
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        return (logits.squeeze(1) - target).abs()
+
+    def decide(self, logits: Tensor) -> Tensor:
+        return logits.squeeze(1)
+
+    def probabilities(self, logits: Tensor) -> None:
+        return None
+
+    def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
+        """exp(-|p - y|): the likelihood of y under a Laplace law of unit scale around p, relative to its peak.
+
+        A regression has no classes; this is the quantity that the L1 loss already models, and it is 1 only at p = y.
+        """
+        return torch.exp(-self.losses(logits, target))
+
+    def category(self, target: Tensor) -> Tensor:
+        """0 negative, 1 neutral (exactly zero), 2 positive."""
+        return torch.sign(target).long() + 1
+
+
+@dataclass(frozen=True)
+class SingleLabel(Task):
+    """Exactly one of ``classes``."""
+
+    classes: tuple[str, ...]
+
+    kind: ClassVar[str] = "single_label"
+    score: ClassVar[tuple[str, str]] = ("wf1", "max")
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes)
+
+    @property
+    def categories(self) -> int:
+        return len(self.classes)
+
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits, target, reduction="none")
+
+    def decide(self, logits: Tensor) -> Tensor:
+        return logits.argmax(1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.softmax(1)
+
+    def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.probabilities(logits).gather(1, target.unsqueeze(1)).squeeze(1)
+
+    def category(self, target: Tensor) -> Tensor:
+        return target
+
+
+@dataclass(frozen=True)
+class MultiLabel(Task):
+    """Any subset of ``classes``; a class is predicted when its probability exceeds ``threshold``."""
+
+    classes: tuple[str, ...]
+    threshold: float = 0.5
+
+    kind: ClassVar[str] = "multi_label"
+    score: ClassVar[tuple[str, str]] = ("micro_f1", "max")
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes)
+
+    @property
+    def categories(self) -> int:
+        return int(2 ** len(self.classes))
+
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+
+    def decide(self, logits: Tensor) -> Tensor:
+        return (self.probabilities(logits) > self.threshold).to(logits.dtype)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean probability of the true labels (CDaT's definition); 0 where a sample has none."""
+        return (self.probabilities(logits) * target).sum(1) / target.sum(1).clamp(min=1)
+
+    def category(self, target: Tensor) -> Tensor:
+        """The label set read as a binary number: two samples share a category when all their labels agree."""
+        weights = 2 ** torch.arange(len(self.classes), device=target.device)
+        return (target.long() * weights).sum(1)
+
+
+_KINDS: dict[str, type[Task]] = {cls.kind: cls for cls in (Regression, SingleLabel, MultiLabel)}
+
+
+def task_from_card(card: dict[str, Any]) -> Task:
+    """The task that ``card`` describes; the inverse of :meth:`Task.card`."""
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in card.items() if k != "kind"}
+    if card.get("kind") not in _KINDS:
+        raise ValueError(f"task kind '{card.get('kind')}' is unknown; expected one of {', '.join(_KINDS)}")
+    return _KINDS[card["kind"]](**options)
