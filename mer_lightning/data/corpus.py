@@ -1,9 +1,9 @@
 """A corpus in its native form: a folder with a card, memory-mapped tensors and a table of samples.
 
-    card.yaml            what it is, where it came from, counts, and the SHA-256 of the tensors
-    tensors.safetensors  {modality}.values (sum of lengths, D) packed without padding, {modality}.offsets (N + 1,),
-                         target, partition.{name} (N,), extra.{name}
-    samples.parquet      id, group and other columns, one row per sample
+card.yaml            what it is, where it came from, counts, and the SHA-256 of the tensors
+tensors.safetensors  {modality}.values (sum of lengths, D) packed without padding, {modality}.offsets (N + 1,),
+                     target, partition.{name} (N,), extra.{name}
+samples.parquet      id, group and other columns, one row per sample
 """
 
 from __future__ import annotations
@@ -86,15 +86,23 @@ class Corpus:
         """The sample numbers of one split, ascending."""
         if partition not in self.card.partitions:
             known = ", ".join(self.card.partitions)
-            raise Refusal(self.folder or self.card.name, f"one of the partitions {known}", f"'{partition}'",
-                          f"set --data.partition {next(iter(self.card.partitions))}")  # fmt: skip
+            raise Refusal(
+                self.folder or self.card.name,
+                f"one of the partitions {known}",
+                f"'{partition}'",
+                f"set --data.partition {next(iter(self.card.partitions))}",
+            )
         return torch.nonzero(self.tensors[f"partition.{partition}"] == SPLITS.index(split)).squeeze(1)
 
     def split(self, partition: str, split: str) -> Split:
         rows = self.rows(partition, split)
         if len(rows) == 0:
-            raise Refusal(self.folder or self.card.name, f"samples in split '{split}' of partition '{partition}'",
-                          "none", "import the corpus again with that split, or choose another partition")  # fmt: skip
+            raise Refusal(
+                self.folder or self.card.name,
+                f"samples in split '{split}' of partition '{partition}'",
+                "none",
+                "import the corpus again with that split, or choose another partition",
+            )
         return Split(self, rows)
 
     def everything(self) -> Split:
@@ -112,7 +120,10 @@ class Split:
         self.starts = {m: offsets[m][rows] for m in self.modalities}
         self.lengths = {m: offsets[m][rows + 1] - self.starts[m] for m in self.modalities}
         self.present = torch.stack(
-            [self.lengths[m] > 0 if m in self.lengths else torch.zeros(len(rows), dtype=torch.bool) for m in MODALITIES],
+            [
+                self.lengths[m] > 0 if m in self.lengths else torch.zeros(len(rows), dtype=torch.bool)
+                for m in MODALITIES
+            ],
             dim=1,
         )
         self.target = None if corpus.target is None else corpus.target[rows]
@@ -174,8 +185,12 @@ def read_card(folder: Path) -> CorpusCard:
         values = yaml.safe_load((folder / CARD).read_text())
         return CorpusCard(**values)
     except (OSError, yaml.YAMLError, TypeError) as error:
-        raise Refusal(folder / CARD, "the card of an imported corpus", f"{type(error).__name__}: {error}",
-                      "import the corpus again: mer-lightning data import FILE --as NAME") from error  # fmt: skip
+        raise Refusal(
+            folder / CARD,
+            "the card of an imported corpus",
+            f"{type(error).__name__}: {error}",
+            "import the corpus again: mer-lightning data import FILE --as NAME",
+        ) from error
 
 
 def open_corpus(folder: str | Path) -> Corpus:
@@ -187,8 +202,9 @@ def open_corpus(folder: str | Path) -> Corpus:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
-        raise Refusal(path, "the tensors that card.yaml describes", f"{type(error).__name__}: {error}",
-                      "import the corpus again") from error  # fmt: skip
+        raise Refusal(
+            path, "the tensors that card.yaml describes", f"{type(error).__name__}: {error}", "import the corpus again"
+        ) from error
     needed = {f"{m}.{part}" for m in card.dims for part in ("values", "offsets")}
     if missing := sorted(needed - tensors.keys()):
         raise Refusal(path, f"tensors {', '.join(sorted(needed))}", f"none named {', '.join(missing)}", "import again")

@@ -56,8 +56,12 @@ def write_corpus(
                 for key, part in raw.partitions.items()
             },
             sha256=sha256,
-            source={"file": raw.source.name, "format": raw.format, "importer_version": IMPORTER_VERSION,
-                    "sha256": _sha256_of(raw.source)},  # fmt: skip
+            source={
+                "file": raw.source.name,
+                "format": raw.format,
+                "importer_version": IMPORTER_VERSION,
+                "sha256": _sha256_of(raw.source),
+            },
             cleaned={m: dict(counts) for m, counts in cleaned.items() if counts},
             notes=list(raw.notes),
             synthetic=synthetic,
@@ -74,8 +78,12 @@ def replace_folder(staging: Path, folder: Path) -> None:
     """Put ``staging`` in the place of ``folder`` by renaming; only a corpus is ever replaced."""
     if folder.exists():
         if not (folder / CARD).exists() and any(folder.iterdir()):
-            raise Refusal(folder, "an empty place or an older import", "a folder with other files in it",
-                          "choose another folder with -o")  # fmt: skip
+            raise Refusal(
+                folder,
+                "an empty place or an older import",
+                "a folder with other files in it",
+                "choose another folder with -o",
+            )
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
         os.replace(folder, old / "corpus")
         os.replace(staging, folder)
@@ -102,8 +110,11 @@ def check(raw: RawCorpus) -> None:
         refuse(f"{n} labels", f"{len(raw.target)}", "check how the file was made")
     bad = np.flatnonzero(~np.isfinite(raw.target.reshape(n, -1).astype(np.float64)).all(axis=1))
     if len(bad):
-        refuse("a finite label for every sample", f"{len(bad)} of {n} not finite, the first '{raw.ids[bad[0]]}'",
-               "remove those samples or repair their labels")  # fmt: skip
+        refuse(
+            "a finite label for every sample",
+            f"{len(bad)} of {n} not finite, the first '{raw.ids[bad[0]]}'",
+            "remove those samples or repair their labels",
+        )
     if raw.task.kind == "single_label":
         classes = raw.task.categories
         if raw.target.min() < 0 or raw.target.max() >= classes:
@@ -189,8 +200,12 @@ def _write_tensors(raw: RawCorpus, path: Path, cleaned: dict[str, Counter[str]],
         for name in narrow:
             hashed.write(np.ascontiguousarray(small[name]).data)
         if hashed.written != 8 + len(text) + position:
-            raise Refusal(raw.source, "as many feature frames as its lengths add up to", "another number of frames",
-                          "check how the file was made")  # fmt: skip
+            raise Refusal(
+                raw.source,
+                "as many feature frames as its lengths add up to",
+                "another number of frames",
+                "check how the file was made",
+            )
         file.flush()
         os.fsync(file.fileno())
     return hashed.hexdigest()
