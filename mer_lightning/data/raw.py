@@ -97,6 +97,7 @@ class RawCorpus:
     groups: list[str]  # video or dialogue of each sample: what must not be in two splits
     columns: dict[str, list[str]] = field(default_factory=dict)  # more about each sample: "sentence", "speaker"
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)  # further (N, ...) arrays: token ids, unimodal labels
+    padding: Literal["front", "end", "none"] = "none"  # where the file pads; the native form never does
     notes: list[str] = field(default_factory=list)  # what a person should know about this file
 
     def __len__(self) -> int:

@@ -1,0 +1,42 @@
+"""What is known of each corpus before anyone has its files: labels, expected counts, and where one asks for it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mer_lightning.errors import Refusal
+from mer_lightning.tasks import Task, task_from_card
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One corpus. Values live in catalogue.yaml beside this file."""
+
+    name: str
+    title: str
+    task_card: dict[str, Any]
+    obtain: str  # where one asks for it
+    licence: str  # what its licence asks of a user
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # {partition: {split: expected samples}}
+    labels: str = ""  # how its labels are to be read
+
+    @property
+    def task(self) -> Task:
+        return task_from_card(self.task_card)
+
+
+@functools.cache
+def catalogue() -> dict[str, CatalogueEntry]:
+    values = yaml.safe_load((Path(__file__).with_name("catalogue.yaml")).read_text())
+    return {name: CatalogueEntry(name=name, **entry) for name, entry in values.items()}
+
+
+def lookup(name: str) -> CatalogueEntry:
+    if name not in catalogue():
+        raise Refusal(name, f"a corpus among {', '.join(catalogue())}", "another name", "see `mer-lightning data list`")
+    return catalogue()[name]
