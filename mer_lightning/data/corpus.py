@@ -69,6 +69,7 @@ class Corpus:
         self.card, self.tensors, self.folder = card, tensors, folder
         self.task: Task = task_from_card(card.task)
         self.target = tensors.get("target")
+        self.test_sealed = False  # while a fit runs nothing may ask for the test split
 
     @property
     def dims(self) -> dict[str, int]:
@@ -84,6 +85,8 @@ class Corpus:
 
     def rows(self, partition: str, split: str) -> Tensor:
         """The sample numbers of one split, ascending."""
+        if split == "test" and self.test_sealed:
+            raise RuntimeError("the test split cannot be reached during fit")
         if partition not in self.card.partitions:
             known = ", ".join(self.card.partitions)
             raise Refusal(

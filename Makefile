@@ -1,0 +1,34 @@
+# `make` alone lists the targets. Everything installs what it needs into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+# One thread per worker: two workers with many threads each are slower than one.
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test test-slow lint clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: .venv/installed ## the package and its tools, in .venv
+
+.venv/installed: pyproject.toml constraints/cpu.txt constraints/install.sh
+	PYTHON=$(PYTHON) sh constraints/install.sh
+	@touch $@
+
+reproduce: .venv/installed ## train, test and report; synthetic twins stand in for corpora that are not there
+	$(BIN)/mer-lightning reproduce
+
+test: lint ## style, types and the quick tests
+	$(THREADS) $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/installed ## the tests that take minutes
+	$(THREADS) $(BIN)/python -m pytest -m slow
+
+lint: .venv/installed ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove what make and the tools have made, except runs and data
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,102 @@
+"""The contract of a fusion backbone, and what every backbone builds on.
+
+Shapes: B batch, T time, D input width, d code width, M = 3 modalities, K masks.
+
+Five laws hold for each backbone in this folder, and tests/test_contract.py proves them for all of them:
+what an absent modality contains cannot change the state; permuting a batch permutes the output; padding cannot change
+the output; encoding once and fusing under K masks equals K passes; a batch of one and bf16 autocast work.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from mer_lightning.batch import Batch
+from mer_lightning.modalities import MODALITIES
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What :meth:`Backbone.encode` makes of a batch, before any modality meets another."""
+
+    vectors: dict[str, Tensor]  # {modality: (B, d_m)}
+    sequences: dict[str, Tensor] = field(default_factory=dict)  # {modality: (B, T_m, d_m)}
+    valid: dict[str, Tensor] = field(default_factory=dict)  # {modality: (B, T_m) bool}, True where a step is data
+
+    def repeated(self, times: int) -> Encoded:
+        """The same samples ``times`` times over: (K * B, ...)."""
+
+        def repeat(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {m: tensor.repeat(times, *[1] * (tensor.dim() - 1)) for m, tensor in tensors.items()}
+
+        return Encoded(repeat(self.vectors), repeat(self.sequences), repeat(self.valid))
+
+
+class Backbone(nn.Module, ABC):
+    """Encodes each modality on its own, then fuses those that are present into one state.
+
+    A subclass sets ``state_width`` and ``vector_widths`` in its constructor, whose first argument is ``dims``.
+    """
+
+    aligned_only: ClassVar[bool] = False  # needs the same steps in all modalities
+    paper: ClassVar[str] = ""
+
+    state_width: int
+    vector_widths: dict[str, int]
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Encoded:
+        """One vector per modality; ``batch.present`` plays no part here."""
+
+    @abstractmethod
+    def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
+        """(B, d): what the classifier reads, when it may look at ``present`` (B, M) only."""
+
+    def fuse_many(self, encoded: Encoded, present: Tensor) -> Tensor:
+        """(K, B, d) for K masks (K, B, M) over one encoding."""
+        masks, samples = present.shape[:2]
+        state = self.fuse(encoded.repeated(masks), present.flatten(0, 1))
+        return state.unflatten(0, (masks, samples))
+
+    def auxiliary_losses(self, encoded: Encoded, state: Tensor, batch: Batch) -> dict[str, tuple[Tensor, float]]:
+        """{name: (value, weight)}: the backbone's own losses, if its paper has any."""
+        return {}
+
+
+BackboneFactory = Callable[[dict[str, int]], Backbone]
+
+
+@functools.cache
+def all_backbones() -> dict[str, type[Backbone]]:
+    """{name: class} of every backbone in this folder; the name is the name of its file."""
+    package = importlib.import_module(__package__)
+    found = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        contents = vars(importlib.import_module(f"{__package__}.{module.name}"))
+        for value in contents.values():
+            if isinstance(value, type) and issubclass(value, Backbone) and value.__module__.endswith("." + module.name):
+                if value is not Backbone:
+                    found[module.name] = value
+    return found
+
+
+def keep_present(vectors: dict[str, Tensor], present: Tensor, absent: dict[str, Tensor] | None = None) -> list[Tensor]:
+    """Vectors in the order of MODALITIES, with those of absent modalities replaced by ``absent`` (default zeros).
+
+    Selection and not multiplication: an absent modality may hold anything, NaN included.
+    """
+    kept = []
+    for number, modality in enumerate(MODALITIES):
+        if modality in vectors:
+            vector = vectors[modality]
+            other = vector.new_zeros(()) if absent is None else absent[modality].to(vector.dtype)
+            kept.append(vector.where(present[:, number, None], other))
+    return kept

@@ -1,0 +1,63 @@
+"""Layers that several backbones share. Shapes: B batch, T time of the query, S time of the memory, d width, h heads."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """(B, d) mean of (B, T, d) over the valid steps; zero where a sample has none."""
+    kept = values.where(valid.unsqueeze(2), 0.0)
+    return kept.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+
+
+@torch.no_grad()
+def sinusoidal_positions(steps: int, width: int, like: Tensor) -> Tensor:
+    """(T, d): sin(t / 10000^(2i/d)) in the first half of the columns and the cosines in the second."""
+    half = (width + 1) // 2
+    rates = torch.exp(torch.arange(half, device=like.device) * (-math.log(10000.0) / half))
+    angles = torch.arange(steps, device=like.device).unsqueeze(1) * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width].to(like.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with a key mask and no dropout on the weights, which keeps the fused kernels in use."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
+        """(B, T, d) from queries (B, T, d), memory (B, S, d) and valid (B, S); a row needs one valid key."""
+        q = self.query(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = self.key_value(memory).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=valid[:, None, None, :])
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class TransformerLayer(nn.Module):
+    """A pre-norm layer: x + attention(norm x), then x + feed-forward(norm x)."""
+
+    def __init__(self, width: int, heads: int, dropout: float, expansion: int = 4) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm_feed = nn.LayerNorm(width)
+        self.feed = nn.Sequential(
+            nn.Linear(width, expansion * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(expansion * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        normed = self.norm_attention(tokens)
+        tokens = tokens + self.dropout(self.attention(normed, normed, valid))
+        return tokens + self.dropout(self.feed(self.norm_feed(tokens)))

@@ -1,0 +1,75 @@
+"""The `mer-lightning` program: parse the first word, then call. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import sys
+
+COMMANDS = {
+    "fit": "train, then test the best checkpoint under the protocol",
+    "validate": "measure a checkpoint on the validation split",
+    "test": "measure a checkpoint on the test split, under every condition of a protocol",
+    "predict": "label a corpus folder or an .npz file with a trained run",
+    "reproduce": "run the studies of the field, resumable, and report them",
+    "data": "inspect, import, synthesize and list corpora",
+}
+
+HELP = """mer-lightning: honest, fast, repeatable experiments in multimodal emotion recognition
+
+usage: mer-lightning COMMAND [options]        (mer-lightning COMMAND --help shows them)
+
+{commands}
+
+examples:
+  mer-lightning fit --config experiments/supervised_mosi.yaml --data.synthetic true
+  mer-lightning fit --config experiments/supervised_mosi.yaml --model.backbone early --protocol rate-cpm
+  mer-lightning test --run runs/supervised_mosi/1 --protocol fixed-7
+  mer-lightning predict --run runs/supervised_mosi/1 --data.corpus clips.npz
+  mer-lightning data inspect FILE"""
+
+
+def main(args: list[str] | None = None) -> int:
+    args = sys.argv[1:] if args is None else args
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP.format(commands="\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())))
+        return 0
+    if args[0] in ("-V", "--version"):
+        from mer_lightning import __version__
+
+        print(f"mer-lightning {__version__}")
+        return 0
+    from mer_lightning.errors import Refusal
+
+    try:
+        return _run(args[0], args[1:])
+    except Refusal as refusal:
+        print(f"mer-lightning: {refusal}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(command: str, rest: list[str]) -> int:
+    from mer_lightning.errors import Refusal
+
+    if command == "data":
+        from mer_lightning.data.commands import main as data_main
+
+        return data_main(rest)
+    if command == "reproduce":
+        from mer_lightning.studies.reproduce import main as reproduce_main
+
+        return reproduce_main(rest)
+    if command in COMMANDS:
+        from mer_lightning.training.lightning_cli import run
+
+        run([command, *rest])
+        return 0
+    import difflib
+
+    nearest = difflib.get_close_matches(command, COMMANDS, n=1)
+    remedy = f"did you mean '{nearest[0]}'?" if nearest else "see mer-lightning --help"
+    raise Refusal("mer-lightning", f"a command among {', '.join(COMMANDS)}", f"'{command}'", remedy)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The DataModule: one class for every corpus, aligned or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mer_lightning.batch import Batch
+from mer_lightning.data.corpus import Corpus, Split, open_corpus
+from mer_lightning.data.masks import Complete, TrainingMasks
+from mer_lightning.data.places import find_corpus, synthetic_cache
+from mer_lightning.data.plans import EvaluationPlan, Request, TrainingPlan
+from mer_lightning.errors import Refusal
+
+# Enough frames for a mean and a deviation, few enough to take no time on a corpus of gigabytes.
+_FRAMES_FOR_STATISTICS = 20_000
+
+
+class MERData(LightningDataModule):
+    """Batches of one corpus.
+
+    Args:
+        corpus: a name of the catalogue (`mer-lightning data list`), a corpus folder, or an .npz file.
+        alignment: which import of a named corpus; a folder knows its own.
+        partition: the assignment of samples to train, valid and test, e.g. `official` or `fold-1`; default: the first.
+        batch_size: samples per training step (and process).
+        eval_batch_size: samples per evaluation step.
+        masks: what of each training sample a model may look at, drawn anew for each epoch.
+        bucket: form training batches of samples of like length.
+        resident: keep the splits on the accelerator and gather batches there.
+        workers: processes that gather batches; 0 is fastest unless features come from a slow disk.
+        synthetic: use the synthetic twin of the named corpus.
+        samples: size of the synthetic twin; default: that of the corpus, where it is small.
+        seed: of orders and masks; default: the seed of the run.
+    """
+
+    def __init__(
+        self,
+        corpus: str = "mosi",
+        alignment: Literal["aligned", "unaligned", "utterance"] = "aligned",
+        partition: str | None = None,
+        batch_size: int = 32,
+        eval_batch_size: int = 256,
+        masks: TrainingMasks | None = None,
+        bucket: bool = False,
+        resident: bool = False,
+        workers: int = 0,
+        synthetic: bool = False,
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 2:
+            raise Refusal("--data.batch_size", "2 or more", str(batch_size), "losses over pairs need two samples")
+        self.batch_size, self.eval_batch_size, self.bucket = batch_size, eval_batch_size, bucket
+        self.resident, self.workers, self.seed = resident, workers, seed
+        self.masks = masks or Complete()
+        self.corpus = _open(corpus, alignment, synthetic, samples)
+        self.partition = partition or next(iter(self.corpus.card.partitions), "all")
+        self._splits: dict[str, Split] = {}
+
+    @property
+    def dims(self) -> dict[str, int]:
+        return self.corpus.dims
+
+    @property
+    def task_card(self) -> dict[str, Any]:
+        return self.corpus.card.task
+
+    def setup(self, stage: str) -> None:
+        # During fit the test split cannot be reached, whoever asks (rule 1 of honest numbers).
+        self.corpus.test_sealed = stage == "fit"
+        names = {"fit": ("train", "valid"), "validate": ("train", "valid"), "test": ("train", "test")}.get(stage, ())
+        for name in names:
+            self._splits.setdefault(name, self.corpus.split(self.partition, name))
+        if stage == "predict":
+            self._splits["predict"] = self.corpus.everything()
+
+    def teardown(self, stage: str) -> None:
+        self.corpus.test_sealed = False
+
+    def split(self, name: str) -> Split:
+        """A split on the host; that of the test only outside fit."""
+        if name == "test" and self.corpus.test_sealed:
+            raise RuntimeError("the test split cannot be reached during fit")
+        return self._splits[name]
+
+    def feature_statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """{modality: (mean (D,), deviation (D,))} over frames of the training split, evenly spaced ones if many."""
+        found = {}
+        train = self.split("train")
+        for m in train.modalities:
+            with_data = train.lengths[m].nonzero().squeeze(1)
+            average = float(train.lengths[m].double().mean())
+            every = max(int(len(with_data) * average // _FRAMES_FOR_STATISTICS), 1)
+            chosen = with_data[::every]
+            frames = torch.cat(
+                [train.values[m][s : s + n] for s, n in zip(train.starts[m][chosen], train.lengths[m][chosen], strict=True)]
+            ).double()
+            found[m] = (frames.mean(0).float(), frames.std(0, unbiased=False).float())
+        return found
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        split = self.split("train")
+        rank, world = self._place
+        steps = torch.stack(list(split.lengths.values())).sum(0) if self.bucket else None
+        plan = TrainingPlan(len(split), self.batch_size, self.masks, self.seed, steps, rank, world)
+        return self._loader(split, plan)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._evaluation_loader("valid")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self._evaluation_loader("predict")
+
+    def _evaluation_loader(self, name: str) -> DataLoader[Batch]:
+        split = self.split(name)
+        return self._loader(split, EvaluationPlan(len(split), self.eval_batch_size, *self._place))
+
+    def _loader(self, split: Split, plan: TrainingPlan | EvaluationPlan) -> DataLoader[Batch]:
+        on_accelerator = self._device.type != "cpu"
+        if self.resident:
+            split = split.on(self._device)
+        return DataLoader(
+            _Batches(split, self.masks if isinstance(plan, TrainingPlan) else Complete(), self.seed),  # type: ignore[arg-type]
+            sampler=plan,
+            batch_size=None,
+            num_workers=0 if self.resident else self.workers,
+            pin_memory=on_accelerator and not self.resident,
+            persistent_workers=bool(self.workers) and not self.resident,
+        )
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+class _Batches(Dataset[Batch]):
+    """A split addressed by requests: one item is one whole batch."""
+
+    def __init__(self, split: Split, masks: TrainingMasks, seed: int) -> None:
+        self.source, self.masks, self.seed = split, masks, seed
+
+    def __getitem__(self, request: Request) -> Batch:
+        batch = self.source.batch(request.index, request.present)
+        return self.masks.frames(batch, request.epoch, self.seed)
+
+
+def _open(corpus: str, alignment: str, synthetic: bool, samples: int | None) -> Corpus:
+    if synthetic:
+        from mer_lightning.data.synthetic import synthetic_corpus
+
+        return open_corpus(synthetic_corpus(corpus, alignment, synthetic_cache(), samples=samples))
+    if Path(corpus).suffix == ".npz":
+        from mer_lightning.data.readers.npz import open_npz
+
+        return open_npz(Path(corpus))
+    return open_corpus(find_corpus(corpus, alignment))

@@ -1,0 +1,94 @@
+"""Which samples form which batch, and what of them may be seen: the order of one pass over a split.
+
+Plans yield what a split needs to gather a batch. They are pure functions of (seed, epoch), so an epoch is the same on
+any number of processes up to how it is shared out among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from mer_lightning.data.masks import TrainingMasks
+from mer_lightning.randomness import name_key, uniform
+
+
+class Request(NamedTuple):
+    """One batch to gather: its rows, the modalities to show (None: all that are there) and the epoch."""
+
+    index: Tensor  # (B,)
+    present: Tensor | None  # (B, M)
+    epoch: int
+
+
+class TrainingPlan(Sampler[Request]):
+    """Every sample once per epoch in a fresh order, with fresh masks.
+
+    With several processes each takes every W-th sample of the same order; the order is wrapped round so that all
+    take equally many steps, as DDP needs. A last batch of one sample is left out: losses over pairs need two.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        masks: TrainingMasks,
+        seed: int,
+        steps: Tensor | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.samples, self.batch_size, self.masks, self.seed = samples, batch_size, masks, seed
+        self.steps, self.rank, self.world = steps, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        full, rest = divmod(self._share, self.batch_size)
+        return max(full + (rest > 1), 1)
+
+    @property
+    def _share(self) -> int:
+        return -(-self.samples // self.world)
+
+    def __iter__(self) -> Iterator[Request]:
+        present = self.masks.present(self.samples, self.epoch, self.seed)
+        order = self._order()
+        wrapped = torch.cat([order, order[: self._share * self.world - self.samples]])
+        batches = wrapped[self.rank :: self.world].split(self.batch_size)
+        for index in self._shuffled(batches[: len(self)]):
+            yield Request(index, present[index], self.epoch)
+
+    def _order(self) -> Tensor:
+        draws = uniform(self.seed, name_key("order"), self.epoch, torch.arange(self.samples))
+        if self.steps is None:
+            return draws.argsort()
+        # Sorted by length up to a tenth of a jitter: batches of like lengths, yet other neighbours in each epoch.
+        return (self.steps.double() * (0.95 + 0.1 * draws)).argsort()
+
+    def _shuffled(self, batches: tuple[Tensor, ...]) -> list[Tensor]:
+        if self.steps is None:
+            return list(batches)
+        draws = uniform(self.seed, name_key("batches"), self.epoch, torch.arange(len(batches)))
+        return [batches[i] for i in draws.argsort().tolist()]
+
+
+class EvaluationPlan(Sampler[Request]):
+    """Every sample once, in order. Processes take whole batches in turn: each batch, and so each prediction, is the
+    same to the last bit on any number of processes, and no sample counts twice."""
+
+    def __init__(self, samples: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.samples, self.batch_size, self.rank, self.world = samples, batch_size, rank, world
+
+    def __len__(self) -> int:
+        return len(range(self.rank, -(-self.samples // self.batch_size), self.world))
+
+    def __iter__(self) -> Iterator[Request]:
+        for index in torch.arange(self.samples).split(self.batch_size)[self.rank :: self.world]:
+            yield Request(index, None, 0)

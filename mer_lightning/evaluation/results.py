@@ -1,0 +1,117 @@
+"""The results of one evaluation: tidy rows that say everything a reader needs to trust them, and a table for people."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mer_lightning.data.corpus import CorpusCard
+from mer_lightning.evaluation.floors import best_floor, floors
+from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate
+from mer_lightning.evaluation.predictions import Predictions
+from mer_lightning.evaluation.protocols import FrozenProtocol, averages
+from mer_lightning.tasks import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a row carries so that it is never averaged with another kind of row (rule 6)."""
+
+    method: str
+    backbone: str
+    corpus: str
+    corpus_sha256: str
+    feature_set: str
+    partition: str
+    split: str
+    selection: str
+    training_masks: str
+    protocol: str
+    mask_hash: str
+    seed: int
+    samples: int
+    metrics_version: int = METRICS_VERSION
+
+
+def tidy(
+    predictions: Predictions,
+    task: Task,
+    frozen: FrozenProtocol,
+    card: CorpusCard,
+    train_target: Tensor,
+    provenance: Provenance,
+) -> pd.DataFrame:
+    """One row per condition (averages over conditions included) and metric."""
+    import pandas as pd
+
+    assert predictions.target is not None
+    names = [condition.name for condition in frozen.conditions]
+    scores = {name: evaluate(task, predictions.under(k), predictions.target) for k, name in enumerate(names)}
+    floor = best_floor(task, floors(task, train_target, predictions.target))
+    rows: list[dict[str, Any]] = []
+    for metric, info in describe(task).items():
+        values = {name: scores[name][metric] for name in names if metric in scores[name]}
+        values |= averages(values, frozen.protocol)
+        rows += [
+            {
+                "condition": condition,
+                "metric": metric,
+                "variant": info.variant,
+                "value": value,
+                "floor": floor.get(metric),
+                "bayes": card.bayes.get(condition, {}).get(metric),
+                **vars(provenance),
+            }
+            for condition, value in values.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def table(rows: pd.DataFrame, task: Task, title: str) -> Table:
+    """Conditions by headline metrics; constant-predictor floors, and what is best possible where that is known.
+
+    ``rows`` may hold several seeds: then cells show mean and deviation over them (n - 1 in the denominator).
+    """
+    from rich.table import Table
+
+    headline = {metric: info for metric, info in describe(task).items() if info.headline}
+    shown = Table(title=title, title_justify="left", title_style="bold", caption_justify="left")
+    shown.add_column("condition")
+    for info in headline.values():
+        shown.add_column(info.title, justify="right")
+    indexed = rows.groupby(["condition", "metric"], sort=False)["value"].agg(["mean", "std", "count"])
+    conditions = list(dict.fromkeys(rows["condition"]))
+    for condition in conditions:
+        cells = [_cell(indexed.loc[(condition, m)]) if (condition, m) in indexed.index else "" for m in headline]
+        shown.add_row(condition, *cells, style="bold" if condition.startswith("mean") else None)
+    shown.add_section()
+    for label, column in (("constant predictor", "floor"), ("best possible, tav", "bayes")):
+        chosen = rows[rows["condition"] == conditions[0]] if column == "floor" else rows[rows["condition"] == "tav"]
+        values = chosen.groupby("metric")[column].mean()
+        if values.notna().any():
+            shown.add_row(label, *[_number(values.get(m)) for m in headline], style="dim")
+    return shown
+
+
+def _cell(row: Any) -> str:
+    spread = f" ±{row['std']:.3f}" if row["count"] > 1 else ""
+    return _number(row["mean"]) + spread
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.4f}"
+
+
+def hash_of(rows: pd.DataFrame) -> str:
+    """A digest of all values, to compare two evaluations to the last bit."""
+    exact = "\n".join(
+        f"{c} {m} {float(v).hex()}" for c, m, v in zip(rows["condition"], rows["metric"], rows["value"], strict=True)
+    )
+    return hashlib.sha256(exact.encode()).hexdigest()[:16]

@@ -1,0 +1,185 @@
+"""What every method shares: inputs, one evaluation for all conditions, selection, and the optimiser.
+
+A method is one file: a subclass of :class:`MERMethod` that writes ``training_losses``.
+
+Shapes: B batch, M = 3 modalities, K conditions, O outputs, d width of the state.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from mer_lightning.backbones.base import BackboneFactory
+from mer_lightning.backbones.late_transformer import LateTransformer
+from mer_lightning.batch import Batch
+from mer_lightning.evaluation.metrics import evaluate, score
+from mer_lightning.evaluation.predictions import Predictions, PredictionStore
+from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
+from mer_lightning.modalities import COMPLETE, MODALITIES
+from mer_lightning.tasks import task_from_card
+
+Losses = dict[str, tuple[Tensor, float]]  # {name: (value, weight)}
+
+_OUTLIER = 10.0  # deviations; extracted audio features hold isolated values thousands of deviations away
+
+
+def _default_optimizer(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2)
+
+
+class MERMethod(LightningModule, ABC):
+    """A backbone, a classifier and a way to train them.
+
+    Args:
+        dims: width of each modality's features; given by the data.
+        task_card: what is predicted; given by the data.
+        backbone: the fusion model, by its name (`mer-lightning backbones`) and options.
+        optimizer: made from the parameters; weight decay leaves norms and biases alone.
+        schedule: of the learning rate, after a warm-up over the first tenth of the steps.
+        select_under: what the validation score that chooses the checkpoint is measured under: the complete input,
+            or the mean over the seven combinations.
+    """
+
+    def __init__(
+        self,
+        dims: dict[str, int],
+        task_card: dict[str, Any],
+        backbone: BackboneFactory = LateTransformer,
+        optimizer: OptimizerCallable = _default_optimizer,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        select_under: Literal["tav", "fixed-7"] = "tav",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.dims, self.task = dict(dims), task_from_card(task_card)
+        self.optimizer_factory, self.schedule, self.select_under = optimizer, schedule, select_under
+        self.backbone = backbone(self.dims)
+        self.head = nn.Linear(self.backbone.state_width, self.task.outputs)
+        for modality, dim in self.dims.items():
+            self.register_buffer(f"mean_{modality}", torch.zeros(dim))
+            self.register_buffer(f"scale_{modality}", torch.ones(dim))
+        self.protocol = Protocol(["fixed-7"])
+        self.store = PredictionStore()
+        self.frozen: FrozenProtocol | None = None
+
+    # --- what a method writes, and what it builds on
+
+    @abstractmethod
+    def training_losses(self, batch: Batch) -> Losses:
+        """The one thing a method must write: {name: (value, weight)}; training minimises the weighted sum."""
+
+    def task_losses(self, state: Tensor, batch: Batch) -> Tensor:
+        """(B,) the task's loss of each sample."""
+        assert batch.target is not None
+        return self.task.losses(self.head(state), batch.target)
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            statistics = self.trainer.datamodule.feature_statistics()  # type: ignore[attr-defined]
+            for modality, (mean, deviation) in statistics.items():
+                # A column that never varies in training says nothing; scale 0 keeps a surprise in it from exploding.
+                scale = torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), 0.0)
+                getattr(self, f"mean_{modality}").copy_(mean)
+                getattr(self, f"scale_{modality}").copy_(scale)
+
+    def prepared(self, batch: Batch) -> Batch:
+        """Standardised features of the modalities that the model was built for; those not there are absent."""
+        features, lengths = {}, {}
+        for m in self.dims:
+            if m in batch.features:
+                centred = batch.features[m] - getattr(self, f"mean_{m}")
+                features[m] = (centred * getattr(self, f"scale_{m}")).clamp(-_OUTLIER, _OUTLIER)
+                lengths[m] = batch.lengths[m]
+            else:
+                features[m] = torch.zeros(len(batch), 1, self.dims[m], device=batch.index.device)
+                lengths[m] = torch.zeros_like(batch.index)
+        known = torch.tensor([m in self.dims for m in MODALITIES], device=batch.present.device)
+        return replace(batch, features=features, lengths=lengths, present=batch.present & known)
+
+    # --- training
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        losses = self.training_losses(self.prepared(batch))
+        total = torch.stack([weight * value for value, weight in losses.values()]).sum()
+        self.log_dict({f"train/{name}": value.detach() for name, (value, _) in losses.items()}, batch_size=len(batch))
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch))
+        return total
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        decayed = [p for p in self.parameters() if p.requires_grad and p.dim() > 1]
+        plain = [p for p in self.parameters() if p.requires_grad and p.dim() <= 1]
+        optimizer = self.optimizer_factory([{"params": decayed}, {"params": plain, "weight_decay": 0.0}])
+        total = max(int(self.trainer.estimated_stepping_batches), 1)
+        warmup = max(total // 10, 1)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            if self.schedule == "constant":
+                return 1.0
+            return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1.0)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # --- evaluation: encode once, fuse under every condition
+
+    def condition_logits(self, batch: Batch, frozen: FrozenProtocol) -> Tensor:
+        """(B, K, O) under each condition of a frozen protocol."""
+        prepared = self.prepared(batch)
+        present = frozen.present[:, batch.index.cpu()].to(batch.index.device) & prepared.present
+        logits = prepared.features[next(iter(self.dims))].new_zeros(len(frozen.conditions), len(batch), self.task.outputs)
+        whole = torch.tensor([c.masks_whole_modalities for c in frozen.conditions])
+        if whole.any():
+            encoded = self.backbone.encode(prepared)
+            logits[whole.to(logits.device)] = self.head(self.backbone.fuse_many(encoded, present[whole])).to(logits.dtype)
+        for k in torch.nonzero(~whole).flatten().tolist():
+            partial = frozen.conditions[k].apply(prepared, frozen.seed)
+            logits[k] = self.head(self.backbone.fuse(self.backbone.encode(partial), present[k])).to(logits.dtype)
+        return logits.transpose(0, 1)
+
+    def _start_evaluation(self, protocol: Protocol, split: str) -> None:
+        self.store.reset()
+        self.frozen = freeze(protocol, self.trainer.datamodule.split(split))  # type: ignore[attr-defined]
+
+    def _evaluation_step(self, batch: Batch) -> None:
+        assert self.frozen is not None
+        self.store.update(self.condition_logits(batch, self.frozen), batch.target, batch.index)
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_evaluation(Protocol([self.select_under]), "valid")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        assert self.frozen is not None
+        said: Predictions = self.store.compute()
+        assert said.target is not None
+        names = [condition.name for condition in self.frozen.conditions]
+        values = {name: evaluate(self.task, said.under(k), said.target) for k, name in enumerate(names)}
+        mean = sum(score(self.task, each) for each in values.values()) / len(values)
+        self.log("valid/score", mean, prog_bar=True)
+        self.log_dict({f"valid/{metric}": value for metric, value in values[COMPLETE].items()})
+        self.store.reset()
+
+    def on_test_epoch_start(self) -> None:
+        self._start_evaluation(self.protocol, "test")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step(batch)
+
+    def on_predict_epoch_start(self) -> None:
+        self._start_evaluation(Protocol([COMPLETE]), "predict")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step(batch)

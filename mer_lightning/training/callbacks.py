@@ -1,0 +1,115 @@
+"""What happens around a run: its folder is filled, and a person sees one table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import SaveConfigCallback
+
+from mer_lightning.evaluation.predictions import Predictions, prediction_table
+from mer_lightning.evaluation.results import Provenance, table, tidy
+from mer_lightning.methods.base import MERMethod
+from mer_lightning.training.run_folder import (
+    CONFIG,
+    CORPUS,
+    PREDICTIONS,
+    RESULTS,
+    write_environment,
+    write_whole,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MONITOR = "valid/score"  # higher is better for every task
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes the resolved configuration, the environment and the corpus card where the run lives."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, str(folder / CONFIG), skip_none=False, overwrite=True)
+        write_environment(folder)
+        write_whole(folder / CORPUS, trainer.datamodule.corpus.card.dump())  # type: ignore[attr-defined]
+
+
+class WriteResults(Callback):
+    """After a test: results.csv and predictions.parquet in the run's folder, and the table on the screen."""
+
+    def __init__(self, folder: Path, seed: int, show: bool = True) -> None:
+        self.folder, self.seed, self.show = folder, seed, show
+        self.rows: pd.DataFrame | None = None
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, MERMethod)
+        predictions: Predictions = pl_module.store.compute()
+        if trainer.is_global_zero:
+            self._write(trainer, pl_module, predictions)
+
+    def _write(self, trainer: Trainer, method: MERMethod, predictions: Predictions) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        frozen = method.frozen
+        assert frozen is not None
+        rows = tidy(
+            predictions,
+            method.task,
+            frozen,
+            data.corpus.card,
+            data.split("train").target,
+            Provenance(
+                method=type(method).__name__,
+                backbone=type(method.backbone).__name__,
+                corpus=data.corpus.card.label,
+                corpus_sha256=data.corpus.card.sha256[:16],
+                feature_set=data.corpus.card.feature_set_label,
+                partition=data.partition,
+                split="test",
+                selection=method.selection_rule,
+                training_masks=str(data.masks),
+                protocol="+".join(frozen.protocol.names),
+                mask_hash=frozen.mask_hash,
+                seed=self.seed,
+                samples=len(predictions.index),
+            ),
+        )
+        self.rows = rows
+        self.folder.mkdir(parents=True, exist_ok=True)
+        said = prediction_table(
+            predictions, method.task, [c.name for c in frozen.conditions], data.split("test").ids
+        )
+        temporary = self.folder / f".{PREDICTIONS}.{os.getpid()}"
+        said.to_parquet(temporary, index=False)
+        os.replace(temporary, self.folder / PREDICTIONS)
+        write_whole(self.folder / RESULTS, rows.to_csv(index=False))
+        if self.show:
+            from rich.console import Console
+
+            title = f"{data.corpus.card.label}, test split of {data.partition}: {rows['method'][0]}, seed {self.seed}"
+            console = Console()
+            console.print(table(rows, method.task, title))
+            console.print(f"[dim]chosen by {method.selection_rule}; masks {frozen.mask_hash}; all of it in {self.folder}[/]")
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(
+                {f"test/{r.condition}/{r.metric}": r.value for r in rows.itertuples()}, step=trainer.global_step
+            )
+
+
+def checkpoint(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="best",
+        monitor=MONITOR,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+
+
+def early_stopping(patience: int) -> EarlyStopping:
+    return EarlyStopping(monitor=MONITOR, mode="max", patience=patience, check_finite=False)

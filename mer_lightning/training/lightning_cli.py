@@ -1,0 +1,183 @@
+"""`fit`, `validate`, `test` and `predict` on Lightning's command line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonargparse
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from mer_lightning.data.datamodule import MERData
+from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.protocols import Protocol
+from mer_lightning.methods.base import MERMethod
+from mer_lightning.methods.registry import all_methods, load_method
+from mer_lightning.training import names
+from mer_lightning.training.callbacks import RunConfig, WriteResults, checkpoint, early_stopping
+from mer_lightning.training.hints import Parser
+from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, new_run_folder
+
+LoggerName = Literal["csv", "tensorboard", "wandb"]
+
+
+class MERCLI(LightningCLI):
+    """Lightning's command line, with a folder per run, protocols, and a test of the best checkpoint after fit."""
+
+    results: Any = None  # of the last test, for callers within Python
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--protocol", type=str | list[str], default="fixed-7", help="conditions to test under, e.g. fixed-7"
+        )
+        parser.add_argument("--mask_seed", type=int, default=0, help="seed of the evaluation masks")
+        parser.add_argument("--name", type=str | None, default=None, help="of the experiment: runs/NAME/1, 2, ...")
+        parser.add_argument("--run_dir", type=str | None, default=None, help="folder of this very run")
+        parser.add_argument("--logger", type=LoggerName, default="csv", help="where metrics over time go")
+        parser.add_argument("--patience", type=int, default=10, help="epochs without a better validation score")
+        parser.add_argument("--test_after_fit", type=bool, default=True, help="test the best checkpoint after fit")
+        parser.link_arguments("data.dims", "model.init_args.dims", apply_on="instantiate")
+        parser.link_arguments("data.task_card", "model.init_args.task_card", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_argument("--output", type=str | None, default=None, help="table to write, .csv or .parquet")
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: hyperparameters of a checkpoint never override the command line; `load_method` reads them."""
+
+    def before_instantiate_classes(self) -> None:
+        # Written before the classes are made: a run that fails to start has left nothing but an empty folder.
+        name = self._get(self.config, "name") or _default_name(self._get(self.config, "model"), self._get(self.config, "data"))
+        self.folder = new_run_folder(self._get(self.config, "run_dir"), _parent(self.subcommand, name))
+        self.seed = int(self._get(self.config, "seed_everything"))
+        self.writer = WriteResults(self.folder, self.seed)
+        callbacks: list[Any] = [self.writer]
+        if self.subcommand == "fit" and not self._get(self.config, "trainer").fast_dev_run:
+            callbacks += [checkpoint(self.folder), early_stopping(self._get(self.config, "patience"))]
+        self.trainer_defaults["callbacks"] = callbacks
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        path = self._get(self.config, "ckpt_path")
+        if self.subcommand != "fit" and path:
+            self.model = load_method(path)
+        if not isinstance(self.model, MERMethod):
+            raise Refusal("model", "a method of mer_lightning", type(self.model).__name__, "subclass MERMethod")
+        asked = self._get(self.config, "protocol")
+        self.model.protocol = Protocol([asked] if isinstance(asked, str) else asked, seed=self._get(self.config, "mask_seed"))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = self._get(self.config_init, "trainer")
+        if trainer.get("logger") in (None, True):
+            name = self._get(self.config, "name") or self.folder.parent.name
+            kwargs["logger"] = _logger(self._get(self.config, "logger"), self.folder, name)
+        return super().instantiate_trainer(default_root_dir=str(self.folder), **kwargs)
+
+    def after_fit(self) -> None:
+        if self._get(self.config, "test_after_fit") and not self.trainer.fast_dev_run:
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path="best", verbose=False)
+            self.results = self.writer.rows
+
+    def after_test(self) -> None:
+        self.results = self.writer.rows
+
+    def after_predict(self) -> None:
+        from mer_lightning.training.prediction import write_predictions
+
+        if self.trainer.is_global_zero:
+            write_predictions(self.model, self.datamodule, self._get(self.config, "output"), self.folder)
+
+
+def run(args: list[str]) -> MERCLI:
+    """Run one subcommand; what a test or a study calls, too."""
+    _quiet()
+    all_methods()  # imported, so that Lightning accepts their names in checkpoints
+    args = names.in_arguments(_with_run(args))
+    jsonargparse.set_loader("yaml", _load_yaml)
+    try:
+        return MERCLI(
+            model_class=MERMethod,
+            datamodule_class=MERData,
+            subclass_mode_model=True,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0, "max_epochs": 40},
+            seed_everything_default=1111,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            args=_arguments(args),
+        )
+    finally:
+        forget_run_folder()
+
+
+def _arguments(args: list[str]) -> list[str]:
+    # Lightning warns when it is given arguments while sys.argv has some; ours are those, with names resolved.
+    sys.argv = sys.argv[:1] if sys.argv[1:] == args else sys.argv
+    return args
+
+
+def _load_yaml(text: str) -> Any:
+    from jsonargparse._loaders_dumpers import yaml_load
+
+    return names.in_config(yaml_load(text))
+
+
+def _with_run(args: list[str]) -> list[str]:
+    """`--run RUN` stands for the configuration and the best checkpoint of a run."""
+    for number, arg in enumerate(args):
+        if arg == "--run" or arg.startswith("--run="):
+            given = arg.partition("=")[2] or (args[number + 1] if number + 1 < len(args) else "")
+            rest = args[number + (1 if "=" in arg else 2) :]
+            folder = Path(given)
+            for needed in (CONFIG, BEST):
+                if not (folder / needed).is_file():
+                    raise Refusal(folder, f"a run's folder with {needed} in it", "none", "name a folder that fit made")
+            return [*args[:number], "--config", str(folder / CONFIG), "--ckpt_path", str(folder / BEST), *rest]
+    return args
+
+
+def _default_name(model: Any, data: Any) -> str:
+    method = model.class_path.rsplit(".", 2)[-2]
+    return f"{method}_{Path(data.corpus).stem}" + ("_synthetic" if data.synthetic else "")
+
+
+def _parent(subcommand: str | None, name: str) -> Path:
+    root = Path("runs") / name
+    return root if subcommand == "fit" else root / str(subcommand)
+
+
+def _logger(name: LoggerName, folder: Path, group: str) -> Logger:
+    if name == "csv":
+        return CSVLogger(save_dir=folder, name="logs", version="")
+    if name == "tensorboard":
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        return TensorBoardLogger(save_dir=folder, name="logs", version="")
+    from mer_lightning.training.wandb_logger import wandb_logger
+
+    return wandb_logger(folder, group)
+
+
+def _quiet() -> None:
+    """Advice that does not apply here: evaluation gathers by itself, and advertising is no log line."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
+    for message in (
+        ".*does not have many workers.*",
+        ".*sync_dist=True.*",
+        ".*The number of training batches.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+

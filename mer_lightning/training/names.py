@@ -1,0 +1,98 @@
+"""Short names in configs and on the command line: `tfn` for a class path, and which class paths are trusted.
+
+A name is that of the file which holds the class: `--model.backbone late_transformer`, `model: supervised`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mer_lightning.errors import Refusal
+
+_TRUSTED = ("mer_lightning", "torch", "lightning")
+_TRUST_VARIABLE = "MER_TRUST"  # comma-separated packages of one's own
+
+
+def _methods() -> Mapping[str, type]:
+    from mer_lightning.methods.registry import all_methods
+
+    return all_methods()
+
+
+def _backbones() -> Mapping[str, type]:
+    from mer_lightning.backbones.base import all_backbones
+
+    return all_backbones()
+
+
+def _masks() -> Mapping[str, type]:
+    from mer_lightning.data.masks import all_masks
+
+    return all_masks()
+
+
+_NAMED: dict[tuple[str, ...], Callable[[], Mapping[str, type]]] = {
+    ("model",): _methods,
+    ("model", "backbone"): _backbones,
+    ("data", "masks"): _masks,
+}
+
+
+@functools.cache
+def _paths(place: tuple[str, ...]) -> dict[str, str]:
+    return {name: f"{cls.__module__}.{cls.__qualname__}" for name, cls in _NAMED[place]().items()}
+
+
+def in_arguments(args: list[str]) -> list[str]:
+    """Replace short names after options, in both spellings: `--model NAME` and `--model=NAME`."""
+    replaced: list[str] = []
+    option = ""
+    for arg in args:
+        if arg.startswith("--"):
+            option, equals, value = arg[2:].partition("=")
+            replaced.append(f"--{option}={_resolved(_place(option), value)}" if equals else arg)
+        else:
+            replaced.append(str(_resolved(_place(option), arg)))
+            option = ""
+    return replaced
+
+
+def in_config(value: Any, place: tuple[str, ...] = ()) -> Any:
+    """Replace short names in a config, nested or with dotted keys, and refuse untrusted class paths."""
+    if isinstance(value, dict):
+        return {key: in_config(each, place + _place(str(key))) for key, each in value.items()}
+    if isinstance(value, list):
+        return [in_config(each, place) for each in value]
+    return _resolved(place, value)
+
+
+def _place(key: str) -> tuple[str, ...]:
+    """Where a dotted key points, without the words that only jsonargparse needs; class_path keeps a mark."""
+    return tuple(part for part in key.split(".") if part != "init_args")
+
+
+def _resolved(place: tuple[str, ...], value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    is_class_path = bool(place) and place[-1] == "class_path"
+    named = place[:-1] if is_class_path else place
+    if named in _NAMED and "." not in value:
+        return _paths(named).get(value, value)
+    if (is_class_path or named in _NAMED) and "." in value and "/" not in value:
+        _check_trusted(value)
+    return value
+
+
+def _check_trusted(class_path: str) -> None:
+    trusted = _TRUSTED + tuple(filter(None, os.environ.get(_TRUST_VARIABLE, "").split(",")))
+    package = class_path.split(".")[0]
+    if package not in trusted:
+        raise Refusal(
+            "class_path",
+            f"a class inside {', '.join(trusted)}",
+            f"'{class_path}'",
+            f"if you trust that package, set {_TRUST_VARIABLE}={package}",
+        )

@@ -1,0 +1,33 @@
+"""The table that `mer-lightning predict` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mer_lightning.data.datamodule import MERData
+from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.predictions import prediction_table
+from mer_lightning.methods.base import MERMethod
+from mer_lightning.modalities import combination_name
+
+
+def write_predictions(method: MERMethod, data: MERData, output: str | None, folder: Path) -> Path:
+    """One row per sample: id, prediction, probabilities, and which modalities the prediction rests on."""
+    path = Path(output) if output else folder / "predictions.csv"
+    if path.suffix not in (".csv", ".parquet"):
+        raise Refusal(path, "a name ending in .csv or .parquet", f"'{path.suffix}'", "choose --output accordingly")
+    split = data.split("predict")
+    predictions = method.store.compute()
+    rows = prediction_table(predictions, method.task, ["tav"], split.ids).drop(columns="condition")
+    known = [m in method.dims for m in ("text", "audio", "vision")]
+    seen = [[here and k for here, k in zip(row, known, strict=True)] for row in split.present.tolist()]
+    rows.insert(1, "modalities", [combination_name(row) or "none" for row in seen])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        rows.to_csv(path, index=False)
+    else:
+        rows.to_parquet(path, index=False)
+    from rich.console import Console
+
+    Console().print(f"{len(rows)} predictions written to {path}")
+    return path

@@ -1,0 +1,99 @@
+"""A run's folder: everything needed to trust and repeat it.
+
+    config.yaml          the resolved configuration; `mer-lightning fit --config` runs it again
+    environment.json     versions, device, git state, command
+    corpus.yaml          the card of the corpus, with the SHA-256 of its tensors
+    checkpoints/         best.ckpt by the selection rule, last.ckpt
+    logs/                metrics over time
+    results.csv          one row per condition and metric, with floors and everything that rule 6 asks for
+    predictions.parquet  one row per sample and condition
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+# Processes that DDP starts again from the command line find the folder of the first one here.
+_VARIABLE = "MER_RUN_FOLDER"
+
+CONFIG, ENVIRONMENT, CORPUS = "config.yaml", "environment.json", "corpus.yaml"
+RESULTS, PREDICTIONS = "results.csv", "predictions.parquet"
+BEST = Path("checkpoints") / "best.ckpt"
+
+
+def new_run_folder(asked: str | None, parent: Path) -> Path:
+    """``asked``, or the next number under ``parent``; the same in every process of one run."""
+    if shared := os.environ.get(_VARIABLE):
+        return Path(shared)
+    folder = Path(asked) if asked else _next_number(parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    if "LOCAL_RANK" not in os.environ:
+        os.environ[_VARIABLE] = str(folder)
+    return folder
+
+
+def forget_run_folder() -> None:
+    """The next run of this process gets a folder of its own."""
+    os.environ.pop(_VARIABLE, None)
+
+
+def _next_number(parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0)
+    while True:
+        try:
+            (parent / str(number)).mkdir()
+            return parent / str(number)
+        except FileExistsError:  # another run took it just now
+            number += 1
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device, git state and command line."""
+    import torch
+
+    packages = ("mer-lightning", "lightning", "torch", "torchmetrics", "numpy", "pandas", "jsonargparse")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "command": ["mer-lightning", *sys.argv[1:]],
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in packages},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "devices": gpus or [f"CPU, {torch.get_num_threads()} threads"],
+        "git": _git_state(),
+    }
+
+
+def write_environment(folder: Path) -> None:
+    write_whole(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any] | None:
+    def ask(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "changed_files": len(ask("status", "--porcelain").splitlines())}
+    except (OSError, subprocess.SubprocessError):
+        return None
