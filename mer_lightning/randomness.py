@@ -30,10 +30,10 @@ def _mix(bits: Tensor) -> Tensor:
 
 def uniform(*keys: int | Tensor) -> Tensor:
     """Numbers in [0, 1), one for each element of the broadcast integer ``keys``; float64."""
-    state = torch.zeros((), dtype=torch.int64)
+    state = torch.zeros((), dtype=torch.int64)  # single numbers stay on the host and wait for no device
     for key in keys:
         key = torch.as_tensor(key, dtype=torch.int64)
-        state = _mix((state.to(key.device) ^ _mix(key + _GAMMA)) + _GAMMA)
+        state = _mix((state ^ _mix(key + _GAMMA)) + _GAMMA)
     return _shift_right(state, 11).double() / 2**53
 
 

@@ -14,6 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def _precise(logits: Tensor) -> Tensor:
+    """At least float32: a half-precision sigmoid or exponential rounds away what a threshold or a loss needs."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 class Task(ABC):
     """One kind of label. Metrics live in :mod:`mer_lightning.evaluation.metrics`, which looks them up by ``kind``."""
 
@@ -68,10 +73,10 @@ class Regression(Task):
     categories: ClassVar[int] = 3
 
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        return (logits.squeeze(1) - target).abs()
+        return (_precise(logits).squeeze(1) - target).abs()
 
     def decide(self, logits: Tensor) -> Tensor:
-        return logits.squeeze(1)
+        return _precise(logits).squeeze(1)
 
     def probabilities(self, logits: Tensor) -> None:
         return None
@@ -106,13 +111,13 @@ class SingleLabel(Task):
         return len(self.classes)
 
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(logits, target, reduction="none")
+        return F.cross_entropy(_precise(logits), target, reduction="none")
 
     def decide(self, logits: Tensor) -> Tensor:
         return logits.argmax(1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return logits.softmax(1)
+        return _precise(logits).softmax(1)
 
     def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
         return self.probabilities(logits).gather(1, target.unsqueeze(1)).squeeze(1)
@@ -140,13 +145,15 @@ class MultiLabel(Task):
         return int(2 ** len(self.classes))
 
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+        return F.binary_cross_entropy_with_logits(_precise(logits), target, reduction="none").mean(1)
 
     def decide(self, logits: Tensor) -> Tensor:
-        return (self.probabilities(logits) > self.threshold).to(logits.dtype)
+        """Compared as logits: a sigmoid rounds to .5 already at a distance of 1e-8 from it."""
+        logits = _precise(logits)
+        return (logits > torch.tensor(self.threshold).logit()).to(logits.dtype)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid()
+        return _precise(logits).sigmoid()
 
     def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
         """Mean probability of the true labels (CDaT's definition); 0 where a sample has none."""

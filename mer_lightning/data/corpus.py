@@ -185,9 +185,10 @@ class Split:
 
 def read_card(folder: Path) -> CorpusCard:
     try:
-        values = yaml.safe_load((folder / CARD).read_text())
-        return CorpusCard(**values)
-    except (OSError, yaml.YAMLError, TypeError) as error:
+        card = CorpusCard(**yaml.safe_load((folder / CARD).read_text(encoding="utf-8")))
+        task_from_card(card.task)
+        return card
+    except (OSError, yaml.YAMLError, TypeError, ValueError, AttributeError) as error:
         raise Refusal(
             folder / CARD,
             "the card of an imported corpus",
@@ -209,6 +210,7 @@ def open_corpus(folder: str | Path) -> Corpus:
             path, "the tensors that card.yaml describes", f"{type(error).__name__}: {error}", "import the corpus again"
         ) from error
     needed = {f"{m}.{part}" for m in card.dims for part in ("values", "offsets")}
+    needed |= {"target", *(f"partition.{name}" for name in card.partitions)}
     if missing := sorted(needed - tensors.keys()):
         raise Refusal(path, f"tensors {', '.join(sorted(needed))}", f"none named {', '.join(missing)}", "import again")
     return Corpus(card, tensors, folder)

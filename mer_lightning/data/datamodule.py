@@ -100,7 +100,10 @@ class MERData(LightningDataModule):
             every = max(int(len(with_data) * average // _FRAMES_FOR_STATISTICS), 1)
             chosen = with_data[::every]
             frames = torch.cat(
-                [train.values[m][s : s + n] for s, n in zip(train.starts[m][chosen], train.lengths[m][chosen], strict=True)]
+                [
+                    train.values[m][s : s + n]
+                    for s, n in zip(train.starts[m][chosen], train.lengths[m][chosen], strict=True)
+                ]
             ).double()
             found[m] = (frames.mean(0).float(), frames.std(0, unbiased=False).float())
         return found
@@ -145,6 +148,7 @@ class MERData(LightningDataModule):
     @property
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
 
 class _Batches(Dataset[Batch]):
     """A split addressed by requests: one item is one whole batch."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -22,7 +22,7 @@ from mer_lightning.modalities import MODALITIES
 _NUMBERS = "biuf"  # kinds of numpy numbers that a feature can have
 
 
-def read_header(stream: BinaryIO, where: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(stream: IO[bytes], where: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """(shape, Fortran order, dtype) of a .npy stream, which is left at the first byte of its data."""
     try:
         version = npy.read_magic(stream)
@@ -35,11 +35,11 @@ def read_header(stream: BinaryIO, where: Path) -> tuple[tuple[int, ...], bool, n
     raise _no_array(where, f"version {version[0]}.{version[1]} of it")
 
 
-def read_array(stream: BinaryIO, where: Path) -> NDArray[Any]:
+def read_array(stream: IO[bytes], where: Path) -> NDArray[Any]:
     """One .npy stream; objects inside it may be containers, strings, numbers and arrays, and nothing else."""
     shape, fortran, dtype = read_header(stream, where)
     if dtype.hasobject:
-        values = load_pickle_stream(stream, where)
+        values = load_pickle_stream(cast(BinaryIO, stream), where)
         if not isinstance(values, np.ndarray) or values.shape != shape:
             raise _no_array(where, f"a pickled {type(values).__name__} where its header says an array of shape {shape}")
         return values

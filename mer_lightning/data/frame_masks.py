@@ -3,12 +3,11 @@
 The sequence keeps its length: a removed frame is still a step that the model sees as zeros, as in the papers. What is
 padding is never touched and never counted. Training masks and evaluation conditions both remove frames here.
 
-| kind | which frames fall, at rate r | papers |
-| --- | --- | --- |
-| rmfm_same | each frame of each modality with probability r, independently, by separate draws per modality | TFR-Net, LNLN |
-| rmfm | each position of the text, audio and vision frames laid end to end with probability r, by one draw | CIDer |
-| tmfm | each time step with probability r, in all modalities at once | NIAT |
-| stmfm | one block of round((L-2) r) successive time steps, in all modalities at once | NIAT |
+Which frames fall, at rate r:
+- rmfm_same: each frame of each modality with probability r, by separate draws per modality (TFR-Net, EMT, LNLN);
+- rmfm: each position of the text, audio and vision frames laid end to end with probability r, by one draw (CIDer);
+- tmfm: each time step with probability r, in all modalities at once (NIAT);
+- stmfm: one block of round((L-2) r) successive time steps, in all modalities at once (NIAT).
 
 At one rate, rmfm and rmfm_same have the same law; what sets them apart is the rate in training (`training_rates`).
 
@@ -53,16 +52,14 @@ def removed_frames(
     """{modality: (B, T_m) bool}, True at the frames that fall; never at padding. ``valid`` is in the order t, a, v."""
     sample, seed = index.unsqueeze(1), (*keys, name_key(kind))
     # Doubles throughout, because a comparison in single precision could come out otherwise on another device.
-    rates = torch.as_tensor(rate, dtype=torch.float64).reshape(1, 1) if isinstance(rate, float) else rate.double()
+    rates = rate.double() if isinstance(rate, Tensor) else index.new_full((1,), rate, dtype=torch.float64)
     if rates.dim() == 1:
         rates = rates.unsqueeze(1)
 
     if kind == "rmfm_same":
-        rates = rates.expand(-1, len(MODALITIES))
+        own = dict(zip(MODALITIES, rates.expand(-1, len(MODALITIES)).split(1, dim=1), strict=True))
         return {
-            m: here & (uniform(*seed, number, sample, _steps(here)) < rates[:, number, None])
-            for number, m in enumerate(MODALITIES)
-            if (here := valid.get(m)) is not None
+            m: here & (uniform(*seed, MODALITIES.index(m), sample, _steps(here)) < own[m]) for m, here in valid.items()
         }
     if kind == "rmfm":
         lengths = torch.stack([here.sum(1) for here in valid.values()], 1)
@@ -94,8 +91,8 @@ def training_rates(kind: FrameKind, index: Tensor, *keys: int) -> Tensor:
     """Rates for training when none is given, drawn by the rule of each kind's authors.
 
     rmfm_same, (B, M): 0 with probability 1/2, otherwise U(0, 1), for each sample and modality (LNLN, whose code resets
-    exactly half of the samples). rmfm, (B,): 1/2, because CIDer draws a rate from U(0, 1) for every single position, and
-    P(u < r) = 1/2. tmfm and stmfm, (B,): U(0, 1) for each sample; NIAT itself trains one model per rate.
+    exactly half of the samples). rmfm, (B,): 1/2, because CIDer draws a rate from U(0, 1) for every single position,
+    and then P(u < r) = 1/2. tmfm and stmfm, (B,): U(0, 1) for each sample; our choice.
     """
     seed = (*keys, name_key("frame-rate"))
     if kind == "rmfm":
@@ -119,7 +116,7 @@ def refuse_unaligned(where: str, kind: FrameKind, lengths: dict[str, Tensor]) ->
 
 
 def _refuse_unaligned_batch(kind: FrameKind, batch: Batch) -> None:
-    """Without waiting for an accelerator: there only the shapes are compared (one step may be a modality nobody has)."""
+    """Without waiting for an accelerator: there only the shapes are compared (one step: a modality that nobody has)."""
     steps = {modality: values.shape[1] for modality, values in batch.features.items()}
     if len(set(steps.values()) - {1}) > 1:
         raise _unaligned("batch", kind, ", ".join(f"{count} {modality} steps" for modality, count in steps.items()))

@@ -43,9 +43,6 @@ LARGEST_RATE = 0.7  # one of three modalities always stays: 2/3, which the field
 _CPM_TOLERANCE, _CPM_ROWS = 0.005, 32  # of the released code: how near the rate must be, and over how many rows
 
 
-# --- drawing
-
-
 def draw_combinations(weights: Sequence[float], samples: int, *keys: int) -> Tensor:
     """(N, M): one combination per sample, with probabilities proportional to ``weights`` (order of COMBINATIONS)."""
     cumulative = torch.tensor(weights, dtype=torch.float64).cumsum(0)
@@ -111,9 +108,6 @@ def _one_each(purpose: str, samples: int, *keys: int) -> Tensor:
     return F.one_hot(chosen, len(MODALITIES)).bool()
 
 
-# --- saying no
-
-
 def check_share(where: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise Refusal(where, "a rate between 0 and 1", str(value), "choose one in that range")
@@ -128,9 +122,6 @@ def check_missing_rate(where: str, scheme: Scheme, rate: float) -> None:
         raise Refusal(where, f"a missing rate between 0 and {LARGEST_RATE}", str(rate), remedy)
 
 
-# --- the masks of training
-
-
 class TrainingMasks(ABC):
     """What of each training sample a model may look at; drawn anew for each epoch."""
 
@@ -142,6 +133,10 @@ class TrainingMasks(ABC):
         """The batch, some of whose frames may have been removed."""
         return batch
 
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({options})"
+
 
 class Complete(TrainingMasks):
     """All modalities, always."""
@@ -151,7 +146,7 @@ class Complete(TrainingMasks):
 
 
 class ModalityDropout(TrainingMasks):
-    """Each modality is dropped with the same rate p, independently; a sample left with none keeps one, chosen uniformly.
+    """Each modality is dropped with the same rate p, independently; a sample left with none keeps one at random.
 
     P(tav) = (1-p)^3, P(a given pair) = p (1-p)^2, P(a given single) = p^2 (1-p) + p^3 / 3.
 
@@ -183,11 +178,11 @@ class WeightedCombinations(TrainingMasks):
         return draw_combinations(self.weights, samples, seed, epoch)
 
 
-class UniformCombinations(WeightedCombinations):
+class UniformCombinations(TrainingMasks):
     """One of the seven combinations for each sample, each with probability 1/7."""
 
-    def __init__(self) -> None:
-        super().__init__([1.0] * len(COMBINATIONS))
+    def present(self, samples: int, epoch: int, seed: int) -> Tensor:
+        return draw_combinations([1.0] * len(COMBINATIONS), samples, seed, epoch)
 
 
 class RandomRate(TrainingMasks):
@@ -228,10 +223,10 @@ class FrameMasks(Complete):
 def _seven_weights(where: str, weights: Mapping[str, float] | Sequence[float]) -> tuple[float, ...]:
     if isinstance(weights, Mapping):
         if unknown := sorted(set(weights) - set(COMBINATIONS)):
-            raise Refusal(where, f"combinations {', '.join(COMBINATIONS)}", unknown[0], "write the letters in that order")
+            raise Refusal(where, f"combinations {', '.join(COMBINATIONS)}", f"'{unknown[0]}'", "write one of these")
         weights = [weights.get(name, 0.0) for name in COMBINATIONS]
     if len(weights) != len(COMBINATIONS):
         raise Refusal(where, "seven weights", str(len(weights)), f"give one each for {', '.join(COMBINATIONS)}")
     if any(not math.isfinite(weight) or weight < 0 for weight in weights) or sum(weights) == 0:
-        raise Refusal(where, "weights of 0 or more, not all 0", str(list(weights)), "give at least one a positive weight")
+        raise Refusal(where, "weights of 0 or more, not all 0", str(list(weights)), "raise at least one")
     return tuple(weights)

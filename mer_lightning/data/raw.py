@@ -51,6 +51,18 @@ class PaddedSequences(Sequences):
         return np.asarray(self.values[start:stop])[keep]
 
 
+class PackedSequences(Sequences):
+    """(sum of lengths, D): the samples one after the other."""
+
+    def __init__(self, values: NDArray[Any], lengths: NDArray[Any]) -> None:
+        self.values, self.width = values, values.shape[1]
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def packed(self, start: int, stop: int) -> NDArray[Any]:
+        return self.values[self._starts[start] : self._starts[stop]]
+
+
 class LoadedSequences(Sequences):
     """Sequences that a function fetches one by one: ``load(i)`` gives (lengths[i], D)."""
 

@@ -38,9 +38,12 @@ def write_corpus(
     """Write ``raw`` to ``folder``, replacing what is there, in memory of a few chunks beside what the reader holds."""
     check(raw)
     folder = Path(folder)
+    _refuse_what_is_no_corpus(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    private = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    staging = private / "corpus"  # a folder inside, because only its maker may read what mkdtemp makes
     try:
+        staging.mkdir()
         cleaned: dict[str, Counter[str]] = {m: Counter() for m in raw.features}
         sha256 = _write_tensors(raw, staging / TENSORS, cleaned, progress)
         _write_samples(raw, staging / SAMPLES)
@@ -67,29 +70,35 @@ def write_corpus(
             synthetic=synthetic,
             bayes=bayes or {},
         )
-        (staging / CARD).write_text(card.dump())
+        (staging / CARD).write_text(card.dump(), encoding="utf-8")
         replace_folder(staging, folder)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
     return card
 
 
 def replace_folder(staging: Path, folder: Path) -> None:
     """Put ``staging`` in the place of ``folder`` by renaming; only a corpus is ever replaced."""
-    if folder.exists():
-        if not (folder / CARD).exists() and any(folder.iterdir()):
-            raise Refusal(
-                folder,
-                "an empty place or an older import",
-                "a folder with other files in it",
-                "choose another folder with -o",
-            )
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    _refuse_what_is_no_corpus(folder)
+    if not folder.exists():
+        os.replace(staging, folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    try:
         os.replace(folder, old / "corpus")
-        os.replace(staging, folder)
+        try:
+            os.replace(staging, folder)
+        except OSError:
+            os.replace(old / "corpus", folder)
+            raise
+    finally:
         shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(staging, folder)
+
+
+def _refuse_what_is_no_corpus(folder: Path) -> None:
+    if folder.exists() and not (folder / CARD).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        found = "a folder with other files in it" if folder.is_dir() else "a file"
+        raise Refusal(folder, "an empty place or an older import", found, "choose another folder with -o")
 
 
 def check(raw: RawCorpus) -> None:
@@ -101,6 +110,12 @@ def check(raw: RawCorpus) -> None:
 
     if n == 0:
         refuse("at least one sample", "none", "check that this is the right file")
+    if not raw.features:
+        refuse("features of at least one modality", "none", "check that this is the right file")
+    columns: dict[str, Any] = {"group": raw.groups, **raw.columns, **raw.extras, **raw.partitions}
+    for name, values in columns.items():
+        if len(values) != n:
+            refuse(f"{n} values of {name}", f"{len(values)}", "check how the file was made")
     for modality, sequences in raw.features.items():
         if len(sequences) != n:
             refuse(f"{n} samples of {modality}", f"{len(sequences)}", "check how the file was made")
@@ -116,9 +131,16 @@ def check(raw: RawCorpus) -> None:
             "remove those samples or repair their labels",
         )
     if raw.task.kind == "single_label":
-        classes = raw.task.categories
-        if raw.target.min() < 0 or raw.target.max() >= classes:
-            refuse(f"labels 0 to {classes - 1}", f"{raw.target.min()} to {raw.target.max()}", "check the label scheme")
+        classes = raw.task.outputs
+        if raw.target.shape != (n,) or not np.isin(raw.target, range(classes)).all():
+            found = f"{raw.target.min()} to {raw.target.max()}, of shape {raw.target.shape}"
+            refuse(f"whole labels 0 to {classes - 1}, one per sample", found, "check the label scheme")
+    elif raw.task.kind == "multi_label":
+        if raw.target.shape != (n, raw.task.outputs) or not np.isin(raw.target, (0, 1)).all():
+            found = f"{raw.target.min()} to {raw.target.max()}, of shape {raw.target.shape}"
+            refuse(f"0 or 1 for each of {raw.task.outputs} classes", found, "check the label scheme")
+    elif raw.target.shape != (n,):
+        refuse("one number per sample as label", f"shape {raw.target.shape}", "check the label scheme")
     duplicates = [key for key, count in Counter(raw.ids).items() if count > 1]
     if duplicates:
         refuse("each id once", f"'{duplicates[0]}' and {len(duplicates) - 1} more ids repeated", "make the ids unique")
@@ -142,7 +164,7 @@ def carve_valid(
         members.setdefault(groups[row], []).append(int(row))
     names = sorted(members)
     moved = 0
-    for position in np.random.default_rng(seed).permutation(len(names)):
+    for position in np.random.default_rng(seed).permutation(len(names))[:-1]:  # train keeps one, however large
         if moved >= fraction * len(train):
             break
         rows = members[names[position]]
@@ -193,19 +215,12 @@ def _write_tensors(raw: RawCorpus, path: Path, cleaned: dict[str, Counter[str]],
         for name in wide:
             hashed.write(np.ascontiguousarray(small[name]).data)
         for number, (modality, sequences) in enumerate(raw.features.items()):
-            for done, chunk in _chunks(sequences):
-                hashed.write(_clean(chunk, cleaned[modality]).data)
+            for done, chunk in _chunks(raw.source, modality, sequences):
+                hashed.write(clean(chunk, cleaned[modality]).data)
                 if progress:
                     progress(number * len(raw) + done, len(raw.features) * len(raw))
         for name in narrow:
             hashed.write(np.ascontiguousarray(small[name]).data)
-        if hashed.written != 8 + len(text) + position:
-            raise Refusal(
-                raw.source,
-                "as many feature frames as its lengths add up to",
-                "another number of frames",
-                "check how the file was made",
-            )
         file.flush()
         os.fsync(file.fileno())
     return hashed.hexdigest()
@@ -215,27 +230,31 @@ class _Hashed:
     """A file that knows the digest of what went into it."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest, self.written = file, hashlib.sha256(), 0
+        self.file, self.digest = file, hashlib.sha256()
 
     def write(self, data: Any) -> None:
         self.file.write(data)
         self.digest.update(data)
-        self.written += data.nbytes if isinstance(data, memoryview) else len(data)
 
     def hexdigest(self) -> str:
         return self.digest.hexdigest()
 
 
-def _chunks(sequences: Sequences) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(samples done, packed steps) in pieces of about 64 MiB of float32."""
+def _chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(samples done, packed steps) in pieces of about 64 MiB of float32, which must be as long as was announced."""
     longest = max(int(sequences.lengths.max()), 1)
     step = max(_CHUNK_BYTES // (4 * longest * sequences.width), 1)
     for start in range(0, len(sequences), step):
         stop = min(start + step, len(sequences))
-        yield stop, sequences.packed(start, stop)
+        chunk = sequences.packed(start, stop)
+        announced = (int(sequences.lengths[start:stop].sum()), sequences.width)
+        if chunk.shape != announced:
+            expected = f"{announced[0]} steps of width {announced[1]} in {modality} of samples {start} to {stop - 1}"
+            raise Refusal(source, expected, f"shape {chunk.shape}", "check the lengths")
+        yield stop, chunk
 
 
-def _clean(values: NDArray[Any], counts: Counter[str]) -> NDArray[np.float32]:
+def clean(values: NDArray[Any], counts: Counter[str]) -> NDArray[np.float32]:
     """float32 with non-finite values set to 0, as the field's loaders do for -inf; what was replaced is counted."""
     values = np.ascontiguousarray(values, dtype=np.float32)
     if not np.isfinite(values).all():
@@ -259,7 +278,10 @@ def _target(raw: RawCorpus) -> NDArray[Any]:
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
-    return values.astype(np.float32) if values.dtype.kind == "f" else values.astype(np.int32)
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
+    small = values.size == 0 or (values.min() >= -(2**31) and values.max() < 2**31)
+    return values.astype(np.int32 if small else np.int64)
 
 
 def _write_samples(raw: RawCorpus, path: Path) -> None:

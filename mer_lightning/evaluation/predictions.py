@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from mer_lightning.tasks import Task
 
@@ -30,44 +29,50 @@ class Predictions:
         return self.logits[:, condition]
 
 
-class PredictionStore(Metric):
-    """Collects logits batch by batch; ``compute`` concatenates, joins the processes and drops doubles.
+class PredictionStore:
+    """Collects logits batch by batch and joins them across processes.
 
-    A metric only in that torchmetrics knows how to move and to gather its states.
+    Not a torchmetrics object: those gather tensors, which needs every process to hold at least one batch, and a small
+    split on several processes does not give them one.
     """
 
-    full_state_update = False
-
     def __init__(self) -> None:
-        super().__init__()
-        for name in ("logits", "target", "index"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
+        self._parts: list[tuple[Tensor, Tensor | None, Tensor]] = []
+
+    def reset(self) -> None:
+        self._parts = []
 
     def update(self, logits: Tensor, target: Tensor | None, index: Tensor) -> None:
-        self.logits.append(logits.detach().float())
-        self.index.append(index)
-        if target is not None:
-            self.target.append(target)
+        """Logits (B, K, O), target (B, ...) and the rows (B,) that they belong to."""
+        self._parts.append((logits.detach().float(), target, index))
 
-    def compute(self) -> Predictions:
-        index = _joined(self.index).cpu()
+    def gather(self) -> Predictions:
+        """All samples in the order of the split, each once, the same on every process."""
+        parts = _from_all_processes([_on_host(part) for part in self._parts])
+        index = torch.cat([part[2] for part in parts])
         order = index.argsort(stable=True)
         first = torch.ones_like(index, dtype=torch.bool)
         first[1:] = index[order][1:] != index[order][:-1]
         chosen = order[first]
-        target = _joined(self.target)
+        targets = [part[1] for part in parts if part[1] is not None]
         return Predictions(
-            logits=_joined(self.logits).cpu()[chosen],
-            target=target.cpu()[chosen] if len(target) else None,
+            logits=torch.cat([part[0] for part in parts])[chosen],
+            target=torch.cat(targets)[chosen] if targets else None,
             index=index[chosen],
         )
 
 
-def _joined(parts: list[Tensor] | Tensor) -> Tensor:
-    """A list of batches before synchronisation, one tensor after it."""
-    if isinstance(parts, Tensor):
+def _on_host(part: tuple[Tensor, Tensor | None, Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
+    logits, target, index = part
+    return logits.cpu(), None if target is None else target.cpu(), index.cpu()
+
+
+def _from_all_processes(parts: list[Any]) -> list[Any]:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return parts
-    return torch.cat(parts) if parts else torch.zeros(0)
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, parts)
+    return [part for each in gathered for part in each]
 
 
 def prediction_table(predictions: Predictions, task: Task, conditions: list[str], ids: list[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.evaluation.floors import best_floor, floors
 from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate
 from mer_lightning.evaluation.predictions import Predictions
-from mer_lightning.evaluation.protocols import FrozenProtocol, averages
+from mer_lightning.evaluation.protocols import Protocol, averages
 from mer_lightning.tasks import Task
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Provenance:
 def tidy(
     predictions: Predictions,
     task: Task,
-    frozen: FrozenProtocol,
+    protocol: Protocol,
     card: CorpusCard,
     train_target: Tensor,
     provenance: Provenance,
@@ -52,13 +52,13 @@ def tidy(
     import pandas as pd
 
     assert predictions.target is not None
-    names = [condition.name for condition in frozen.conditions]
+    names = [condition.name for condition in protocol.conditions]
     scores = {name: evaluate(task, predictions.under(k), predictions.target) for k, name in enumerate(names)}
     floor = best_floor(task, floors(task, train_target, predictions.target))
     rows: list[dict[str, Any]] = []
     for metric, info in describe(task).items():
         values = {name: scores[name][metric] for name in names if metric in scores[name]}
-        values |= averages(values, frozen.protocol)
+        values |= averages(values, protocol)
         rows += [
             {
                 "condition": condition,

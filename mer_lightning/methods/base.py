@@ -19,7 +19,6 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import BackboneFactory
-from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.batch import Batch
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.predictions import Predictions, PredictionStore
@@ -30,10 +29,6 @@ from mer_lightning.tasks import task_from_card
 Losses = dict[str, tuple[Tensor, float]]  # {name: (value, weight)}
 
 _OUTLIER = 10.0  # deviations; extracted audio features hold isolated values thousands of deviations away
-
-
-def _default_optimizer(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2)
 
 
 class MERMethod(LightningModule, ABC):
@@ -53,8 +48,8 @@ class MERMethod(LightningModule, ABC):
         self,
         dims: dict[str, int],
         task_card: dict[str, Any],
-        backbone: BackboneFactory = LateTransformer,
-        optimizer: OptimizerCallable = _default_optimizer,
+        backbone: BackboneFactory,
+        optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=1e-2),
         schedule: Literal["cosine", "constant"] = "cosine",
         select_under: Literal["tav", "fixed-7"] = "tav",
     ) -> None:
@@ -105,6 +100,13 @@ class MERMethod(LightningModule, ABC):
         known = torch.tensor([m in self.dims for m in MODALITIES], device=batch.present.device)
         return replace(batch, features=features, lengths=lengths, present=batch.present & known)
 
+    @property
+    def selection_rule(self) -> str:
+        """In words, for results and tables."""
+        metric, direction = self.task.score
+        under = "the complete input" if self.select_under == COMPLETE else f"the mean over {self.select_under}"
+        return f"{direction} validation {metric} under {under}"
+
     # --- training
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -143,8 +145,9 @@ class MERMethod(LightningModule, ABC):
             encoded = self.backbone.encode(prepared)
             logits[whole.to(logits.device)] = self.head(self.backbone.fuse_many(encoded, present[whole])).to(logits.dtype)
         for k in torch.nonzero(~whole).flatten().tolist():
-            partial = frozen.conditions[k].apply(prepared, frozen.seed)
-            logits[k] = self.head(self.backbone.fuse(self.backbone.encode(partial), present[k])).to(logits.dtype)
+            # Frames are removed before standardising, as the masks of training do it: a removed frame is a raw zero.
+            partial = self.backbone.encode(self.prepared(frozen.conditions[k].apply(batch, frozen.seed)))
+            logits[k] = self.head(self.backbone.fuse(partial, present[k])).to(logits.dtype)
         return logits.transpose(0, 1)
 
     def _start_evaluation(self, protocol: Protocol, split: str) -> None:
@@ -163,7 +166,7 @@ class MERMethod(LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:
         assert self.frozen is not None
-        said: Predictions = self.store.compute()
+        said: Predictions = self.store.gather()
         assert said.target is not None
         names = [condition.name for condition in self.frozen.conditions]
         values = {name: evaluate(self.task, said.under(k), said.target) for k, name in enumerate(names)}

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.results import Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
+from mer_lightning.tasks import Task
 from mer_lightning.training.run_folder import (
     CONFIG,
     CORPUS,
@@ -40,15 +41,16 @@ class RunConfig(SaveConfigCallback):
 
 
 class WriteResults(Callback):
-    """After a test: results.csv and predictions.parquet in the run's folder, and the table on the screen."""
+    """After a test: results.csv and predictions.parquet in the run's folder."""
 
-    def __init__(self, folder: Path, seed: int, show: bool = True) -> None:
-        self.folder, self.seed, self.show = folder, seed, show
-        self.rows: pd.DataFrame | None = None
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+        self.rows: pd.DataFrame | None = None  # on the first process only
+        self.task: Task | None = None
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        predictions: Predictions = pl_module.store.compute()
+        predictions: Predictions = pl_module.store.gather()
         if trainer.is_global_zero:
             self._write(trainer, pl_module, predictions)
 
@@ -59,7 +61,7 @@ class WriteResults(Callback):
         rows = tidy(
             predictions,
             method.task,
-            frozen,
+            method.protocol,
             data.corpus.card,
             data.split("train").target,
             Provenance(
@@ -72,13 +74,13 @@ class WriteResults(Callback):
                 split="test",
                 selection=method.selection_rule,
                 training_masks=str(data.masks),
-                protocol="+".join(frozen.protocol.names),
+                protocol=str(method.protocol),
                 mask_hash=frozen.mask_hash,
                 seed=self.seed,
                 samples=len(predictions.index),
             ),
         )
-        self.rows = rows
+        self.rows, self.task = rows, method.task
         self.folder.mkdir(parents=True, exist_ok=True)
         said = prediction_table(
             predictions, method.task, [c.name for c in frozen.conditions], data.split("test").ids
@@ -87,17 +89,23 @@ class WriteResults(Callback):
         said.to_parquet(temporary, index=False)
         os.replace(temporary, self.folder / PREDICTIONS)
         write_whole(self.folder / RESULTS, rows.to_csv(index=False))
-        if self.show:
-            from rich.console import Console
-
-            title = f"{data.corpus.card.label}, test split of {data.partition}: {rows['method'][0]}, seed {self.seed}"
-            console = Console()
-            console.print(table(rows, method.task, title))
-            console.print(f"[dim]chosen by {method.selection_rule}; masks {frozen.mask_hash}; all of it in {self.folder}[/]")
         if trainer.logger is not None:
             trainer.logger.log_metrics(
                 {f"test/{r.condition}/{r.metric}": r.value for r in rows.itertuples()}, step=trainer.global_step
             )
+
+    def show(self) -> None:
+        """The table for a person."""
+        if self.rows is None or self.task is None:
+            return
+        from rich.console import Console
+
+        first = self.rows.iloc[0]
+        title = f"{first['corpus']}, test split of {first['partition']}: {first['method']}, seed {first['seed']}"
+        console = Console()
+        console.print(table(self.rows, self.task, title))
+        console.print(f"[dim]chosen by {first['selection']}; masks {first['mask_hash']}[/]", highlight=False)
+        console.print(f"[dim]{self.folder}: config, checkpoints, results, predictions[/]", highlight=False)
 
 
 def checkpoint(folder: Path) -> ModelCheckpoint:

@@ -29,8 +29,6 @@ LoggerName = Literal["csv", "tensorboard", "wandb"]
 class MERCLI(LightningCLI):
     """Lightning's command line, with a folder per run, protocols, and a test of the best checkpoint after fit."""
 
-    results: Any = None  # of the last test, for callers within Python
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--protocol", type=str | list[str], default="fixed-7", help="conditions to test under, e.g. fixed-7"
@@ -85,10 +83,10 @@ class MERCLI(LightningCLI):
     def after_fit(self) -> None:
         if self._get(self.config, "test_after_fit") and not self.trainer.fast_dev_run:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path="best", verbose=False)
-            self.results = self.writer.rows
+            self.after_test()
 
     def after_test(self) -> None:
-        self.results = self.writer.rows
+        self.writer.show()
 
     def after_predict(self) -> None:
         from mer_lightning.training.prediction import write_predictions

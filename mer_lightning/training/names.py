@@ -1,12 +1,14 @@
 """Short names in configs and on the command line: `tfn` for a class path, and which class paths are trusted.
 
-A name is that of the file which holds the class: `--model.backbone late_transformer`, `model: supervised`.
+A method or a backbone has the name of its file (`model: supervised`, `--model.backbone late_transformer`), training
+masks that of their class in small letters (`--data.masks modality_dropout`).
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,9 +31,10 @@ def _backbones() -> Mapping[str, type]:
 
 
 def _masks() -> Mapping[str, type]:
-    from mer_lightning.data.masks import all_masks
+    from mer_lightning.data import masks
 
-    return all_masks()
+    subclasses = [cls for cls in vars(masks).values() if isinstance(cls, type) and issubclass(cls, masks.TrainingMasks)]
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in subclasses}
 
 
 _NAMED: dict[tuple[str, ...], Callable[[], Mapping[str, type]]] = {

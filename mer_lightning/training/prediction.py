@@ -17,7 +17,7 @@ def write_predictions(method: MERMethod, data: MERData, output: str | None, fold
     if path.suffix not in (".csv", ".parquet"):
         raise Refusal(path, "a name ending in .csv or .parquet", f"'{path.suffix}'", "choose --output accordingly")
     split = data.split("predict")
-    predictions = method.store.compute()
+    predictions = method.store.gather()
     rows = prediction_table(predictions, method.task, ["tav"], split.ids).drop(columns="condition")
     known = [m in method.dims for m in ("text", "audio", "vision")]
     seen = [[here and k for here, k in zip(row, known, strict=True)] for row in split.present.tolist()]

@@ -10,6 +10,7 @@ Of the two faces that an IEMOCAP utterance shows, the speaker's own is its visio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from mer_lightning.data.catalogue import CatalogueEntry, lookup
 from mer_lightning.data.feature_files import FileSequences, ZeroFilled, feature_folders, files_of
 from mer_lightning.data.folds import FOLDS_NOTE, session_folds
-from mer_lightning.data.raw import RawCorpus, Sequences
+from mer_lightning.data.raw import SPLITS, RawCorpus, Sequences
 from mer_lightning.data.readers.base import Reader
 from mer_lightning.data.store import partition_from
 from mer_lightning.data.unpickle import load_pickle
@@ -41,7 +42,7 @@ class _Utterance:
     name: str
     dialogue: str
     position: int
-    label: Any
+    label: float
     speaker: str
     sentence: str
     split: str  # "" where the file names no validation set, and the folds are by session
@@ -58,12 +59,12 @@ class GCNet(Reader):
     def read(self, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
         pickle = _choose_pickle(path, entry)
         entry = entry or lookup(_CORPORA[pickle.name])
-        utterances = _utterances(pickle)
+        utterances = _utterances(pickle, float if entry.task.kind == "regression" else int)
         notes: list[str] = []
         read: dict[str, Sequences] = {}
         folders = feature_folders(path / "features", FEATURES | features)
         for modality, folder in folders.items():
-            found = _read_features(folder, utterances)
+            found: Sequences = _read_features(folder, utterances)
             if empty := int((found.lengths == 0).sum()):
                 notes.append(f"{empty} utterances without {modality} features are zero vectors, as in GCNet.")
                 found = ZeroFilled(found)
@@ -105,28 +106,31 @@ def _choose_pickle(path: Path, entry: CatalogueEntry | None) -> Path:
     raise Refusal(path, wanted, names, remedy)
 
 
-def _utterances(pickle: Path) -> list[_Utterance]:
+def _utterances(pickle: Path, number: Callable[[Any], float]) -> list[_Utterance]:
     """In GCNet's order: the dialogues of each split sorted by name, and their utterances as they were spoken."""
     content = load_pickle(pickle)
+    remedy = "check that this is GCNet's label file"
     if not isinstance(content, (list, tuple)) or len(content) not in (6, 7):
         size = f" of {len(content)}" if isinstance(content, (list, tuple, dict)) else ""
-        remedy = "check that this is GCNet's label file"
         raise Refusal(pickle, _LABELS, f"a {type(content).__name__}{size}", remedy)
     ids, labels, speakers, sentences, *sets = content
-    if len(sets) == 3:
-        order = [(video, split) for split, videos in zip(("train", "valid", "test"), sets, strict=True)
-                 for video in sorted(videos)]  # fmt: skip
-    else:
-        order = [(video, "") for video in sorted({*sets[0], *sets[1]})]
     utterances = []
-    for video, split in order:
-        try:
-            rows = list(zip(ids[video], labels[video], speakers[video], sentences[video], strict=True))
-        except (KeyError, TypeError, ValueError) as error:
-            found = f"{type(error).__name__} {error} at '{video}'"
-            raise Refusal(pickle, _LABELS, found, "check that this is GCNet's label file") from error
-        for position, (name, label, speaker, sentence) in enumerate(rows):
-            utterances.append(_Utterance(str(name), video, position, label, str(speaker), str(sentence), split))
+    video = ""
+    try:
+        # Sets have no order of their own: sorted, an import is the same on every machine.
+        if len(sets) == 3:
+            by_split = dict(zip(SPLITS, sets, strict=True))
+            order = [(video, split) for split, videos in by_split.items() for video in sorted(videos)]
+        else:
+            order = [(video, "") for video in sorted({*sets[0], *sets[1]})]
+        for video, split in order:
+            rows = zip(ids[video], labels[video], speakers[video], sentences[video], strict=True)
+            for position, (name, label, speaker, sentence) in enumerate(rows):
+                row = (str(name), video, position, number(label), str(speaker), str(sentence), split)
+                utterances.append(_Utterance(*row))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        found = f"{type(error).__name__} {error} at '{video}'"
+        raise Refusal(pickle, _LABELS, found, remedy) from error
     return utterances
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,13 +96,15 @@ def _choose_labels(path: Path, entry: CatalogueEntry | None) -> Path:
 
 def _read_labels(path: Path) -> dict[str, Labels]:
     """{corpus: labels} of a .npz whose members are 0-d arrays of one pickled dict each."""
-    corpora: dict[str, Labels] = {}
+    corpora: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():
                 with archive.open(member) as stream:
-                    content = read_array(stream, path)  # type: ignore[arg-type]
-                corpora[member.removesuffix(".npy").removesuffix("_corpus")] = content[()]
+                    content = read_array(stream, path)
+                corpora[member.removesuffix(".npy").removesuffix("_corpus")] = (
+                    content.item() if content.ndim == 0 else content
+                )
     except (zipfile.BadZipFile, EOFError) as error:
         raise Refusal(path, "a .npz file", str(error), "copy the file again") from error
     for key, labels in corpora.items():
@@ -173,14 +176,16 @@ def _partitions(
         if not key.startswith("test"):
             continue
         splits = {"train": corpora["train"], "valid": corpora.get("val", {}), "test": corpora[key]}
-        names = [name for split in splits.values() for name in split]
-        if twice := {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set():
-            raise Refusal(where, "each sample in one split", f"'{min(twice)}' in two", "repair the label file")
+        twice = [
+            name for name, count in Counter(name for split in splits.values() for name in split).items() if count > 1
+        ]
+        if twice:
+            raise Refusal(where, "each sample in one split", f"'{twice[0]}' in two", "repair the label file")
         split_of = {name: split for split, labels in splits.items() for name in labels}
         partition = partition_from([split_of.get(name, "") for name in ids])
-        partitions["official" if key == "test" else key] = partition if "val" in corpora else carve_valid(
-            partition, groups
-        )  # fmt: skip
+        if "val" not in corpora:
+            partition = carve_valid(partition, groups)
+        partitions["official" if key == "test" else key] = partition
     if "val" not in corpora:
         notes.append("The file has no validation set: one is carved from the training set by whole groups.")
     return partitions

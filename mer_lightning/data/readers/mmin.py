@@ -26,7 +26,7 @@ from mer_lightning.tasks import SingleLabel
 FEATURES = {"text": "bert_large", "audio": "comparE", "vision": "denseface"}
 _FOLDERS = {"text": "L", "audio": "A", "vision": "V"}
 _SETS = dict(zip(("trn", "val", "tst"), SPLITS, strict=True))
-_DEPTH = 3
+_DEPTH = 2  # levels of folders to look into: every path that is given is looked at
 # How many utterances of IEMOCAP have each of the four labels; no two counts are equal, so they tell the classes apart.
 _IEMOCAP4 = {1636: "happy", 1084: "sad", 1708: "neutral", 1103: "angry"}
 
@@ -38,7 +38,10 @@ class MMIN(Reader):
     describes = "MMIN folder: A/comparE.h5, V/denseface.h5, L/bert_large.h5 and target/<fold>/*_label.npy"
 
     def detects(self, path: Path) -> bool:
-        return path.is_dir() and _find(path, _holds_features) is not None and _find(path, _holds_target) is not None
+        try:
+            return _find(path, _holds_features) is not None and _find(path, _holds_target) is not None
+        except OSError:  # not a folder, or one that may not be looked into
+            return False
 
     def read(self, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
         feature_root = _find(path, _holds_features)

@@ -1,0 +1,81 @@
+"""Constant-predictor floors: what a model scores that never looks at its input.
+
+A constant is chosen on the training labels alone, then measured on a split like any model. A score at or below its
+floor is no evidence of learning: on IEMOCAP's four binary questions, "never" is right on 59 to 86 % of the samples.
+
+Shapes: N samples, C classes, O outputs of the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from mer_lightning.evaluation.metrics import describe, evaluate
+from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
+
+_CERTAIN = 30.0  # a logit beyond every threshold, and finite
+
+
+def floors(task: Task, train_target: Tensor, target: Tensor) -> dict[str, dict[str, float]]:
+    """{constant: {metric: value}} on ``target`` of constants that ``train_target`` suggests."""
+    constants = _constants(task, train_target.detach().cpu())
+    return {name: evaluate(task, logits.expand(len(target), -1), target) for name, logits in constants.items()}
+
+
+def best_floor(task: Task, floors: dict[str, dict[str, float]]) -> dict[str, float]:
+    """{metric: the best that any of the constants reaches}, NaN where none has a value; the row beside scores."""
+    best = {}
+    for metric, info in describe(task).items():
+        reached = [values[metric] for values in floors.values() if not math.isnan(values[metric])]
+        best[metric] = (min if info.direction == "min" else max)(reached, default=math.nan)
+    return best
+
+
+def _constants(task: Task, train: Tensor) -> dict[str, Tensor]:
+    """{name: (O,) logits}"""
+    match task:
+        case Regression():
+            return _constant_intensities(train.double(), task.limit)
+        case SingleLabel():
+            most_frequent = int(torch.bincount(train).argmax())
+            return {f"always {task.classes[most_frequent]}": _certain([most_frequent], len(task.classes))}
+        case MultiLabel():
+            return _constant_label_sets(train.double(), task.classes)
+    raise TypeError(f"no constant predictors are known for {type(task).__name__}")
+
+
+def _constant_intensities(train: Tensor, limit: float) -> dict[str, Tensor]:
+    """Mean and median for errors, the most frequent of seven grades for Acc-7, and both signs for Acc-2."""
+    grade = limit / 3
+    chosen = {"train mean": train.mean(), "train median": train.quantile(0.5)}
+    chosen["train mode"] = (train / grade).round().mode().values * grade
+    for name, side in (("always positive", train[train > 0]), ("always negative", train[train < 0])):
+        if len(side):
+            chosen[name] = side.quantile(0.5)
+    return {name: value.reshape(1) for name, value in chosen.items()}
+
+
+def _constant_label_sets(train: Tensor, classes: tuple[str, ...]) -> dict[str, Tensor]:
+    """No class, each class alone, all of them; and the training rates as probabilities.
+
+    The rates predict what most training samples have (at threshold .5) and rank classes by frequency, which is the
+    best that a constant can do for average precision.
+    """
+    numbers = range(len(classes))
+    return {
+        "none": _certain([], len(classes)),
+        "all": _certain(numbers, len(classes)),
+        **{f"only {classes[c]}": _certain([c], len(classes)) for c in numbers},
+        "train rates": train.mean(0).logit(eps=1e-6),
+    }
+
+
+def _certain(chosen: Iterable[int], classes: int) -> Tensor:
+    """(C,) logits that predict the chosen classes and no other."""
+    logits = torch.full((classes,), -_CERTAIN)
+    logits[list(chosen)] = _CERTAIN
+    return logits

@@ -1,0 +1,60 @@
+"""Metrics of a whole split: ``evaluate`` measures, ``describe`` says what was measured, ``score`` picks checkpoints.
+
+Metrics are computed on the concatenated split and never averaged over batches: F1 and correlation are no means, and
+the last batch is smaller. ``docs/reference/metrics.md`` defines every column for people.
+
+Shapes: N samples of the split, K conditions, O outputs of the model, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mer_lightning.evaluation import metrics_multi_label, metrics_regression, metrics_single_label
+from mer_lightning.evaluation.metric_info import MetricInfo, Outcome
+from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
+
+METRICS_VERSION = 1  # stored in results; raise it when a column changes its meaning
+
+
+def describe(task: Task) -> dict[str, MetricInfo]:
+    """Every column that :func:`evaluate` fills for ``task``, in the order of a table."""
+    match task:
+        case Regression():
+            return metrics_regression.columns(task)
+        case SingleLabel():
+            return metrics_single_label.columns(task)
+        case MultiLabel():
+            return metrics_multi_label.columns(task)
+    raise TypeError(f"no metrics are known for {type(task).__name__}; write its columns in mer_lightning/evaluation")
+
+
+def evaluate(task: Task, logits: Tensor, target: Tensor) -> dict[str, float]:
+    """All metrics of one split from its logits (N, O) and target (N,) or (N, C); NaN where one is undefined.
+
+    Everything is NaN if a logit is: a model that diverged has no score, although its decisions could be counted.
+    """
+    columns = describe(task)
+    logits = logits.detach().cpu().float()  # float32 before any threshold: halves round too much away
+    if logits.isnan().any():
+        return dict.fromkeys(columns, math.nan)
+    exact = {"regression": torch.float64, "single_label": torch.int64, "multi_label": torch.bool}[task.kind]
+    outcome = Outcome(target.detach().cpu().to(exact), task.decide(logits).to(exact), logits.double())
+    return {name: float(info.measure(outcome)) for name, info in columns.items()}
+
+
+def evaluate_each(task: Task, logits: Tensor, target: Tensor) -> list[dict[str, float]]:
+    """:func:`evaluate` for K conditions stacked as (K, N, O), one after the other."""
+    return [evaluate(task, one, target) for one in logits]
+
+
+def score(task: Task, values: dict[str, float]) -> float:
+    """What selects checkpoints: the task's metric, turned so that higher is better; NaN is worse than anything."""
+    metric, direction = task.score
+    value = values[metric]
+    if math.isnan(value):
+        return -math.inf
+    return value if direction == "max" else -value

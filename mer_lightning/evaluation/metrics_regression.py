@@ -1,0 +1,195 @@
+"""Metrics of sentiment intensity: t is the truth and p the prediction, (N,) float64 over the whole split.
+
+Papers cut the same numbers into classes in different ways; here each way has its own column. The names without a
+prefix follow MMSA, the niche's standard.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mer_lightning.evaluation.classification import accuracy, count_two, weighted_f1
+from mer_lightning.evaluation.metric_info import MetricInfo, Outcome
+from mer_lightning.tasks import Regression
+
+_SIMS_LIMIT = 1.0
+
+
+def columns(task: Regression) -> dict[str, MetricInfo]:
+    """Those of SIMS for labels within 1, else those of MOSI and MOSEI."""
+    return _sims() if task.limit == _SIMS_LIMIT else _mosi()
+
+
+def mean_absolute_error(t: Tensor, p: Tensor) -> Tensor:
+    """(1/N) sum_i |p_i - t_i|"""
+    return (p - t).abs().mean()
+
+
+def pearson(t: Tensor, p: Tensor) -> Tensor:
+    """<t - mean t, p - mean p> / (||t - mean t|| ||p - mean p||); NaN where t or p is constant.
+
+    Constancy is asked for and not left to the division: the mean of equal numbers can differ from them by a rounding
+    error, and the quotient of such errors looks like a correlation.
+    """
+    if len(t) == 0 or (t == t[0]).all() or (p == p[0]).all():
+        return t.new_tensor(float("nan"))
+    t, p = t - t.mean(), p - p.mean()
+    return (t @ p / (t.norm() * p.norm())).clamp(-1, 1)
+
+
+def rounded_accuracy(t: Tensor, p: Tensor, limit: int) -> Tensor:
+    """Share of round(clip(p)) = round(clip(t)), both clipped to [-limit, limit] and rounded half to even.
+
+    2 limit + 1 classes. Clipping both sides lets a prediction beyond the scale match its end.
+    """
+    return accuracy(t.clamp(-limit, limit).round(), p.clamp(-limit, limit).round())
+
+
+def classes_between(x: Tensor, cuts: tuple[float, ...]) -> Tensor:
+    """(N,) class k of x with cuts[k-1] < x <= cuts[k]: a value on a cut falls below it.
+
+    Labels are float32, so cuts are rounded to float32 too: float32(.1) lies above the float64 number .1.
+    """
+    return torch.bucketize(x, torch.tensor(cuts, dtype=torch.float32).to(x))
+
+
+def _mosi() -> dict[str, MetricInfo]:
+    def everything(o: Outcome) -> tuple[Tensor, Tensor]:
+        return o.truth, o.decision
+
+    def nonzero(o: Outcome) -> tuple[Tensor, Tensor]:
+        kept = o.truth != 0
+        return o.truth[kept], o.decision[kept]
+
+    def has0(o: Outcome) -> tuple[Tensor, Tensor]:
+        return o.truth >= 0, o.decision >= 0
+
+    def non0(o: Outcome) -> tuple[Tensor, Tensor]:
+        t, p = nonzero(o)
+        return t > 0, p > 0
+
+    def mag(o: Outcome) -> tuple[Tensor, Tensor]:
+        t, p = nonzero(o)
+        return t >= 0, p >= 0
+
+    def rounded(limit: int, headline: bool = False) -> MetricInfo:
+        return MetricInfo(
+            f"Acc-{2 * limit + 1}",
+            f"share of round(clip(p)) = round(clip(t)), clip to {limit}, half to even",
+            "MMSA",
+            lambda o: rounded_accuracy(o.truth, o.decision, limit),
+            headline=headline,
+        )
+
+    def f1(o: Outcome) -> Tensor:
+        return weighted_f1(count_two(*non0(o)))
+
+    def f1_swapped(o: Outcome) -> Tensor:
+        truth, decision = non0(o)
+        return weighted_f1(count_two(decision, truth))
+
+    dropped = "samples with t = 0 dropped"
+    return {
+        "mae": MetricInfo(
+            "MAE",
+            "mean |p - t|",
+            "MMSA",
+            lambda o: mean_absolute_error(*everything(o)),
+            direction="min",
+            headline=True,
+        ),
+        "corr": MetricInfo(
+            "Corr", "Pearson correlation of p and t", "MMSA", lambda o: pearson(*everything(o)), headline=True
+        ),
+        "acc7": rounded(3, headline=True),
+        "non0_acc2": MetricInfo(
+            "Non0 Acc-2",
+            f"{dropped}; share of (p > 0) = (t > 0)",
+            "MMSA",
+            lambda o: accuracy(*non0(o)),
+            headline=True,
+        ),
+        "non0_f1": MetricInfo(
+            "Non0 F1", f"{dropped}; F1 of p > 0 against t > 0, weighted by the truth", "MMSA", f1, headline=True
+        ),
+        "has0_acc2": MetricInfo(
+            "Has0 Acc-2", "share of (p >= 0) = (t >= 0)", "MMSA", lambda o: accuracy(*has0(o)), headline=True
+        ),
+        "has0_f1": MetricInfo(
+            "Has0 F1",
+            "F1 of p >= 0 against t >= 0, weighted by the truth",
+            "MMSA",
+            lambda o: weighted_f1(count_two(*has0(o))),
+        ),
+        "acc5": rounded(2),
+        "acc3": rounded(1),
+        "mult_acc2_all": MetricInfo(
+            "MulT Acc-2",
+            "share of (p > 0) = (t > 0): zeros are negative",
+            "MulT",
+            lambda o: accuracy(o.truth > 0, o.decision > 0),
+        ),
+        "mult_non0_f1_swapped": MetricInfo(
+            "MulT Non0 F1", f"{dropped}; F1 of p > 0 against t > 0, weighted by the prediction", "MulT", f1_swapped
+        ),
+        "mag_acc2": MetricInfo(
+            "MAG Acc-2", f"{dropped}; share of (p >= 0) = (t >= 0)", "MAG-BERT", lambda o: accuracy(*mag(o))
+        ),
+        "mag_f1": MetricInfo(
+            "MAG F1",
+            f"{dropped}; F1 of p >= 0 against t >= 0, weighted by the truth",
+            "MAG-BERT",
+            lambda o: weighted_f1(count_two(*mag(o))),
+        ),
+        "mag_mae": MetricInfo(
+            "MAG MAE",
+            f"{dropped}; mean |p - t|",
+            "MAG-BERT",
+            lambda o: mean_absolute_error(*nonzero(o)),
+            direction="min",
+        ),
+        "mag_corr": MetricInfo(
+            "MAG Corr", f"{dropped}; Pearson correlation of p and t", "MAG-BERT", lambda o: pearson(*nonzero(o))
+        ),
+    }
+
+
+def _sims() -> dict[str, MetricInfo]:
+    def clipped(o: Outcome) -> tuple[Tensor, Tensor]:
+        return o.truth.clamp(-_SIMS_LIMIT, _SIMS_LIMIT), o.decision.clamp(-_SIMS_LIMIT, _SIMS_LIMIT)
+
+    def cut(title: str, cuts: tuple[float, ...]) -> MetricInfo:
+        def measure(o: Outcome) -> Tensor:
+            t, p = clipped(o)
+            return accuracy(classes_between(t, cuts), classes_between(p, cuts))
+
+        where = ", ".join(f"{value:g}" for value in cuts)
+        definition = f"share of equal classes, cut at {where}; a value on a cut falls below it"
+        return MetricInfo(title, definition, "MMSA", measure, headline=True)
+
+    def f1(o: Outcome) -> Tensor:
+        t, p = clipped(o)
+        return weighted_f1(count_two(t > 0, p > 0))
+
+    return {
+        "mae": MetricInfo(
+            "MAE",
+            "mean |p - t|, both clipped to 1",
+            "MMSA",
+            lambda o: mean_absolute_error(*clipped(o)),
+            direction="min",
+            headline=True,
+        ),
+        "corr": MetricInfo(
+            "Corr",
+            "Pearson correlation of p and t, both clipped to 1",
+            "MMSA",
+            lambda o: pearson(*clipped(o)),
+            headline=True,
+        ),
+        "acc2": cut("Acc-2", (0.0,)),
+        "f1": MetricInfo("F1", "F1 of p > 0 against t > 0, weighted by the truth", "MMSA", f1, headline=True),
+        "acc3": cut("Acc-3", (-0.1, 0.1)),
+        "acc5": cut("Acc-5", (-0.7, -0.1, 0.1, 0.7)),
+    }

@@ -1,0 +1,179 @@
+"""Constant-predictor floors: the published tables they explain, and where their constants come from."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+
+from mer_lightning.evaluation.floors import best_floor, floors
+from mer_lightning.evaluation.metrics import describe, evaluate
+from mer_lightning.tasks import MultiLabel, Regression, SingleLabel
+
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+
+
+def _iemocap_test() -> tuple[MultiLabel, torch.Tensor]:
+    """938 samples: neutral 383, happy 135, sad 193, angry 227, as MulT's test split has them."""
+    task = MultiLabel(("neutral", "happy", "sad", "angry"))
+    counts = torch.tensor([383, 135, 193, 227])
+    return task, torch.eye(4).repeat_interleave(counts, dim=0)
+
+
+def _mosei_test() -> torch.Tensor:
+    """(4654, 6) with the label counts of MOSEI's test split: of each class, and of samples with 0 to 6 labels.
+
+    Each sample takes the classes of which most are left, from the sample with most labels down.
+    """
+    left = torch.tensor([2498, 1128, 1070, 441, 805, 385])
+    labels = torch.arange(6, -1, -1).repeat_interleave(torch.tensor([1, 19, 114, 409, 1133, 2277, 701]))
+    target = torch.zeros(len(labels), 6)
+    for row, wanted in enumerate(labels.tolist()):
+        chosen = left.argsort(descending=True)[:wanted]
+        target[row, chosen] = 1
+        left[chosen] -= 1
+    assert left.tolist() == [0] * 6
+    return target
+
+
+def test_iemocap_table():
+    """Digit for digit what a published reproduction lists as its model's scores."""
+    task, target = _iemocap_test()
+    never = floors(task, target, target)["none"]
+    table = {"happy": (85.61, 78.97), "sad": (79.42, 70.32), "angry": (75.80, 65.37), "neutral": (59.17, 43.99)}
+    for name, (accuracy, f1) in table.items():
+        assert round(100 * never[f"{name}_acc"], 2) == accuracy
+        assert round(100 * never[f"{name}_f1"], 2) == f1
+        assert never[f"{name}_balanced_acc"] == 0.5
+    assert never["binary_average_acc"] == pytest.approx(0.75)
+    assert never["macro_f1"] == never["jaccard"] == 0
+
+
+@pytest.mark.parametrize(
+    ("constant", "acc", "p", "r", "micro", "macro", "exact"),
+    [
+        (["happy"], None, 0.5367, 0.3948, 0.4550, 0.116, None),
+        (["happy", "sad"], None, 0.3896, 0.5731, 0.4638, 0.182, None),
+        (["happy", "sad", "anger", "disgust"], None, 0.2955, 0.8694, 0.4411, 0.293, None),
+        (list(EMOTIONS), 0.2266, 0.2266, 1.0, 0.3694, 0.347, 0.000),
+    ],
+)
+def test_mosei_table(constant, acc, p, r, micro, macro, exact):
+    """What a constant scores on MOSEI's label counts; which labels meet in a sample is not published for the rest."""
+    target = _mosei_test()
+    task = MultiLabel(EMOTIONS)
+    if len(constant) in (1, 6):
+        values = floors(task, target, target)[f"only {constant[0]}" if len(constant) == 1 else "all"]
+    else:
+        logits = torch.tensor([1.0 if name in constant else -1.0 for name in EMOTIONS])
+        values = evaluate(task, logits.expand(len(target), -1), target)
+    assert values["micro_p"] == pytest.approx(p, abs=1e-4)
+    assert values["micro_r"] == pytest.approx(r, abs=1e-4)
+    assert values["micro_f1"] == pytest.approx(micro, abs=1e-4)
+    assert values["macro_f1"] == pytest.approx(macro, abs=1e-3)
+    if acc is not None:
+        assert values["jaccard"] == pytest.approx(acc, abs=1e-4)
+        assert values["exact"] == pytest.approx(exact, abs=1e-3)
+
+
+def test_mosei_ceiling():
+    """A perfect model cannot reach 1 in ``jaccard``: 701 samples have no label, and a right "none" earns nothing."""
+    target = _mosei_test()
+    perfect = evaluate(MultiLabel(EMOTIONS), 2 * target - 1, target)
+    assert perfect["jaccard"] == pytest.approx(1 - 701 / 4654)
+    assert perfect["jaccard_empty1"] == 1
+
+
+def test_multi_label_constants():
+    target = _mosei_test()
+    found = floors(MultiLabel(EMOTIONS), target, target)
+    assert set(found) == {"none", "all", "train rates", *(f"only {name}" for name in EMOTIONS)}
+    # More than half of the samples are happy, and of no other emotion: the rates decide as "only happy" does.
+    unranked = [metric for metric in describe(MultiLabel(EMOTIONS)) if metric not in ("gap", "map")]
+    assert [found["train rates"][m] for m in unranked] == pytest.approx([found["only happy"][m] for m in unranked])
+    assert found["none"]["gap"] == pytest.approx(float(target.mean()))
+    best = best_floor(MultiLabel(EMOTIONS), found)
+    assert best["gap"] == found["train rates"]["gap"] > found["only happy"]["gap"] > found["none"]["gap"]
+    assert best["map"] == pytest.approx(float(target.mean()))
+    assert best["micro_f1"] == found["only happy"]["micro_f1"]
+    assert best["hamming"] == min(values["hamming"] for values in found.values())
+    assert best["micro_r"] == 1
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.35, 0.5, 0.999])
+def test_multi_label_constants_are_beyond_every_threshold(threshold):
+    target = _mosei_test()
+    found = floors(MultiLabel(EMOTIONS, threshold), target, target)
+    assert found["all"]["micro_r"] == 1
+    assert found["none"]["micro_r"] == 0
+
+
+def test_regression_constants_come_from_training():
+    train = torch.tensor([-2.0, -1.0, 0.0, 0.7, 0.7, 1.0, 3.0, 3.0, 3.0, 2.6])
+    target = torch.tensor([-1.0, 0.0, 0.0, 2.0, -0.4])
+    found = floors(Regression(), train, target)
+
+    def mae(constant: float) -> float:
+        return (target - constant).abs().mean().item()
+
+    assert {name: values["mae"] for name, values in found.items()} == pytest.approx(
+        {
+            "train mean": mae(1.1),
+            "train median": mae(0.85),
+            "train mode": mae(3.0),
+            "always positive": mae(2.6),
+            "always negative": mae(-1.5),
+        }
+    )
+    assert found["always positive"]["has0_acc2"] == 3 / 5
+    assert found["always negative"]["has0_acc2"] == 2 / 5
+    assert found["always positive"]["non0_acc2"] == pytest.approx(1 / 3)
+    best = best_floor(Regression(), found)
+    assert best["mae"] == min(values["mae"] for values in found.values()) == pytest.approx(mae(0.85))
+    assert best["non0_acc2"] == pytest.approx(2 / 3)
+    assert best["has0_acc2"] == 3 / 5
+    assert math.isnan(best["corr"])
+
+
+def test_sims_grades_are_a_third_apart():
+    train = torch.tensor([-0.6, -0.6, -0.8, 0.0, 0.2, 1.0])
+    target = torch.tensor([-0.6, 0.4])
+    assert floors(Regression(limit=1.0), train, target)["train mode"]["mae"] == pytest.approx(
+        (abs(-2 / 3 + 0.6) + abs(-2 / 3 - 0.4)) / 2, abs=1e-6
+    )
+
+
+def test_labels_of_one_sign_have_no_constant_of_the_other():
+    found = floors(Regression(), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, -1.0]))
+    assert "always negative" not in found
+    assert all(math.isfinite(values["mae"]) for values in found.values())
+
+
+def test_single_label_takes_the_majority_of_training():
+    task = SingleLabel(("happy", "sad", "neutral", "angry"))
+    train = torch.tensor([2, 2, 2, 0, 1, 3])
+    target = torch.tensor([0, 0, 0, 0, 2, 1])  # its own majority is another class
+    found = floors(task, train, target)
+    assert list(found) == ["always neutral"]
+    assert best_floor(task, found) == pytest.approx(found["always neutral"], nan_ok=True)
+    assert found["always neutral"]["wa"] == pytest.approx(1 / 6)
+    assert found["always neutral"]["ua"] == pytest.approx(1 / 3)
+
+
+def test_the_evaluated_labels_choose_no_constant():
+    """From the error on labels of 0 and of 10 follows the constant, and it is the same one."""
+    train = torch.tensor([-2.0, 1.0, 2.0, 2.0])
+    at_0, at_10 = (floors(Regression(), train, torch.full((3,), value)) for value in (0.0, 10.0))
+    assert list(at_0) == list(at_10)
+    for name in at_0:
+        assert abs(10 - at_10[name]["mae"]) == pytest.approx(at_0[name]["mae"])
+
+
+def test_floors_are_silent():
+    task, target = _iemocap_test()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        best_floor(task, floors(task, target, target))
+        best_floor(Regression(), floors(Regression(), torch.zeros(3), torch.zeros(3)))

@@ -1,0 +1,249 @@
+"""Conditions and protocols: frozen masks that nothing but the protocol, its seed and the split decide."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mer_lightning.data.corpus import Split, open_corpus
+from mer_lightning.data.frame_masks import FRAME_KINDS, mask_frames
+from mer_lightning.data.masks import UniformCombinations, WeightedCombinations, imder_mask
+from mer_lightning.data.store import write_corpus
+from mer_lightning.errors import Refusal
+from mer_lightning.evaluation import protocols
+from mer_lightning.evaluation.conditions import condition_named, in_our_order, our_combination
+from mer_lightning.evaluation.protocols import PROTOCOLS, FrozenProtocol, Protocol, averages, freeze
+from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
+from mer_lightning.randomness import name_key
+
+# Never to change: results that carry them would no longer say what was masked.
+GOLDEN_WHOLE = "e05ffe22487be9cb"
+GOLDEN_FRAMES = "f50f297e6d87e898"
+
+
+def frozen(names: list[str], samples: int = 100, seed: int = 0, steps: int = 0) -> FrozenProtocol:
+    """A protocol on a split that is nothing but its lengths: sample i has 1 + i % steps frames."""
+    protocol = Protocol(names, seed)
+    present = torch.stack([condition.present(samples, seed) for condition in protocol.conditions])
+    lengths = {m: 1 + torch.arange(samples) % steps for m in MODALITIES} if steps else {}
+    return FrozenProtocol(protocol.conditions, seed, present, lengths)
+
+
+@pytest.fixture
+def split(tiny_corpus) -> Split:
+    return open_corpus(tiny_corpus(alignment="aligned")).split("official", "train")
+
+
+def names(protocol: Protocol) -> list[str]:
+    return [condition.name for condition in protocol.conditions]
+
+
+def test_protocols_hold_the_conditions_of_the_field() -> None:
+    assert names(Protocol(["fixed-7"])) == ["t", "a", "v", "ta", "tv", "av", "tav"]
+    assert names(Protocol(["fixed-6"])) == ["t", "a", "v", "ta", "tv", "av"]
+    assert names(Protocol(["rate-cpm"])) == [f"rate-cpm-0.{tenth}" for tenth in range(1, 8)]
+    assert names(Protocol(["rate-imder"])) == [f"rate-imder-0.{tenth}" for tenth in range(1, 8)]
+    for kind in FRAME_KINDS:
+        assert names(Protocol([kind])) == [f"{kind}-0.{tenth}" for tenth in range(10)]
+    assert names(Protocol(["unseen-ta-v"])) == list(COMBINATIONS)
+
+
+def test_a_condition_in_two_protocols_occurs_once() -> None:
+    both = Protocol(["tav", "fixed-7", "rate-cpm-0.5", "rate-cpm", "fixed-6"])
+    assert names(both)[:4] == ["tav", "t", "a", "v"]
+    assert len(names(both)) == len(set(names(both))) == 7 + 7
+    assert str(both) == "tav + fixed-7 + rate-cpm-0.5 + rate-cpm + fixed-6"
+
+
+def test_every_condition_is_found_again_by_its_name() -> None:
+    every = [name for conditions in PROTOCOLS.values() for name in conditions]
+    for name in [*every, "modality-rates-0.3-0.5-0.7", "rate-cpm-0.25", "rmfm-1.0"]:
+        condition = condition_named(name)
+        assert condition is not None
+        assert condition.name == name
+    assert condition_named("rate-cpm-0.50") == condition_named("rate-cpm-0.5")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["fixd-7"], ["'fixd-7'", "did you mean fixed-7"]),
+        (["rate-cmp-0.5"], ["'rate-cmp-0.5'", "did you mean rate-cpm-0.5"]),
+        (["atv"], ["'atv'", "did you mean tav?"]),
+        (["azl"], ["did you mean ta?"]),
+        (["qqq"], ["'qqq'", "rate-imder", "protocols.md"]),
+        (["rate-cpm-0.8"], ["rate-cpm-0.8", "between 0 and 0.7"]),
+        (["rate-imder-0.15"], ["rate-imder-0.15", "0.1, 0.2"]),
+        (["rmfm-1.5"], ["rmfm-1.5", "between 0 and 1"]),
+        (["modality-rates-0.3-1.5-0.7"], ["modality-rates-0.3-1.5-0.7", "1.5"]),
+        (["unseen-at"], ["'at'", "did you mean ta?"]),
+        (["unseen-t-a-v-ta-tv-av-tav"], ["at least one seen"]),
+        (["unseen-t", "unseen-a"], ["unseen-t and unseen-a"]),
+        ([], ["at least one"]),
+    ],
+)
+def test_names_that_say_nothing_are_refused_with_the_nearest(given: list[str], words: list[str]) -> None:
+    with pytest.raises(Refusal) as refused:
+        Protocol(given)
+    assert all(word in str(refused.value) for word in words), str(refused.value)
+
+
+def test_masks_of_fixed_and_drawn_conditions(split: Split) -> None:
+    fixed = freeze(Protocol(["fixed-7", "rate-imder-0.4", "rmfm_same-0.5"], seed=3), split)
+    assert fixed.present.shape == (9, len(split), 3)
+    for number, name in enumerate(COMBINATIONS):
+        assert (fixed.present[number] == torch.tensor(combination_present(name))).all()
+    assert torch.equal(fixed.present[7], imder_mask(0.4, len(split), 3, name_key("rate-imder-0.4")))
+    assert fixed.present[8].all()
+    assert fixed.present.any(2).all()
+
+
+def test_a_condition_draws_the_same_in_any_company() -> None:
+    alone, together = frozen(["rate-cpm-0.5"]), frozen(["fixed-7", "rate-cpm", "modality-rates-0.3-0.5-0.7"])
+    position = [condition.name for condition in together.conditions].index("rate-cpm-0.5")
+    assert torch.equal(alone.present[0], together.present[position])
+    assert not torch.equal(together.present[position], together.present[position - 1])
+
+
+def test_frames_fall_by_the_condition_s_name_and_seed(split: Split) -> None:
+    batch = split.batch(torch.tensor([4, 0, 2]))
+    condition = condition_named("tmfm-0.5")
+    assert condition is not None
+    assert not condition.masks_whole_modalities
+    expected = mask_frames(batch, "tmfm", 0.5, 9, name_key("tmfm-0.5"))
+    applied = condition.apply(batch, 9)
+    assert all(torch.equal(applied.features[m], expected.features[m]) for m in MODALITIES)
+    assert not torch.equal(condition.apply(batch, 8).features["text"], applied.features["text"])
+    for name in ("tav", "rate-cpm-0.5", "rmfm-0.0"):
+        whole = condition_named(name)
+        assert whole is not None
+        assert whole.masks_whole_modalities
+        assert torch.equal(whole.apply(batch, 9).features["text"], batch.features["text"])
+
+
+def test_hashes_are_what_they_always_were() -> None:
+    assert frozen(["fixed-7", "rate-cpm"]).mask_hash == GOLDEN_WHOLE
+    assert frozen([*FRAME_KINDS, "rate-imder", "modality-rates-0.3-0.5-0.7"], steps=9).mask_hash == GOLDEN_FRAMES
+
+
+def test_hashes_differ_with_all_that_is_masked() -> None:
+    asked = ["rate-cpm-0.5", "rmfm_same-0.5"]
+    hashes = [
+        frozen(asked, steps=9).mask_hash,
+        frozen(asked[::-1], steps=9).mask_hash,
+        frozen(asked[:1], steps=9).mask_hash,
+        frozen(asked, steps=9, seed=1).mask_hash,
+        frozen(asked, steps=8).mask_hash,
+        frozen(asked, steps=9, samples=101).mask_hash,
+    ]
+    assert len(set(hashes)) == len(hashes)
+    one_cell = frozen(["rate-cpm-0.5"])
+    one_cell.present[0, 50, 1] ^= True
+    assert one_cell.mask_hash != frozen(["rate-cpm-0.5"]).mask_hash
+
+
+def test_hash_covers_the_frames_that_batches_lose(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of a frame condition is that of the frames which ``apply`` zeroes, one sample at a time."""
+    import hashlib
+
+    sealed = freeze(Protocol(["rmfm-0.5"], seed=2), split)
+    (condition,) = sealed.conditions
+    expected = {}
+    for m in MODALITIES:
+        digest = hashlib.sha256()
+        for row in range(len(split)):
+            batch = split.batch(torch.tensor([row]))
+            shown = condition.apply(batch, sealed.seed).features[m][0]
+            digest.update(bytes(int(not frame.any()) for frame in shown))
+        expected[m] = digest.hexdigest()
+    assert sealed._frame_digests(condition) == expected  # type: ignore[arg-type]
+    monkeypatch.setattr(protocols, "_SAMPLES_AT_ONCE", 7)
+    assert sealed._frame_digests(condition) == expected  # type: ignore[arg-type]
+
+
+def test_hash_is_the_same_in_another_process() -> None:
+    code = (
+        "import torch; from mer_lightning.evaluation.protocols import *;"
+        "p = Protocol(['fixed-7', 'rate-cpm']);"
+        "print(FrozenProtocol(p.conditions, 0, torch.stack([c.present(100, 0) for c in p.conditions]), {}).mask_hash)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONHASHSEED": "12", "OMP_NUM_THREADS": "2"}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
+    assert said.stdout.strip() == GOLDEN_WHOLE, said.stderr
+
+
+def test_what_a_corpus_cannot_meet_is_refused(tiny_raw, tmp_path: Path, tiny_corpus) -> None:
+    raw = tiny_raw()
+    del raw.features["vision"], raw.feature_set["vision"]
+    write_corpus(raw, tmp_path / "two", "two")
+    two = open_corpus(tmp_path / "two").everything()
+    for name in ("fixed-7", "tv", "rate-cpm"):
+        with pytest.raises(Refusal, match="only text, audio in two"):
+            freeze(Protocol([name]), two)
+    assert freeze(Protocol(["t", "a", "ta", "tav", "rmfm"]), two).present.shape == (14, 60, 3)
+    unaligned = open_corpus(tiny_corpus()).everything()
+    with pytest.raises(Refusal, match=r"tmfm-0\.1.*same steps"):
+        freeze(Protocol(["tmfm-0.1"]), unaligned)
+
+
+def test_means_over_combinations_and_rates() -> None:
+    values = {name: float(number) for number, name in enumerate(COMBINATIONS)}
+    assert averages(values, Protocol(["fixed-7"])) == {"mean-7": 3.0, "mean-6": 2.5}
+    incomplete = {name: value for name, value in values.items() if name != "tav"}
+    assert averages(incomplete, Protocol(["fixed-6"])) == {"mean-6": 2.5}
+    assert averages({"t": 1.0, "tav": 2.0}, Protocol(["t", "tav"])) == {}
+    rates = {f"rate-cpm-0.{tenth}": tenth / 10 for tenth in range(1, 8)}
+    assert averages(rates, Protocol(["rate-cpm"])) == {"mean-rate-cpm": pytest.approx(0.4)}
+    one_more = averages(rates | {"rate-imder-0.1": 1.0}, Protocol(["rate-cpm", "rate-imder-0.1"]))
+    assert one_more.keys() == {"mean-rate-cpm"}
+
+
+def test_seen_and_unseen_combinations_are_averaged_apart() -> None:
+    values = {"t": 1.0, "a": 2.0, "v": 4.0, "ta": 8.0, "tv": 16.0, "av": 32.0, "tav": 64.0}
+    found = averages(values, Protocol(["unseen-v-ta"]))
+    assert found["mean-unseen"] == (4 + 8) / 2
+    assert found["mean-seen"] == (1 + 2 + 16 + 32 + 64) / 5
+    assert found["mean-7"] == 127 / 7
+
+
+def test_training_that_shows_the_unseen_is_refused() -> None:
+    protocol = Protocol(["unseen-v-ta"])
+    protocol.refuse_if_shown(WeightedCombinations({"t": 1, "a": 1, "tv": 1, "av": 1, "tav": 1}).present(500, 0, 0))
+    with pytest.raises(Refusal, match="without v; found some that show it"):
+        protocol.refuse_if_shown(UniformCombinations().present(500, 0, 0))
+
+
+def test_area_under_the_curve_of_frame_rates() -> None:
+    straight = {f"rmfm_same-0.{tenth}": 1 - tenth / 10 for tenth in range(10)}
+    found = averages(straight, Protocol(["rmfm_same"]))
+    assert found == {"mean-rmfm_same": pytest.approx(0.55), "auilc-rmfm_same": pytest.approx(0.9 - 0.9**2 / 2)}
+    peak = dict.fromkeys(straight, 0.0) | {"rmfm_same-0.0": 1.0}
+    assert averages(peak, Protocol(["rmfm_same"]))["auilc-rmfm_same"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        *zip(("a", "t", "v", "at", "av", "tv", "atv"), ("a", "t", "v", "ta", "av", "tv", "tav"), strict=True),  # GCNet
+        *zip(("azz", "zvz", "zzl", "avz", "azl", "zvl"), ("a", "v", "t", "av", "ta", "tv"), strict=True),  # MMIN
+        *zip(("{l}", "{v}", "{a}", "{l,v}", "{l, a}", "{l,v,a}"), ("t", "v", "a", "tv", "ta", "tav"), strict=True),
+        ("zzz", None),
+        ("fixed", None),
+        ("tt", None),
+    ],
+)
+def test_combinations_of_other_repositories(theirs: str, ours: str | None) -> None:
+    assert our_combination(theirs) == ours
+
+
+def test_columns_of_other_repositories() -> None:
+    azl = torch.tensor([[True, False, True]])  # MMIN: audio, vision, language
+    assert in_our_order(azl, "avl").tolist() == [[True, True, False]]
+    gcnet = torch.tensor([[1, 2, 3]])  # audio, text, vision
+    assert in_our_order(gcnet, "atv").tolist() == [[2, 1, 3]]

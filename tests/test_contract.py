@@ -1,0 +1,140 @@
+"""The five laws of a backbone, for every backbone there is, both alignments and utterances (DESIGN.md, section 3).
+
+Adding a backbone adds no line here, unless its parameter count is to be pinned in tests/backbones/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mer_lightning.backbones.base import Backbone, all_backbones
+from mer_lightning.batch import Batch
+from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
+from tests.conftest import DIMS, make_batch
+
+ALIGNMENTS = ("aligned", "unaligned", "utterance")
+MASKS = torch.tensor([combination_present(name) for name in COMBINATIONS])
+
+
+def allowed(cls: type[Backbone], alignment: str) -> bool:
+    return alignment != "unaligned" or not cls.aligned_only
+
+
+CASES = [
+    pytest.param(cls, alignment, id=f"{name}-{alignment}")
+    for name, cls in all_backbones().items()
+    for alignment in ALIGNMENTS
+    if allowed(cls, alignment)
+]
+
+
+@pytest.fixture
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    torch.manual_seed(0)
+    made = request.param(DIMS).eval()
+    # Parameters that start at zero would hide what depends on them.
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    return made
+
+
+def state(backbone: Backbone, batch: Batch) -> torch.Tensor:
+    with torch.no_grad():
+        return backbone.fuse(backbone.encode(batch), batch.present)
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+@pytest.mark.parametrize("combination", COMBINATIONS[:-1])
+def test_absent_modality_cannot_change_the_state(backbone: Backbone, alignment: str, combination: str) -> None:
+    present = torch.tensor(combination_present(combination))
+    batch = make_batch(alignment).limited_to(present)
+    before = state(backbone, batch)
+    for surprise in (1e4, float("nan"), float("inf")):
+        changed = dict(batch.features)
+        for number, modality in enumerate(MODALITIES):
+            if not present[number]:
+                changed[modality] = torch.full_like(changed[modality], surprise)
+        assert torch.equal(before, state(backbone, replace(batch, features=changed)))
+    assert before.isfinite().all()
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_present_modality_does_change_the_state(backbone: Backbone, alignment: str) -> None:
+    batch = make_batch(alignment)
+    for modality in MODALITIES:
+        changed = batch.features | {modality: batch.features[modality] * 2 + 1}
+        assert not torch.allclose(state(backbone, batch), state(backbone, replace(batch, features=changed)), atol=1e-4)
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_permuting_the_batch_permutes_the_output(backbone: Backbone, alignment: str) -> None:
+    batch = make_batch(alignment)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    permuted = Batch(
+        {m: f[order] for m, f in batch.features.items()},
+        {m: n[order] for m, n in batch.lengths.items()},
+        batch.present[order],
+        None,
+        batch.index[order],
+    )
+    torch.testing.assert_close(state(backbone, permuted), state(backbone, batch)[order], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_padding_cannot_change_the_output(backbone: Backbone, alignment: str) -> None:
+    batch = make_batch(alignment)
+    padded = {}
+    for m, values in batch.features.items():
+        more = torch.full((len(batch), 4, values.shape[2]), 77.0)
+        longer = torch.cat([values, more], dim=1)
+        steps = torch.arange(longer.shape[1])
+        padding = (steps >= batch.lengths[m][:, None])[..., None]
+        padded[m] = longer.masked_fill(padding, 77.0)
+    torch.testing.assert_close(
+        state(backbone, replace(batch, features=padded)), state(backbone, batch), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_fusing_many_masks_equals_many_passes(backbone: Backbone, alignment: str) -> None:
+    batch = make_batch(alignment)
+    masks = MASKS[:, None, :].expand(-1, len(batch), -1)
+    with torch.no_grad():
+        together = backbone.fuse_many(backbone.encode(batch), masks)
+    for number, mask in enumerate(MASKS):
+        torch.testing.assert_close(together[number], state(backbone, batch.limited_to(mask)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_batch_of_one_and_bfloat16(backbone: Backbone, alignment: str) -> None:
+    one = make_batch(alignment, samples=1)
+    assert state(backbone, one).shape == (1, backbone.state_width)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert state(backbone, make_batch(alignment)).isfinite().all()
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_widths_and_gradients(backbone: Backbone, alignment: str) -> None:
+    batch = make_batch(alignment)
+    encoded = backbone.train().encode(batch)
+    assert {m: vector.shape[1] for m, vector in encoded.vectors.items()} == backbone.vector_widths
+    fused = backbone.fuse(encoded, batch.present & torch.tensor([True, False, True]))
+    both = backbone.fuse(encoded, batch.present)
+    (fused.square().sum() + both.square().sum()).backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+    trained = [name for name, parameter in backbone.named_parameters() if parameter.grad is not None]
+    assert len(trained) > 0.8 * len(list(backbone.named_parameters()))
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_sample_with_nothing_at_all_stays_finite(backbone: Backbone, alignment: str) -> None:
+    batch = make_batch(alignment)
+    none = {m: torch.zeros_like(n) for m, n in batch.lengths.items()}
+    empty = replace(batch, lengths=none, present=torch.zeros_like(batch.present))
+    assert state(backbone, empty).isfinite().all()

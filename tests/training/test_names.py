@@ -1,0 +1,45 @@
+"""Short names and trusted class paths."""
+
+from __future__ import annotations
+
+import pytest
+
+from mer_lightning.errors import Refusal
+from mer_lightning.training.names import in_arguments, in_config
+
+SUPERVISED = "mer_lightning.methods.supervised.Supervised"
+EARLY = "mer_lightning.backbones.early.Early"
+DROPOUT = "mer_lightning.data.masks.ModalityDropout"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--model", "supervised"], ["--model", SUPERVISED]),
+        (["--model.backbone=early"], [f"--model.backbone={EARLY}"]),
+        (["--model.init_args.backbone", "early"], ["--model.init_args.backbone", EARLY]),
+        (["--model.backbone.class_path", "early"], ["--model.backbone.class_path", EARLY]),
+        (["--data.masks", "modality_dropout", "--data.masks.rate", "0.5"], ["--data.masks", DROPOUT, "--data.masks.rate", "0.5"]),
+        (["fit", "--name", "early"], ["fit", "--name", "early"]),
+        (["--model.backbone", "NotAName"], ["--model.backbone", "NotAName"]),
+    ],
+)  # fmt: skip
+def test_arguments(given: list[str], expected: list[str]) -> None:
+    assert in_arguments(given) == expected
+
+
+def test_configs_nested_and_flat() -> None:
+    nested = {"model": {"class_path": "supervised", "init_args": {"backbone": "early"}}, "name": "early"}
+    assert in_config(nested) == {"model": {"class_path": SUPERVISED, "init_args": {"backbone": EARLY}}, "name": "early"}
+    assert in_config({"model.backbone": "early"}) == {"model.backbone": EARLY}
+    assert in_config({"model": {"backbone": {"class_path": "early"}}}) == {"model": {"backbone": {"class_path": EARLY}}}
+
+
+def test_class_paths_outside_the_trusted_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refusal, match="subprocess"):
+        in_config({"trainer": {"callbacks": [{"class_path": "subprocess.Popen", "init_args": {"args": "true"}}]}})
+    with pytest.raises(Refusal, match="os.system"):
+        in_arguments(["--model.class_path", "os.system"])
+    monkeypatch.setenv("MER_TRUST", "my_methods")
+    assert in_config({"model": {"class_path": "my_methods.Mine"}})["model"]["class_path"] == "my_methods.Mine"
+    assert in_config({"trainer.callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}]})

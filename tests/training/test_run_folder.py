@@ -1,0 +1,42 @@
+"""Numbered folders, whole files, and the same folder for all processes of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mer_lightning.training.run_folder import environment, forget_run_folder, new_run_folder, write_whole
+
+
+@pytest.fixture(autouse=True)
+def _no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MER_RUN_FOLDER", raising=False)
+    yield
+    forget_run_folder()
+
+
+def test_runs_are_numbered(tmp_path: Path) -> None:
+    for expected in ("1", "2", "3"):
+        assert new_run_folder(None, tmp_path / "x").name == expected
+        forget_run_folder()
+
+
+def test_processes_of_one_run_share_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = new_run_folder(None, tmp_path / "x")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert new_run_folder(None, tmp_path / "x") == first
+
+
+def test_files_are_written_whole(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a", "one")
+    write_whole(tmp_path / "a", "two")
+    assert (tmp_path / "a").read_text() == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_environment_names_versions_and_device() -> None:
+    found = environment()
+    assert found["packages"]["lightning"].startswith("2.6.")
+    assert found["packages"]["torch"]
+    assert found["devices"]
