@@ -18,7 +18,7 @@ from mer_lightning.data.unpickle import load_pickle
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import Regression
 
-_CHUNK_BYTES = 64 * 2**20
+_CHUNK_BYTES = 16 * 2**20
 _KNOWN_WIDTHS = {  # the feature sets of MMSA, MulT and MAG-BERT files, told by their widths
     ("text", 768): "bert",
     ("text", 300): "glove",

@@ -9,7 +9,6 @@ samples.parquet      id, group and other columns, one row per sample
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +129,7 @@ class Split:
             dim=1,
         )
         self.target = None if corpus.target is None else corpus.target[rows]
+        self._host_lengths = self.lengths
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -149,6 +149,7 @@ class Split:
             within = torch.arange(len(steps)) - (ends - self.lengths[m])[steps]
             resident.values[m] = self.values[m][self.starts[m][steps] + within].to(device)
             resident.starts[m] = (ends - self.lengths[m]).to(device)
+        resident._host_lengths = self.lengths
         resident.lengths = {m: length.to(device) for m, length in self.lengths.items()}
         resident.present = self.present.to(device)
         resident.target = None if self.target is None else self.target.to(device)
@@ -157,27 +158,32 @@ class Split:
     def batch(self, index: Tensor, present: Tensor | None = None) -> Batch:
         """One indexed gather per modality, trimmed to the longest sequence among ``index``."""
         device = self.present.device
-        index = index.to(device)
+        on_host, index = index.cpu(), index.to(device)
         features, lengths = {}, {}
         for m in self.modalities:
             lengths[m] = self.lengths[m][index]
             values = self.values[m]
-            longest = max(int(lengths[m].max()), 1)
-            if longest == 1 and bool((lengths[m] == 1).all()):
+            # Looked up on the host: asking the accelerator for a maximum would make the host wait for it.
+            shortest, longest = (int(bound) for bound in self._host_lengths[m][on_host].aminmax())
+            if shortest == longest == 1:
                 features[m] = values[self.starts[m][index]].unsqueeze(1)
                 continue
-            steps = torch.arange(longest, device=device)
+            steps = torch.arange(max(longest, 1), device=device)
             padding = steps >= lengths[m].unsqueeze(1)
             where = (self.starts[m][index].unsqueeze(1) + steps).masked_fill_(padding, 0)
             if len(values):
                 features[m] = values[where].masked_fill_(padding.unsqueeze(2), 0.0)
             else:
-                features[m] = values.new_zeros(len(index), longest, values.shape[1])
-        here = self.present[index]
+                features[m] = values.new_zeros(*padding.shape, values.shape[1])
+        seen = self.present[index]
+        if present is not None:
+            # A mask that leaves a sample nothing, because the corpus lacks the rest, gives way for that sample.
+            masked = seen & present.to(device)
+            seen = masked.where(masked.any(1, keepdim=True), seen)
         return Batch(
             features=features,
             lengths=lengths,
-            present=here if present is None else here & present.to(device),
+            present=seen,
             target=None if self.target is None else self.target[index],
             index=index,
         )
@@ -214,9 +220,3 @@ def open_corpus(folder: str | Path) -> Corpus:
     if missing := sorted(needed - tensors.keys()):
         raise Refusal(path, f"tensors {', '.join(sorted(needed))}", f"none named {', '.join(missing)}", "import again")
     return Corpus(card, tensors, folder)
-
-
-def splits_of(partition: Sequence[int]) -> dict[str, int]:
-    """{split: count} of one partition."""
-    values = list(partition)
-    return {split: values.count(number) for number, split in enumerate(SPLITS)}

@@ -21,7 +21,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 
 IMPORTER_VERSION = 1
-_CHUNK_BYTES = 64 * 2**20
+_CHUNK_BYTES = 16 * 2**20
 _DTYPES = {"float32": "F32", "int64": "I64", "int32": "I32", "int8": "I8"}
 
 Progress = Callable[[int, int], None]  # (samples written, samples in all)
@@ -241,7 +241,7 @@ class _Hashed:
 
 
 def _chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(samples done, packed steps) in pieces of about 64 MiB of float32, which must be as long as was announced."""
+    """(samples done, packed steps) in pieces of about 16 MiB of float32, which must be as long as was announced."""
     longest = max(int(sequences.lengths.max()), 1)
     step = max(_CHUNK_BYTES // (4 * longest * sequences.width), 1)
     for start in range(0, len(sequences), step):
@@ -256,7 +256,8 @@ def _chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple
 
 def clean(values: NDArray[Any], counts: Counter[str]) -> NDArray[np.float32]:
     """float32 with non-finite values set to 0, as the field's loaders do for -inf; what was replaced is counted."""
-    values = np.ascontiguousarray(values, dtype=np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite, and is counted as that
+        values = np.ascontiguousarray(values, dtype=np.float32)
     if not np.isfinite(values).all():
         counts.update(
             {

@@ -129,8 +129,7 @@ class _DType(_Unbuilt):
         _version, byte_order, subarray, names, fields, *_ = state
         if not (subarray is names is fields is None):
             raise pickle.UnpicklingError("an array of records")
-        self.built = self.dtype.newbyteorder(byte_order)
-        return self.built
+        return self.dtype.newbyteorder(byte_order)
 
 
 class _Array(_Unbuilt):
@@ -142,8 +141,7 @@ class _Array(_Unbuilt):
 
     def build(self, state: Any) -> NDArray[Any]:
         *_, shape, dtype, fortran, data = state
-        self.built = _array(data, dtype, shape, "F" if fortran else "C")
-        return self.built
+        return _array(data, dtype, shape, "F" if fortran else "C")
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: str, axes: Any = None) -> NDArray[Any]:
@@ -253,7 +251,8 @@ class _RestrictedUnpickler(pickle._Unpickler):
         state, unbuilt = self.stack.pop(), self.stack.pop()
         if not isinstance(unbuilt, _Unbuilt):
             raise pickle.UnpicklingError(f"a state for a {type(unbuilt).__name__}")
-        self.append(unbuilt.build(state))
+        unbuilt.built = unbuilt.build(state)
+        self.append(unbuilt.built)
 
     def load_frame(self) -> None:
         self.source.read(8)  # frames only say how much to buffer; what is mapped needs no buffer
@@ -267,7 +266,7 @@ class _RestrictedUnpickler(pickle._Unpickler):
             return True
         called = self.metastack[-1][-1] if self.metastack and self.metastack[-1] else None
         if isinstance(called, _Array):  # after the version, shape, dtype and order of its state
-            return len(self.stack) == 4 and isinstance(self.stack[3], bool)
+            return len(self.stack) == 4
         return not self.stack and (called is _array or called is _encode)
 
 

@@ -3,7 +3,7 @@
 Metrics are computed on the concatenated split and never averaged over batches: F1 and correlation are no means, and
 the last batch is smaller. ``docs/reference/metrics.md`` defines every column for people.
 
-Shapes: N samples of the split, K conditions, O outputs of the model, C classes.
+Shapes: N samples of the split, O outputs of the model, C classes.
 """
 
 from __future__ import annotations
@@ -44,11 +44,6 @@ def evaluate(task: Task, logits: Tensor, target: Tensor) -> dict[str, float]:
     exact = {"regression": torch.float64, "single_label": torch.int64, "multi_label": torch.bool}[task.kind]
     outcome = Outcome(target.detach().cpu().to(exact), task.decide(logits).to(exact), logits.double())
     return {name: float(info.measure(outcome)) for name, info in columns.items()}
-
-
-def evaluate_each(task: Task, logits: Tensor, target: Tensor) -> list[dict[str, float]]:
-    """:func:`evaluate` for K conditions stacked as (K, N, O), one after the other."""
-    return [evaluate(task, one, target) for one in logits]
 
 
 def score(task: Task, values: dict[str, float]) -> float:

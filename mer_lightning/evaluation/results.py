@@ -55,6 +55,8 @@ def tidy(
     names = [condition.name for condition in protocol.conditions]
     scores = {name: evaluate(task, predictions.under(k), predictions.target) for k, name in enumerate(names)}
     floor = best_floor(task, floors(task, train_target, predictions.target))
+    # Known for the test rows of a synthetic corpus's first partition only.
+    best_possible = card.bayes if provenance.partition == next(iter(card.partitions)) else {}
     rows: list[dict[str, Any]] = []
     for metric, info in describe(task).items():
         values = {name: scores[name][metric] for name in names if metric in scores[name]}
@@ -66,7 +68,7 @@ def tidy(
                 "variant": info.variant,
                 "value": value,
                 "floor": floor.get(metric),
-                "bayes": card.bayes.get(condition, {}).get(metric),
+                "bayes": best_possible.get(condition, {}).get(metric),
                 **vars(provenance),
             }
             for condition, value in values.items()
@@ -82,21 +84,26 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Table:
     from rich.table import Table
 
     headline = {metric: info for metric, info in describe(task).items() if info.headline}
-    shown = Table(title=title, title_justify="left", title_style="bold", caption_justify="left")
+    shown = Table(title=title, title_justify="left", title_style="bold")
     shown.add_column("condition")
     for info in headline.values():
         shown.add_column(info.title, justify="right")
-    indexed = rows.groupby(["condition", "metric"], sort=False)["value"].agg(["mean", "std", "count"])
-    conditions = list(dict.fromkeys(rows["condition"]))
-    for condition in conditions:
-        cells = [_cell(indexed.loc[(condition, m)]) if (condition, m) in indexed.index else "" for m in headline]
-        shown.add_row(condition, *cells, style="bold" if condition.startswith("mean") else None)
+    cells = rows.groupby(["condition", "metric"], sort=False).agg(
+        mean=("value", "mean"), std=("value", "std"), count=("value", "count"), bayes=("bayes", "mean")
+    )
+    selecting = task.score[0]
+    known = cells.xs(selecting, level="metric")["bayes"]
+    if known.notna().any():
+        shown.add_column(f"best possible {headline[selecting].title}", justify="right", style="dim")
+    for condition in dict.fromkeys(rows["condition"]):
+        here = cells.loc[condition]
+        row = [_cell(here.loc[m]) if m in here.index else "" for m in headline]
+        if known.notna().any():
+            row.append(_number(known.get(condition)))
+        shown.add_row(condition, *row, style="bold" if condition.startswith("mean") else None)
     shown.add_section()
-    for label, column in (("constant predictor", "floor"), ("best possible, tav", "bayes")):
-        chosen = rows[rows["condition"] == conditions[0]] if column == "floor" else rows[rows["condition"] == "tav"]
-        values = chosen.groupby("metric")[column].mean()
-        if values.notna().any():
-            shown.add_row(label, *[_number(values.get(m)) for m in headline], style="dim")
+    floor = rows.groupby("metric")["floor"].mean()
+    shown.add_row("constant", *[_number(floor.get(m)) for m in headline], style="dim")
     return shown
 
 

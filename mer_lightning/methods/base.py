@@ -79,7 +79,9 @@ class MERMethod(LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            statistics = self.trainer.datamodule.feature_statistics()  # type: ignore[attr-defined]
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.protocol.refuse_if_shown(data.masks.present(len(data.split("train")), epoch=0, seed=data.seed))
+            statistics = data.feature_statistics()
             for modality, (mean, deviation) in statistics.items():
                 # A column that never varies in training says nothing; scale 0 keeps a surprise in it from exploding.
                 scale = torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), 0.0)

@@ -5,25 +5,35 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
+
+
+_UNKNOWN = re.compile(r"[Uu]nrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)' is not accepted|Key '([\w.]+)'")
 
 
 class Parser(LightningArgumentParser):
     """Says what was wrong in one line and exits with code 2."""
 
+    arguments: ClassVar[list[str]] = []  # as the user gave them: messages about nested options leave out the prefix
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        print(f"mer-lightning: {_first_cause(message)}{self._nearest(message)}", file=sys.stderr)
+        print(f"mer-lightning: {' '.join(message.split())}{self._nearest(message)}", file=sys.stderr)
         sys.exit(2)
 
     def _nearest(self, message: str) -> str:
-        unknown = re.search(r"[Uu]nrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)' is not accepted|Key '([\w.]+)'", message)
-        if not unknown:
+        found = _UNKNOWN.search(message)
+        if not found:
             return ""
-        word = next(filter(None, unknown.groups()))
+        word = next(filter(None, found.groups()))
         close = difflib.get_close_matches(word, self._known_options(), n=1, cutoff=0.5)
-        return f"; did you mean --{close[0]}?" if close else ""
+        return f"; did you mean --{self._prefix(word)}{close[0]}?" if close else ""
+
+    def _prefix(self, word: str) -> str:
+        """`model.` of `--model.bta`, when the message is about `bta`."""
+        options = [arg[2:].partition("=")[0] for arg in self.arguments if arg.startswith("--")]
+        return next((option.removesuffix(word) for option in options if option.endswith(f".{word}")), "")
 
     def _known_options(self) -> list[str]:
         options = [name[2:] for parser in _parsers(self) for name in parser._option_string_actions if name.startswith("--")]
@@ -33,7 +43,3 @@ class Parser(LightningArgumentParser):
 def _parsers(parser: Any) -> list[Any]:
     children = getattr(parser, "_subcommands_action", None)
     return [parser, *(children._name_parser_map.values() if children else [])]
-
-
-def _first_cause(message: str) -> str:
-    return " ".join(message.split())

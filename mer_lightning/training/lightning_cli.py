@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +47,10 @@ class MERCLI(LightningCLI):
         if subcommand == "predict":
             parser.add_argument("--output", type=str | None, default=None, help="table to write, .csv or .parquet")
         return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """As given to `run`; sys.argv stays as it is, because DDP starts its other processes from it."""
+        self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyperparameters of a checkpoint never override the command line; `load_method` reads them."""
@@ -101,6 +104,7 @@ def run(args: list[str]) -> MERCLI:
     all_methods()  # imported, so that Lightning accepts their names in checkpoints
     args = names.in_arguments(_with_run(args))
     jsonargparse.set_loader("yaml", _load_yaml)
+    Parser.arguments = args
     try:
         return MERCLI(
             model_class=MERMethod,
@@ -112,16 +116,10 @@ def run(args: list[str]) -> MERCLI:
             seed_everything_default=1111,
             auto_configure_optimizers=False,
             parser_class=Parser,
-            args=_arguments(args),
+            args=args,
         )
     finally:
         forget_run_folder()
-
-
-def _arguments(args: list[str]) -> list[str]:
-    # Lightning warns when it is given arguments while sys.argv has some; ours are those, with names resolved.
-    sys.argv = sys.argv[:1] if sys.argv[1:] == args else sys.argv
-    return args
 
 
 def _load_yaml(text: str) -> Any:

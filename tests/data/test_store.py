@@ -296,7 +296,7 @@ THREE, TWO = SingleLabel(("a", "b", "c")), MultiLabel(("a", "b"))
 @pytest.mark.parametrize(
     ("task", "spoil", "expected"),
     [
-        (None, set_label(7, np.nan), r"a finite label for every sample; found 1 of 60 not finite, the first 'video1\$_\$7'"),
+        (None, set_label(7, np.nan), r"a finite label .* 1 of 60 not finite, the first 'video1\$_\$7'"),
         (None, set_label(7, np.inf), "a finite label"),
         (THREE, set_label(7, np.nan), "a finite label"),
         (THREE, set_label(7, 3), "whole labels 0 to 2"),
@@ -312,11 +312,11 @@ THREE, TWO = SingleLabel(("a", "b", "c")), MultiLabel(("a", "b"))
         (None, change(groups=lambda raw: raw.groups[:59]), "60 values of group; found 59"),
         (None, change(columns=lambda raw: {"sentence": ["x"]}), "60 values of sentence"),
         (None, change(extras=lambda raw: {"tokens": np.zeros(3)}), "60 values of tokens"),
-        (None, change(partitions=lambda raw: {"p": np.zeros(60, np.int8)}), "samples in split 'valid' of partition 'p'"),
+        (None, change(partitions=lambda raw: {"p": np.zeros(60, np.int8)}), "in split 'valid' of partition 'p'"),
         (None, change(partitions=lambda raw: {"p": np.zeros(59, np.int8)}), "60 values of p"),
         (None, with_feature("audio", lambda s: PaddedSequences(s.values[:59], s.lengths[:59])), "60 samples of audio"),
         (None, with_feature("audio", lambda s: PaddedSequences(s.values, s.lengths - 5)), "audio lengths of 0 or more"),
-        (None, with_feature("audio", lambda s: PaddedSequences(s.values, s.lengths + 5)), "in audio of samples 0 to 59"),
+        (None, with_feature("audio", lambda s: PaddedSequences(s.values, s.lengths + 5)), "in audio of samples 0 to"),
         (None, with_feature("audio", lambda s: PackedSequences(s.values[:, 0], s.lengths)), "in audio of samples"),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate, evaluate_each, score
+from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate, score
 from mer_lightning.evaluation.predictions import PredictionStore
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
 
@@ -97,13 +97,6 @@ def test_a_perfect_model_reaches_the_best(task):
             assert value == pytest.approx(float(target.any(1).double().mean()))
         else:
             assert value == pytest.approx(0 if info.direction == "min" else 1), metric
-
-
-@pytest.mark.parametrize("task", TASKS, ids=str)
-def test_stacked_conditions(task):
-    logits, target = _split(task)
-    stacked = torch.stack([logits, -logits, logits * 0.1])
-    assert evaluate_each(task, stacked, target) == [evaluate(task, each, target) for each in stacked]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=str)

@@ -211,6 +211,15 @@ def test_a_constant_has_no_correlation(constant, samples, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("samples", [3, 7, 49, 686, 4659])
+def test_a_rounding_error_is_no_correlation(samples):
+    """In float64 the mean of equal numbers may miss them by the last bit, and the miss must not be correlated."""
+    t = torch.randn(samples, generator=torch.Generator().manual_seed(0)).double()
+    constant = torch.full((samples,), 0.1, dtype=torch.float64)
+    assert math.isnan(float(pearson(t, constant)))
+    assert math.isnan(float(pearson(constant, t)))
+
+
 def test_correlation_laws():
     draw = torch.Generator().manual_seed(0)
     t, p = torch.randn(200, generator=draw).double(), torch.randn(200, generator=draw).double()

@@ -123,7 +123,7 @@ def test_a_single_clip_can_be_predicted(fit, tmp_path: Path) -> None:
         (["fitt"], ["'fitt'", "did you mean 'fit'?"]),
         (["fit", "--model", "supervised", "--data.batchsize", "4"], ["batchsize", "--data.batch_size"]),
         (["fit", "--model", "supervised", "--model.backbne", "early"], ["backbne", "--model.backbone"]),
-        (["fit", "--model", "supervised", "--data.corpus", "mosi"], ["mosi-aligned", "import", "--data.synthetic true"]),
+        (["fit", "--model", "supervised", "--model.backbone", "early", "--data.corpus", "mosi"], ["mosi-aligned", "import", "--data.synthetic true"]),
         (["fit", "--model", "os.system"], ["MER_TRUST=os"]),
         (["test", "--run", "nowhere"], ["nowhere", "config.yaml"]),
     ],

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from mer_lightning.data.catalogue import CatalogueEntry
 from mer_lightning.data.raw import RawCorpus
+from mer_lightning.data.unpickle import load_pickle
 from mer_lightning.errors import Refusal
 
 
@@ -51,5 +52,7 @@ def detect(path: Path) -> Reader:
     for reader in all_readers().values():
         if reader.detects(path):
             return reader
+    if path.is_file() and path.suffix in (".pkl", ".pickle"):
+        load_pickle(path)  # a pickle that is cut off or asks for something to be run is refused as that
     known = ", ".join(all_readers())
     raise Refusal(path, f"one of the formats {known}", "none of them", "see `mer-lightning data list` for what is read")

@@ -184,6 +184,12 @@ def test_a_length_of_zero_says_absent(tmp_path: Path) -> None:
     assert "1 samples have no vision: their length is 0." in raw.notes
 
 
+def test_an_empty_mask_leaves_one_step(tmp_path: Path) -> None:
+    content = mmsa_file()
+    content["valid"]["text_bert"][1, 1] = 0
+    assert read(content, tmp_path).features["text"].lengths[6] == 1
+
+
 def test_lists_bytes_and_arrays_of_one_string(tmp_path: Path) -> None:
     content = mmsa_file((4, 6, 8), (3, 4, 2))
     expected = read(content, tmp_path)

@@ -1,0 +1,44 @@
+"""Where corpora live, and what to do when one is not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mer_lightning.errors import Refusal
+
+
+def data_root() -> Path:
+    """$MER_DATA, or ./data."""
+    return Path(os.environ.get("MER_DATA") or "data")
+
+
+def synthetic_cache() -> Path:
+    """Beside one's corpora if $MER_DATA is set, else in the user's cache folder."""
+    if os.environ.get("MER_DATA"):
+        return data_root() / "synthetic"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "mer_lightning" / "synthetic"
+
+
+def corpus_folder(corpus: str, alignment: str | None) -> Path:
+    """A folder with a card as it is; a name of the catalogue under the data root."""
+    if (Path(corpus) / "card.yaml").is_file():
+        return Path(corpus)
+    return data_root() / (f"{corpus}-{alignment}" if alignment else corpus)
+
+
+def find_corpus(corpus: str, alignment: str | None) -> Path:
+    from mer_lightning.data.catalogue import lookup
+
+    folder = corpus_folder(corpus, alignment)
+    if (folder / "card.yaml").is_file():
+        return folder
+    entry = lookup(corpus)
+    raise Refusal(
+        folder,
+        f"the corpus {corpus}",
+        "no such folder",
+        f"{entry.obtain} Then: mer-lightning data import FILE --as {corpus}. "
+        "Or add --data.synthetic true to run the same on its synthetic twin",
+    )
