@@ -9,9 +9,6 @@ the output; encoding once and fusing under K masks equals K passes; a batch of o
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +17,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mer_lightning.batch import Batch
+from mer_lightning.discovery import classes_by_file
 from mer_lightning.modalities import MODALITIES
 
 
@@ -74,18 +72,9 @@ class Backbone(nn.Module, ABC):
 BackboneFactory = Callable[[dict[str, int]], Backbone]
 
 
-@functools.cache
 def all_backbones() -> dict[str, type[Backbone]]:
     """{name: class} of every backbone in this folder; the name is the name of its file."""
-    package = importlib.import_module(__package__)
-    found = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        contents = vars(importlib.import_module(f"{__package__}.{module.name}"))
-        for value in contents.values():
-            if isinstance(value, type) and issubclass(value, Backbone) and value.__module__.endswith("." + module.name):
-                if value is not Backbone:
-                    found[module.name] = value
-    return found
+    return classes_by_file("mer_lightning.backbones", Backbone)
 
 
 def keep_present(vectors: dict[str, Tensor], present: Tensor, absent: dict[str, Tensor] | None = None) -> list[Tensor]:

@@ -53,7 +53,9 @@ class LateTransformer(Backbone):
         super().__init__()
         self.state_width = width
         self.vector_widths = dict.fromkeys(dims, width)
-        self.encoders = nn.ModuleDict({m: SequenceEncoder(dim, width, depth, heads, dropout) for m, dim in dims.items()})
+        self.encoders = nn.ModuleDict(
+            {m: SequenceEncoder(dim, width, depth, heads, dropout) for m, dim in dims.items()}
+        )
         self.absent = nn.ParameterDict({m: nn.Parameter(torch.zeros(width)) for m in dims})
         self.fusion = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(len(dims) * width, width), nn.GELU(), nn.LayerNorm(width)

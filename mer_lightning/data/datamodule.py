@@ -133,7 +133,7 @@ class MERData(LightningDataModule):
         if self.resident:
             split = split.on(self._device)
         return DataLoader(
-            _Batches(split, self.masks if isinstance(plan, TrainingPlan) else Complete(), self.seed),  # type: ignore[arg-type]
+            _Batches(split, self.masks if isinstance(plan, TrainingPlan) else Complete(), self.seed),
             sampler=plan,
             batch_size=None,
             num_workers=0 if self.resident else self.workers,

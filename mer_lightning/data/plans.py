@@ -7,7 +7,7 @@ any number of processes up to how it is shared out among them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from mer_lightning.data.masks import TrainingMasks
 from mer_lightning.randomness import name_key, uniform
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True)
+class Request:
     """One batch to gather: its rows, the modalities to show (None: all that are there) and the epoch."""
 
     index: Tensor  # (B,)
@@ -81,14 +82,19 @@ class TrainingPlan(Sampler[Request]):
 
 class EvaluationPlan(Sampler[Request]):
     """Every sample once, in order. Processes take whole batches in turn: each batch, and so each prediction, is the
-    same to the last bit on any number of processes, and no sample counts twice."""
+    same to the last bit on any number of processes, and no sample counts twice.
+
+    A process for which no batch is left repeats the first one, because all processes meet in the first forward pass of
+    DDP; predictions of a sample that was seen twice are kept once.
+    """
 
     def __init__(self, samples: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
-        self.samples, self.batch_size, self.rank, self.world = samples, batch_size, rank, world
+        batches = torch.arange(samples).split(batch_size)
+        self.batches = batches[rank::world] or batches[:1]
 
     def __len__(self) -> int:
-        return len(range(self.rank, -(-self.samples // self.batch_size), self.world))
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Request]:
-        for index in torch.arange(self.samples).split(self.batch_size)[self.rank :: self.world]:
+        for index in self.batches:
             yield Request(index, None, 0)

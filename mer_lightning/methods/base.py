@@ -141,11 +141,15 @@ class MERMethod(LightningModule, ABC):
         """(B, K, O) under each condition of a frozen protocol."""
         prepared = self.prepared(batch)
         present = frozen.present[:, batch.index.cpu()].to(batch.index.device) & prepared.present
-        logits = prepared.features[next(iter(self.dims))].new_zeros(len(frozen.conditions), len(batch), self.task.outputs)
+        logits = prepared.features[next(iter(self.dims))].new_zeros(
+            len(frozen.conditions), len(batch), self.task.outputs
+        )
         whole = torch.tensor([c.masks_whole_modalities for c in frozen.conditions])
         if whole.any():
             encoded = self.backbone.encode(prepared)
-            logits[whole.to(logits.device)] = self.head(self.backbone.fuse_many(encoded, present[whole])).to(logits.dtype)
+            logits[whole.to(logits.device)] = self.head(self.backbone.fuse_many(encoded, present[whole])).to(
+                logits.dtype
+            )
         for k in torch.nonzero(~whole).flatten().tolist():
             # Frames are removed before standardising, as the masks of training do it: a removed frame is a raw zero.
             partial = self.backbone.encode(self.prepared(frozen.conditions[k].apply(batch, frozen.seed)))

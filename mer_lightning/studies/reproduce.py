@@ -145,9 +145,13 @@ def _announce(console: Console, jobs: list[Job], budget: str) -> None:
     waiting = [job for job in jobs if not job.done]
     twins = sorted({job.experiment.stem for job in jobs if job.synthetic})
     minutes = len(waiting) * BUDGETS[budget].seconds / 60
-    console.print(f"{len(jobs)} runs, {len(jobs) - len(waiting)} done, about {minutes:.0f} min for the others on 2 cores")
+    console.print(
+        f"{len(jobs)} runs, {len(jobs) - len(waiting)} done, about {minutes:.0f} min for the others on 2 cores"
+    )
     if twins:
-        console.print(f"[yellow]synthetic twins[/] stand in for the data of {', '.join(twins)}: their corpora are not here")
+        console.print(
+            f"[yellow]synthetic twins[/] stand in for the data of {', '.join(twins)}: their corpora are not here"
+        )
 
 
 def _silently(call: object) -> None:

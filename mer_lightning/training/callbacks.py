@@ -82,17 +82,15 @@ class WriteResults(Callback):
         )
         self.rows, self.task = rows, method.task
         self.folder.mkdir(parents=True, exist_ok=True)
-        said = prediction_table(
-            predictions, method.task, [c.name for c in frozen.conditions], data.split("test").ids
-        )
+        said = prediction_table(predictions, method.task, [c.name for c in frozen.conditions], data.split("test").ids)
         temporary = self.folder / f".{PREDICTIONS}.{os.getpid()}"
         said.to_parquet(temporary, index=False)
         os.replace(temporary, self.folder / PREDICTIONS)
         write_whole(self.folder / RESULTS, rows.to_csv(index=False))
         if trainer.logger is not None:
-            trainer.logger.log_metrics(
-                {f"test/{r.condition}/{r.metric}": r.value for r in rows.itertuples()}, step=trainer.global_step
-            )
+            keys = "test/" + rows["condition"] + "/" + rows["metric"]
+            values = dict(zip(keys, rows["value"].astype(float), strict=True))
+            trainer.logger.log_metrics(values, step=trainer.global_step)
 
     def show(self) -> None:
         """The table for a person."""

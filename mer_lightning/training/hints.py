@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-
 _UNKNOWN = re.compile(r"[Uu]nrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)' is not accepted|Key '([\w.]+)'")
 
 
@@ -36,7 +35,9 @@ class Parser(LightningArgumentParser):
         return next((option.removesuffix(word) for option in options if option.endswith(f".{word}")), "")
 
     def _known_options(self) -> list[str]:
-        options = [name[2:] for parser in _parsers(self) for name in parser._option_string_actions if name.startswith("--")]
+        options = [
+            name[2:] for parser in _parsers(self) for name in parser._option_string_actions if name.startswith("--")
+        ]
         return sorted({option for option in options if not option.endswith("help")})
 
 

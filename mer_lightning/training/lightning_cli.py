@@ -16,7 +16,7 @@ from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.protocols import Protocol
 from mer_lightning.methods.base import MERMethod
-from mer_lightning.methods.registry import all_methods, load_method
+from mer_lightning.methods.loading import all_methods, load_method
 from mer_lightning.training import names
 from mer_lightning.training.callbacks import RunConfig, WriteResults, checkpoint, early_stopping
 from mer_lightning.training.hints import Parser
@@ -57,7 +57,8 @@ class MERCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         # Written before the classes are made: a run that fails to start has left nothing but an empty folder.
-        name = self._get(self.config, "name") or _default_name(self._get(self.config, "model"), self._get(self.config, "data"))
+        model, data = self._get(self.config, "model"), self._get(self.config, "data")
+        name = self._get(self.config, "name") or _default_name(model, data)
         self.folder = new_run_folder(self._get(self.config, "run_dir"), _parent(self.subcommand, name))
         self.seed = int(self._get(self.config, "seed_everything"))
         self.writer = WriteResults(self.folder, self.seed)
@@ -74,7 +75,8 @@ class MERCLI(LightningCLI):
         if not isinstance(self.model, MERMethod):
             raise Refusal("model", "a method of mer_lightning", type(self.model).__name__, "subclass MERMethod")
         asked = self._get(self.config, "protocol")
-        self.model.protocol = Protocol([asked] if isinstance(asked, str) else asked, seed=self._get(self.config, "mask_seed"))
+        asked = [asked] if isinstance(asked, str) else asked
+        self.model.protocol = Protocol(asked, seed=self._get(self.config, "mask_seed"))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = self._get(self.config_init, "trainer")
@@ -84,7 +86,7 @@ class MERCLI(LightningCLI):
         return super().instantiate_trainer(default_root_dir=str(self.folder), **kwargs)
 
     def after_fit(self) -> None:
-        if self._get(self.config, "test_after_fit") and not self.trainer.fast_dev_run:
+        if self._get(self.config, "test_after_fit") and not self._get(self.config, "trainer").fast_dev_run:
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path="best", verbose=False)
             self.after_test()
 
@@ -166,7 +168,8 @@ def _logger(name: LoggerName, folder: Path, group: str) -> Logger:
 
 def _quiet() -> None:
     """Advice that does not apply here: evaluation gathers by itself, and advertising is no log line."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addFilter(lambda record: "Tip:" not in record.getMessage())
     for message in (
         ".*does not have many workers.*",
         ".*sync_dist=True.*",
@@ -175,5 +178,3 @@ def _quiet() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
-
-

@@ -19,7 +19,7 @@ _TRUST_VARIABLE = "MER_TRUST"  # comma-separated packages of one's own
 
 
 def _methods() -> Mapping[str, type]:
-    from mer_lightning.methods.registry import all_methods
+    from mer_lightning.methods.loading import all_methods
 
     return all_methods()
 

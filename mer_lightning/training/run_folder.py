@@ -1,12 +1,12 @@
 """A run's folder: everything needed to trust and repeat it.
 
-    config.yaml          the resolved configuration; `mer-lightning fit --config` runs it again
-    environment.json     versions, device, git state, command
-    corpus.yaml          the card of the corpus, with the SHA-256 of its tensors
-    checkpoints/         best.ckpt by the selection rule, last.ckpt
-    logs/                metrics over time
-    results.csv          one row per condition and metric, with floors and everything that rule 6 asks for
-    predictions.parquet  one row per sample and condition
+config.yaml          the resolved configuration; `mer-lightning fit --config` runs it again
+environment.json     versions, device, git state, command
+corpus.yaml          the card of the corpus, with the SHA-256 of its tensors
+checkpoints/         best.ckpt by the selection rule, last.ckpt
+logs/                metrics over time
+results.csv          one row per condition and metric, with floors and everything that rule 6 asks for
+predictions.parquet  one row per sample and condition
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ def plan(**options) -> TrainingPlan:
 
 def shown(plan: TrainingPlan) -> dict[int, tuple[bool, ...]]:
     return {
-        int(i): tuple(row) for index, present, _ in plan for i, row in zip(index, present.tolist(), strict=True)
+        int(row): tuple(seen)
+        for request in plan
+        for row, seen in zip(request.index, request.present.tolist(), strict=True)
     }
 
 
@@ -71,3 +73,7 @@ def test_evaluation_batches_are_the_same_on_any_number_of_processes() -> None:
     ranks = [[request.index.tolist() for request in EvaluationPlan(101, 8, rank, 3)] for rank in range(3)]
     assert sorted(batch for rank in ranks for batch in rank) == sorted(alone)
     assert [len(EvaluationPlan(101, 8, rank, 3)) for rank in range(3)] == [len(rank) for rank in ranks]
+
+
+def test_a_process_without_a_batch_repeats_the_first() -> None:
+    assert [r.index.tolist() for r in EvaluationPlan(5, 8, rank=1, world=2)] == [[0, 1, 2, 3, 4]]

@@ -13,15 +13,23 @@ import yaml
 
 from mer_lightning.cli import main
 from mer_lightning.evaluation.metrics import evaluate
-from mer_lightning.methods.registry import load_method
+from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression, SingleLabel
 from tests.conftest import DIMS, TASKS
 
 QUICK = [
-    "--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false",
-    "--trainer.accelerator", "cpu", "--model.backbone.width", "8",
-]  # fmt: skip
+    "--trainer.max_epochs",
+    "2",
+    "--trainer.enable_progress_bar",
+    "false",
+    "--trainer.enable_model_summary",
+    "false",
+    "--trainer.accelerator",
+    "cpu",
+    "--model.backbone.width",
+    "8",
+]
 
 
 @pytest.fixture
@@ -31,7 +39,18 @@ def fit(tmp_path: Path, tiny_corpus, monkeypatch: pytest.MonkeyPatch):
 
     def run(*more: str, task=None, run_dir: str = "run") -> Path:
         corpus = ["--data.corpus", str(tiny_corpus(task))]
-        given = ["fit", "--model", "supervised", "--model.backbone", "early", *corpus, "--run_dir", run_dir, *QUICK, *more]
+        given = [
+            "fit",
+            "--model",
+            "supervised",
+            "--model.backbone",
+            "early",
+            *corpus,
+            "--run_dir",
+            run_dir,
+            *QUICK,
+            *more,
+        ]
         assert main(given) == 0
         return tmp_path / run_dir
 
@@ -59,7 +78,9 @@ def test_results_follow_from_the_stored_predictions(fit) -> None:
     run = fit()
     rows, said = pd.read_csv(run / "results.csv"), pd.read_parquet(run / "predictions.parquet")
     for condition, group in said.groupby("condition"):
-        values = evaluate(Regression(), torch.tensor(group[["logit 0"]].to_numpy()), torch.tensor(group["target"].to_numpy()))
+        values = evaluate(
+            Regression(), torch.tensor(group[["logit 0"]].to_numpy()), torch.tensor(group["target"].to_numpy())
+        )
         of_condition = rows[rows["condition"] == condition].set_index("metric")["value"]
         for metric, value in values.items():
             assert of_condition[metric] == pytest.approx(value, nan_ok=True), (condition, metric)
@@ -123,13 +144,20 @@ def test_a_single_clip_can_be_predicted(fit, tmp_path: Path) -> None:
         (["fitt"], ["'fitt'", "did you mean 'fit'?"]),
         (["fit", "--model", "supervised", "--data.batchsize", "4"], ["batchsize", "--data.batch_size"]),
         (["fit", "--model", "supervised", "--model.backbne", "early"], ["backbne", "--model.backbone"]),
-        (["fit", "--model", "supervised", "--model.backbone", "early", "--data.corpus", "mosi"], ["mosi-aligned", "import", "--data.synthetic true"]),
+        (
+            ["fit", "--model", "supervised", "--model.backbone", "early", "--data.corpus", "mosi"],
+            ["mosi-aligned", "import", "--data.synthetic true"],
+        ),
         (["fit", "--model", "os.system"], ["MER_TRUST=os"]),
         (["test", "--run", "nowhere"], ["nowhere", "config.yaml"]),
     ],
 )
 def test_errors_are_one_line_with_a_remedy(
-    given: list[str], fragments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    given: list[str],
+    fragments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MER_DATA", str(tmp_path / "data"))

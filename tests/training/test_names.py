@@ -19,11 +19,14 @@ DROPOUT = "mer_lightning.data.masks.ModalityDropout"
         (["--model.backbone=early"], [f"--model.backbone={EARLY}"]),
         (["--model.init_args.backbone", "early"], ["--model.init_args.backbone", EARLY]),
         (["--model.backbone.class_path", "early"], ["--model.backbone.class_path", EARLY]),
-        (["--data.masks", "modality_dropout", "--data.masks.rate", "0.5"], ["--data.masks", DROPOUT, "--data.masks.rate", "0.5"]),
+        (
+            ["--data.masks", "modality_dropout", "--data.masks.rate", "0.5"],
+            ["--data.masks", DROPOUT, "--data.masks.rate", "0.5"],
+        ),
         (["fit", "--name", "early"], ["fit", "--name", "early"]),
         (["--model.backbone", "NotAName"], ["--model.backbone", "NotAName"]),
     ],
-)  # fmt: skip
+)
 def test_arguments(given: list[str], expected: list[str]) -> None:
     assert in_arguments(given) == expected
 
@@ -38,7 +41,7 @@ def test_configs_nested_and_flat() -> None:
 def test_class_paths_outside_the_trusted_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refusal, match="subprocess"):
         in_config({"trainer": {"callbacks": [{"class_path": "subprocess.Popen", "init_args": {"args": "true"}}]}})
-    with pytest.raises(Refusal, match="os.system"):
+    with pytest.raises(Refusal, match=r"os\.system"):
         in_arguments(["--model.class_path", "os.system"])
     monkeypatch.setenv("MER_TRUST", "my_methods")
     assert in_config({"model": {"class_path": "my_methods.Mine"}})["model"]["class_path"] == "my_methods.Mine"

@@ -7,8 +7,6 @@ executing anything that the file contains. Adding a format means adding one file
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +14,7 @@ from typing import ClassVar
 from mer_lightning.data.catalogue import CatalogueEntry
 from mer_lightning.data.raw import RawCorpus
 from mer_lightning.data.unpickle import load_pickle
+from mer_lightning.discovery import classes_by_file
 from mer_lightning.errors import Refusal
 
 
@@ -39,10 +38,7 @@ class Reader(ABC):
 @functools.cache
 def all_readers() -> dict[str, Reader]:
     """{name: reader} of every module in this folder, in alphabetical order of the modules."""
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{__package__}.{module.name}")
-    return {cls.name: cls() for cls in Reader.__subclasses__()}
+    return {cls.name: cls() for cls in classes_by_file("mer_lightning.data.readers", Reader).values()}
 
 
 def detect(path: Path) -> Reader:

@@ -1,0 +1,73 @@
+"""Two processes say what one says, digit for digit, through the command line as a user types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+OPTIONS = [
+    "--model",
+    "supervised",
+    "--model.backbone",
+    "early",
+    "--trainer.max_epochs",
+    "2",
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.enable_progress_bar",
+    "false",
+    "--data.masks",
+    "uniform_combinations",
+]
+
+
+def command(*args: str, cwd: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "mer_lightning.cli", *args],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_test_like_one(tiny_corpus, tmp_path: Path) -> None:
+    corpus = [
+        "--data.corpus",
+        str(tiny_corpus(samples=66)),
+        "--data.eval_batch_size",
+        "4",
+    ]  # 11 test samples, 3 batches
+    both = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
+    command("fit", *OPTIONS, *corpus, *both, "--run_dir", "two", cwd=tmp_path)
+    command(
+        "test", "--run", "two", "--trainer.strategy", "auto", "--trainer.devices", "1", "--run_dir", "one", cwd=tmp_path
+    )
+    assert (tmp_path / "two" / "results.csv").read_text() == (tmp_path / "one" / "results.csv").read_text()
+    two, one = (pd.read_parquet(tmp_path / run / "predictions.parquet") for run in ("two", "one"))
+    pd.testing.assert_frame_equal(two, one, check_exact=True)
+    assert len(one) == 11 * 7
+
+
+def test_a_process_without_a_batch_does_not_hang(tiny_corpus, tmp_path: Path) -> None:
+    corpus = ["--data.corpus", str(tiny_corpus())]  # 10 test samples are one batch: the second process has none
+    command(
+        "fit",
+        *OPTIONS,
+        *corpus,
+        "--trainer.strategy",
+        "ddp",
+        "--trainer.devices",
+        "2",
+        "--run_dir",
+        "two",
+        cwd=tmp_path,
+    )
+    assert pd.read_csv(tmp_path / "two" / "results.csv")["samples"].unique().tolist() == [10]
