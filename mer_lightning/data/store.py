@@ -215,7 +215,7 @@ def _write_tensors(raw: RawCorpus, path: Path, cleaned: dict[str, Counter[str]],
         for name in wide:
             hashed.write(np.ascontiguousarray(small[name]).data)
         for number, (modality, sequences) in enumerate(raw.features.items()):
-            for done, chunk in _chunks(raw.source, modality, sequences):
+            for done, chunk in chunks(raw.source, modality, sequences):
                 hashed.write(clean(chunk, cleaned[modality]).data)
                 if progress:
                     progress(number * len(raw) + done, len(raw.features) * len(raw))
@@ -240,7 +240,7 @@ class _Hashed:
         return self.digest.hexdigest()
 
 
-def _chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple[int, NDArray[Any]]]:
+def chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple[int, NDArray[Any]]]:
     """(samples done, packed steps) in pieces of about 16 MiB of float32, which must be as long as was announced."""
     longest = max(int(sequences.lengths.max()), 1)
     step = max(_CHUNK_BYTES // (4 * longest * sequences.width), 1)
