@@ -62,6 +62,7 @@ class MERMethod(LightningModule, ABC):
         for modality, dim in self.dims.items():
             self.register_buffer(f"mean_{modality}", torch.zeros(dim))
             self.register_buffer(f"scale_{modality}", torch.ones(dim))
+        self.register_buffer("known", torch.tensor([m in self.dims for m in MODALITIES]), persistent=False)
         self.protocol = Protocol(["fixed-7"])
         self.store = PredictionStore()
         self.frozen: FrozenProtocol | None = None
@@ -99,8 +100,7 @@ class MERMethod(LightningModule, ABC):
             else:
                 features[m] = torch.zeros(len(batch), 1, self.dims[m], device=batch.index.device)
                 lengths[m] = torch.zeros_like(batch.index)
-        known = torch.tensor([m in self.dims for m in MODALITIES], device=batch.present.device)
-        return replace(batch, features=features, lengths=lengths, present=batch.present & known)
+        return replace(batch, features=features, lengths=lengths, present=batch.present & self.get_buffer("known"))
 
     @property
     def selection_rule(self) -> str:
@@ -141,20 +141,17 @@ class MERMethod(LightningModule, ABC):
         """(B, K, O) under each condition of a frozen protocol."""
         prepared = self.prepared(batch)
         present = frozen.present[:, batch.index.cpu()].to(batch.index.device) & prepared.present
-        logits = prepared.features[next(iter(self.dims))].new_zeros(
-            len(frozen.conditions), len(batch), self.task.outputs
-        )
-        whole = torch.tensor([c.masks_whole_modalities for c in frozen.conditions])
-        if whole.any():
-            encoded = self.backbone.encode(prepared)
-            logits[whole.to(logits.device)] = self.head(self.backbone.fuse_many(encoded, present[whole])).to(
-                logits.dtype
-            )
-        for k in torch.nonzero(~whole).flatten().tolist():
-            # Frames are removed before standardising, as the masks of training do it: a removed frame is a raw zero.
-            partial = self.backbone.encode(self.prepared(frozen.conditions[k].apply(batch, frozen.seed)))
-            logits[k] = self.head(self.backbone.fuse(partial, present[k])).to(logits.dtype)
-        return logits.transpose(0, 1)
+        logits: dict[int, Tensor] = {}
+        whole = [k for k, condition in enumerate(frozen.conditions) if condition.masks_whole_modalities]
+        if whole:
+            states = self.backbone.fuse_many(self.backbone.encode(prepared), present[whole])
+            logits |= dict(zip(whole, self.head(states), strict=True))
+        for k, condition in enumerate(frozen.conditions):
+            if k not in logits:
+                # Frames are removed before standardising, as the masks of training do it: what is left is a raw zero.
+                partial = self.backbone.encode(self.prepared(condition.apply(batch, frozen.seed)))
+                logits[k] = self.head(self.backbone.fuse(partial, present[k]))
+        return torch.stack([logits[k] for k in range(len(frozen.conditions))], dim=1)
 
     def _start_evaluation(self, protocol: Protocol, split: str) -> None:
         self.store.reset()

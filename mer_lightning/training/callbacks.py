@@ -40,6 +40,24 @@ class RunConfig(SaveConfigCallback):
         write_whole(folder / CORPUS, trainer.datamodule.corpus.card.dump())  # type: ignore[attr-defined]
 
 
+class Announce(Callback):
+    """One line on what is about to be trained."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, MERMethod)
+        if trainer.is_global_zero:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            parameters = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+            print(
+                f"{type(pl_module).__name__} on {type(pl_module.backbone).__name__}, {parameters:,} parameters; "
+                f"{data.corpus.card.label}: {len(data.split('train'))} training and {len(data.split('valid'))} "
+                f"validation samples of {data.partition}; {self.folder}"
+            )
+
+
 class WriteResults(Callback):
     """After a test: results.csv and predictions.parquet in the run's folder."""
 

@@ -18,9 +18,16 @@ from mer_lightning.evaluation.protocols import Protocol
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import all_methods, load_method
 from mer_lightning.training import names
-from mer_lightning.training.callbacks import RunConfig, WriteResults, checkpoint, early_stopping
+from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults, checkpoint, early_stopping
 from mer_lightning.training.hints import Parser
 from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, new_run_folder
+
+_TRAINER_DEFAULTS = {
+    "max_epochs": 40,
+    "use_distributed_sampler": False,  # the plans share out samples, and pad nothing in evaluation
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,  # one line of `Announce` says it
+}
 
 LoggerName = Literal["csv", "tensorboard", "wandb"]
 
@@ -56,38 +63,36 @@ class MERCLI(LightningCLI):
         """Nothing: hyperparameters of a checkpoint never override the command line; `load_method` reads them."""
 
     def before_instantiate_classes(self) -> None:
-        # Written before the classes are made: a run that fails to start has left nothing but an empty folder.
-        model, data = self._get(self.config, "model"), self._get(self.config, "data")
-        name = self._get(self.config, "name") or _default_name(model, data)
-        self.folder = new_run_folder(self._get(self.config, "run_dir"), _parent(self.subcommand, name))
-        self.seed = int(self._get(self.config, "seed_everything"))
-        self.writer = WriteResults(self.folder, self.seed)
-        callbacks: list[Any] = [self.writer]
-        if self.subcommand == "fit" and not self._get(self.config, "trainer").fast_dev_run:
-            callbacks += [checkpoint(self.folder), early_stopping(self._get(self.config, "patience"))]
-        self.trainer_defaults["callbacks"] = callbacks
+        asked = self._get(self.config, "protocol")
+        self.protocol = Protocol([asked] if isinstance(asked, str) else asked, seed=self._get(self.config, "mask_seed"))
+        if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
+            raise Refusal(str(self.subcommand), "a trained run", "none", "name one: --run runs/NAME/NUMBER")
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
-        path = self._get(self.config, "ckpt_path")
-        if self.subcommand != "fit" and path:
-            self.model = load_method(path)
-        if not isinstance(self.model, MERMethod):
-            raise Refusal("model", "a method of mer_lightning", type(self.model).__name__, "subclass MERMethod")
-        asked = self._get(self.config, "protocol")
-        asked = [asked] if isinstance(asked, str) else asked
-        self.model.protocol = Protocol(asked, seed=self._get(self.config, "mask_seed"))
+        if self.subcommand != "fit":
+            self.model = load_method(self._get(self.config, "ckpt_path"))
+        self.model.protocol = self.protocol
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        trainer = self._get(self.config_init, "trainer")
-        if trainer.get("logger") in (None, True):
-            name = self._get(self.config, "name") or self.folder.parent.name
-            kwargs["logger"] = _logger(self._get(self.config, "logger"), self.folder, name)
-        return super().instantiate_trainer(default_root_dir=str(self.folder), **kwargs)
+        # Data and model exist by now: what could not start has left no folder behind.
+        model, data, trainer = (self._get(self.config, part) for part in ("model", "data", "trainer"))
+        name = self._get(self.config, "name") or _default_name(model, data)
+        folder = new_run_folder(self._get(self.config, "run_dir"), _parent(self.subcommand, name))
+        self.writer = WriteResults(folder, seed=int(self._get(self.config, "seed_everything")))
+        callbacks: list[Any] = [Announce(folder), self.writer]
+        if self.subcommand == "fit" and not trainer.fast_dev_run:
+            callbacks += [checkpoint(folder), early_stopping(self._get(self.config, "patience"))]
+        self.trainer_defaults["callbacks"] = callbacks
+        if trainer.logger in (None, True):
+            kwargs["logger"] = _logger(self._get(self.config, "logger"), folder, name)
+        return super().instantiate_trainer(default_root_dir=str(folder), **kwargs)
 
     def after_fit(self) -> None:
         if self._get(self.config, "test_after_fit") and not self._get(self.config, "trainer").fast_dev_run:
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path="best", verbose=False)
+            self.trainer.test(
+                self.model, datamodule=self.datamodule, ckpt_path="best", verbose=False, weights_only=True
+            )
             self.after_test()
 
     def after_test(self) -> None:
@@ -97,7 +102,8 @@ class MERCLI(LightningCLI):
         from mer_lightning.training.prediction import write_predictions
 
         if self.trainer.is_global_zero:
-            write_predictions(self.model, self.datamodule, self._get(self.config, "output"), self.folder)
+            folder = Path(self.trainer.default_root_dir)
+            write_predictions(self.model, self.datamodule, self._get(self.config, "output"), folder)
 
 
 def run(args: list[str]) -> MERCLI:
@@ -114,7 +120,7 @@ def run(args: list[str]) -> MERCLI:
             subclass_mode_model=True,
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0, "max_epochs": 40},
+            trainer_defaults=dict(_TRAINER_DEFAULTS),
             seed_everything_default=1111,
             auto_configure_optimizers=False,
             parser_class=Parser,
@@ -168,8 +174,7 @@ def _logger(name: LoggerName, folder: Path, group: str) -> Logger:
 
 def _quiet() -> None:
     """Advice that does not apply here: evaluation gathers by itself, and advertising is no log line."""
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    logger.addFilter(lambda record: "Tip:" not in record.getMessage())
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*sync_dist=True.*",
