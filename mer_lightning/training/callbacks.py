@@ -136,4 +136,6 @@ def checkpoint(folder: Path) -> ModelCheckpoint:
 
 
 def early_stopping(patience: int) -> EarlyStopping:
-    return EarlyStopping(monitor=MONITOR, mode="max", patience=patience, check_finite=False)
+    return EarlyStopping(
+        monitor=MONITOR, mode="max", patience=patience, check_finite=False, check_on_train_epoch_end=False
+    )
