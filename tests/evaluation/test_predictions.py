@@ -1,0 +1,63 @@
+"""Predictions of a split: each sample once, in order, with names for people."""
+
+from __future__ import annotations
+
+import torch
+
+from mer_lightning.evaluation.predictions import PredictionStore, prediction_table
+from mer_lightning.tasks import MultiLabel, Regression, SingleLabel
+
+
+def stored(*indices: list[int], outputs: int = 1) -> PredictionStore:
+    store = PredictionStore()
+    for index in indices:
+        rows = torch.tensor(index)
+        store.update(rows.float()[:, None, None].expand(-1, 2, outputs) * torch.tensor([[1.0], [10.0]]), rows / 2, rows)
+    return store
+
+
+def test_samples_come_back_in_order_and_once() -> None:
+    said = stored([3, 0], [2, 1], [0, 3]).gather()
+    assert said.index.tolist() == [0, 1, 2, 3]
+    assert said.under(1)[:, 0].tolist() == [0, 10, 20, 30]
+    assert said.target.tolist() == [0, 0.5, 1, 1.5]
+
+
+def test_a_single_sample_keeps_its_shape() -> None:
+    said = stored([0]).gather()
+    assert said.logits.shape == (1, 2, 1)
+    assert said.target.shape == (1,)
+
+
+def test_reset_forgets() -> None:
+    store = stored([0, 1])
+    store.reset()
+    store.update(torch.ones(1, 1, 1), None, torch.tensor([7]))
+    said = store.gather()
+    assert said.index.tolist() == [7]
+    assert said.target is None
+
+
+def test_table_of_a_regression() -> None:
+    rows = prediction_table(stored([0, 1]).gather(), Regression(), ["t", "tav"], ["a", "b"])
+    assert rows["id"].tolist() == ["a", "b", "a", "b"]
+    assert rows["condition"].tolist() == ["t", "t", "tav", "tav"]
+    assert rows["prediction"].tolist() == [0, 1, 0, 10]
+
+
+def test_table_of_classes_has_names_and_probabilities() -> None:
+    store = PredictionStore()
+    store.update(torch.tensor([[[0.0, 2.0]], [[1.0, 0.0]]]), torch.tensor([1, 1]), torch.tensor([0, 1]))
+    rows = prediction_table(store.gather(), SingleLabel(("happy", "sad")), ["tav"], ["a", "b"])
+    assert rows["prediction"].tolist() == ["sad", "happy"]
+    assert rows["target"].tolist() == ["sad", "sad"]
+    expected = torch.tensor([[0.0, 2.0], [1.0, 0.0]]).softmax(1)[:, 1]
+    torch.testing.assert_close(torch.tensor(rows["probability sad"].to_numpy()), expected)
+
+
+def test_table_of_label_sets_joins_their_names() -> None:
+    store = PredictionStore()
+    store.update(torch.tensor([[[3.0, 3.0]], [[-3.0, -3.0]]]), torch.tensor([[1.0, 0], [1, 1]]), torch.tensor([0, 1]))
+    rows = prediction_table(store.gather(), MultiLabel(("happy", "sad")), ["tav"], ["a", "b"])
+    assert rows["prediction"].tolist() == ["happy+sad", "none"]
+    assert rows["target"].tolist() == ["happy", "happy+sad"]

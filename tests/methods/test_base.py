@@ -1,0 +1,110 @@
+"""What all methods share: inputs, one evaluation for all conditions, selection, the optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from mer_lightning.backbones.late_transformer import LateTransformer
+from mer_lightning.data.corpus import open_corpus
+from mer_lightning.data.datamodule import MERData
+from mer_lightning.data.masks import UniformCombinations
+from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.protocols import Protocol, freeze
+from mer_lightning.methods.supervised import Supervised
+from mer_lightning.tasks import Regression
+from tests.conftest import DIMS, make_batch
+
+
+@pytest.fixture
+def method() -> Supervised:
+    torch.manual_seed(0)
+    return Supervised(DIMS, Regression().card(), lambda dims: LateTransformer(dims, width=8, depth=1)).eval()
+
+
+def test_features_are_standardised_and_outliers_cut(method: Supervised) -> None:
+    batch = make_batch()
+    method.get_buffer("mean_audio").fill_(1.0)
+    method.get_buffer("scale_audio").copy_(torch.tensor([0.0, 1.0, 2.0, 1.0, 1.0]))
+    extreme = replace(batch, features=batch.features | {"audio": torch.full_like(batch.features["audio"], 4.0)})
+    seen = method.prepared(extreme).features["audio"]
+    assert seen[0, 0].tolist() == [0.0, 3.0, 6.0, 3.0, 3.0]
+    far = replace(batch, features=batch.features | {"audio": torch.full_like(batch.features["audio"], 1e6)})
+    assert method.prepared(far).features["audio"].max() == 10
+
+
+def test_a_modality_that_is_not_there_is_absent(method: Supervised) -> None:
+    batch = make_batch()
+    without = replace(
+        batch,
+        features={m: f for m, f in batch.features.items() if m != "audio"},
+        lengths={m: n for m, n in batch.lengths.items() if m != "audio"},
+        present=batch.present & torch.tensor([True, False, True]),
+    )
+    encoded, masked = (method.prepared(each) for each in (without, batch.limited_to(torch.tensor([True, False, True]))))
+    states = [method.backbone.fuse(method.backbone.encode(each), each.present) for each in (encoded, masked)]
+    assert torch.equal(*states)
+
+
+def test_conditions_are_evaluated_from_one_encoding(method: Supervised, tiny_corpus, monkeypatch) -> None:
+    split = open_corpus(tiny_corpus()).split("official", "test")
+    frozen = freeze(Protocol(["fixed-7", "rate-imder", "rmfm_same-0.3"]), split)
+    batch = split.batch(torch.arange(len(split)))
+    calls = []
+    encode = method.backbone.encode
+    monkeypatch.setattr(method.backbone, "encode", lambda batch: calls.append(1) or encode(batch))
+    with torch.no_grad():
+        together = method.condition_logits(batch, frozen)
+        assert len(calls) == 2  # one for all 14 conditions that mask whole modalities, one for the frames
+        for k, condition in enumerate(frozen.conditions):
+            alone = method.prepared(condition.apply(batch, frozen.seed).limited_to(frozen.present[k]))
+            state = method.backbone.fuse(encode(alone), alone.present)
+            torch.testing.assert_close(together[:, k], method.head(state), rtol=1e-5, atol=1e-5)
+
+
+def test_norms_and_biases_do_not_decay(method: Supervised) -> None:
+    method.trainer = Trainer(max_steps=10, logger=False, enable_checkpointing=False, accelerator="cpu")
+    decayed, plain = method.configure_optimizers()["optimizer"].param_groups
+    assert decayed["weight_decay"] == 0.01
+    assert plain["weight_decay"] == 0
+    assert all(parameter.dim() > 1 for parameter in decayed["params"])
+    assert all(parameter.dim() == 1 for parameter in plain["params"])
+    assert sum(len(group["params"]) for group in (decayed, plain)) == len(list(method.parameters()))
+
+
+def test_learning_rate_warms_up_and_falls(method: Supervised) -> None:
+    method.trainer = Trainer(max_steps=100, logger=False, enable_checkpointing=False, accelerator="cpu")
+    found = method.configure_optimizers()
+    optimizer, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(1e-4)
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] < 1e-5
+
+
+def test_training_on_combinations_that_are_to_be_unseen_is_refused(tiny_corpus) -> None:
+    data = MERData(corpus=str(tiny_corpus()), masks=UniformCombinations())
+    method = Supervised(DIMS, Regression().card(), lambda dims: LateTransformer(dims, width=8, depth=1))
+    method.protocol = Protocol(["unseen-ta-av"])
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.raises(Refusal, match="without av"):
+        trainer.fit(method, datamodule=data)
+
+
+def test_fit_cannot_reach_the_test_split(tiny_corpus) -> None:
+    class Cheater(Supervised):
+        def on_validation_epoch_start(self) -> None:
+            self.trainer.datamodule.corpus.split("official", "test")
+
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    cheater = Cheater(DIMS, Regression().card(), lambda dims: LateTransformer(dims, width=8, depth=1))
+    with pytest.raises(RuntimeError, match="cannot be reached during fit"):
+        trainer.fit(cheater, datamodule=MERData(corpus=str(tiny_corpus())))
