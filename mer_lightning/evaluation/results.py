@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from mer_lightning.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
+    from rich.console import Group
 
 
 @dataclass(frozen=True)
@@ -76,49 +75,45 @@ def tidy(
     return pd.DataFrame(rows)
 
 
-def table(rows: pd.DataFrame, task: Task, title: str) -> Table:
+def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     """Conditions by headline metrics; constant-predictor floors, and what is best possible where that is known.
 
     ``rows`` may hold several seeds: then cells show mean and deviation over them (n - 1 in the denominator).
     """
+    from rich import box
+    from rich.console import Group
     from rich.table import Table
 
     headline = {metric: info for metric, info in describe(task).items() if info.headline}
-    shown = Table(title=title, title_justify="left", title_style="bold")
-    shown.add_column("condition")
+    shown = Table(box=box.SIMPLE, padding=0, pad_edge=False)
+    shown.add_column("condition", no_wrap=True)
     for info in headline.values():
         shown.add_column(info.title, justify="right")
     cells = rows.groupby(["condition", "metric"], sort=False).agg(
         mean=("value", "mean"), std=("value", "std"), count=("value", "count"), bayes=("bayes", "mean")
     )
-    selecting = task.score[0]
-    known = cells.xs(selecting, level="metric")["bayes"]
-    if known.notna().any():
-        shown.add_column(f"best possible {headline[selecting].title}", justify="right", style="dim")
+    several = bool((cells["count"] > 1).any())
+    best = cells.xs(task.score[0], level="metric")["bayes"]
+    if best.notna().any():
+        shown.add_column(f"Best\n{headline[task.score[0]].title}", justify="right", style="dim")
     for condition in dict.fromkeys(rows["condition"]):
         here = cells.loc[condition]
-        row = [_cell(here.loc[m]) if m in here.index else "" for m in headline]
-        if known.notna().any():
-            row.append(_number(known.get(condition)))
-        shown.add_row(condition, *row, style="bold" if condition.startswith("mean") else None)
+        row = [_spread(here.loc[m], several) if m in here.index else "" for m in headline]
+        row.append(_number(best.get(condition), several))
+        shown.add_row(*[condition, *row][: len(shown.columns)], style="bold" if "mean" in condition else None)
     shown.add_section()
     floor = rows.groupby("metric")["floor"].mean()
-    shown.add_row("constant", *[_number(floor.get(m)) for m in headline], style="dim")
-    return shown
+    shown.add_row("constant", *[_number(floor.get(m), several) for m in headline], style="dim")
+    return Group(f"[bold]{title}[/]", shown)
 
 
-def _cell(row: Any) -> str:
-    spread = f" ±{row['std']:.3f}" if row["count"] > 1 else ""
-    return _number(row["mean"]) + spread
+def _spread(row: Any, several: bool) -> str:
+    deviation = f"±{_number(row['std'], several)}" if several else ""
+    return _number(row["mean"], several) + deviation
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None or value != value else f"{value:.4f}"
-
-
-def hash_of(rows: pd.DataFrame) -> str:
-    """A digest of all values, to compare two evaluations to the last bit."""
-    exact = "\n".join(
-        f"{c} {m} {float(v).hex()}" for c, m, v in zip(rows["condition"], rows["metric"], rows["value"], strict=True)
-    )
-    return hashlib.sha256(exact.encode()).hexdigest()[:16]
+def _number(value: float | None, several: bool) -> str:
+    """Four digits; with deviations beside them three and no leading zero, so that a table fits 80 columns."""
+    if value is None or value != value:
+        return ""
+    return f"{value:.3f}".replace("0.", ".", 1) if several else f"{value:.4f}"

@@ -174,7 +174,8 @@ def _logger(name: LoggerName, folder: Path, group: str) -> Logger:
 
 def _quiet() -> None:
     """Advice that does not apply here: evaluation gathers by itself, and advertising is no log line."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*sync_dist=True.*",
