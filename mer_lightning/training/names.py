@@ -6,7 +6,7 @@ masks that of their class in small letters (`--data.masks modality_dropout`).
 
 from __future__ import annotations
 
-import functools
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -44,9 +44,15 @@ _NAMED: dict[tuple[str, ...], Callable[[], Mapping[str, type]]] = {
 }
 
 
-@functools.cache
-def _paths(place: tuple[str, ...]) -> dict[str, str]:
-    return {name: f"{cls.__module__}.{cls.__qualname__}" for name, cls in _NAMED[place]().items()}
+def _class_path(place: tuple[str, ...], name: str) -> str:
+    """The class path of a short name; a class's own name is one, too."""
+    classes = _NAMED[place]()
+    for known, cls in classes.items():
+        if name in (known, cls.__name__):
+            return f"{cls.__module__}.{cls.__qualname__}"
+    close = difflib.get_close_matches(name, classes, n=1)
+    remedy = f"did you mean {close[0]}?" if close else "or give a full class path"
+    raise Refusal(f"--{'.'.join(place)}", f"one of {', '.join(classes)}", f"'{name}'", remedy)
 
 
 def in_arguments(args: list[str]) -> list[str]:
@@ -80,11 +86,11 @@ def _place(key: str) -> tuple[str, ...]:
 def _resolved(place: tuple[str, ...], value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    is_class_path = bool(place) and place[-1] == "class_path"
-    named = place[:-1] if is_class_path else place
-    if named in _NAMED and "." not in value:
-        return _paths(named).get(value, value)
-    if (is_class_path or named in _NAMED) and "." in value and "/" not in value:
+    is_class = bool(place) and place[-1] in ("class_path", "help")
+    named = place[:-1] if is_class else place
+    if named in _NAMED and value.isidentifier() and value not in ("null", "None"):
+        return _class_path(named, value)
+    if (is_class or named in _NAMED) and "." in value and "/" not in value:
         _check_trusted(value)
     return value
 

@@ -116,6 +116,12 @@ def test_checkpoint_loads_as_its_own_class_and_says_the_same(fit) -> None:
     assert method.backbone.state_width == 8
 
 
+def test_a_refusal_within_an_option_is_one_line_too(tiny_corpus, capfd: pytest.CaptureFixture[str]) -> None:
+    given = ["fit", "--model", "supervised", "--model.backbone", "early", "--data.corpus", str(tiny_corpus())]
+    assert main([*given, "--data.masks", "modality_dropout", "--data.masks.rate", "1.5"]) == 2
+    assert capfd.readouterr().err.strip().endswith("found 1.5; choose one in that range")
+
+
 def test_predict_without_labels_and_without_a_modality(fit, tmp_path: Path) -> None:
     run = fit(task=SingleLabel(("happy", "sad")))
     rng = np.random.default_rng(0)
@@ -149,6 +155,10 @@ def test_a_single_clip_can_be_predicted(fit, tmp_path: Path) -> None:
             ["mosi-aligned", "import", "--data.synthetic true"],
         ),
         (["fit", "--model", "os.system"], ["MER_TRUST=os"]),
+        (["fit", "--model", "supervized"], ["--model", "did you mean supervised?"]),
+        (["fit", "--model", "supervised", "--model.backbone", "erly"], ["'erly'", "did you mean early?"]),
+        (["fit", "--model", "supervised", "--model.backbone", "early", "--protocol", "fixed7"], ["mean fixed-7"]),
+        (["test", "--model", "supervised", "--model.backbone", "early"], ["--run runs/"]),
         (["test", "--run", "nowhere"], ["nowhere", "config.yaml"]),
     ],
 )

@@ -24,7 +24,8 @@ DROPOUT = "mer_lightning.data.masks.ModalityDropout"
             ["--data.masks", DROPOUT, "--data.masks.rate", "0.5"],
         ),
         (["fit", "--name", "early"], ["fit", "--name", "early"]),
-        (["--model.backbone", "NotAName"], ["--model.backbone", "NotAName"]),
+        (["--model.backbone", "Early"], ["--model.backbone", EARLY]),
+        (["--model.help", "supervised"], ["--model.help", SUPERVISED]),
     ],
 )
 def test_arguments(given: list[str], expected: list[str]) -> None:
