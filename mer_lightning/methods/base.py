@@ -114,8 +114,9 @@ class MERMethod(LightningModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.training_losses(self.prepared(batch))
         total = torch.stack([weight * value for value, weight in losses.values()]).sum()
-        self.log_dict({f"train/{name}": value.detach() for name, (value, _) in losses.items()}, batch_size=len(batch))
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch))
+        parts = {f"train/{name}": value.detach() for name, (value, _) in losses.items()}
+        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(batch))
+        self.log("train/loss", total.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch))
         return total
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

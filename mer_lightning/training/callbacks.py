@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 
+from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.results import Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
@@ -106,8 +107,10 @@ class WriteResults(Callback):
         os.replace(temporary, self.folder / PREDICTIONS)
         write_whole(self.folder / RESULTS, rows.to_csv(index=False))
         if trainer.logger is not None:
-            keys = "test/" + rows["condition"] + "/" + rows["metric"]
-            values = dict(zip(keys, rows["value"].astype(float), strict=True))
+            headline = [metric for metric, info in describe(method.task).items() if info.headline]
+            shown = rows[rows["metric"].isin(headline)]
+            keys = "test/" + shown["condition"] + "/" + shown["metric"]
+            values = dict(zip(keys, shown["value"].astype(float), strict=True))
             trainer.logger.log_metrics(values, step=trainer.global_step)
 
     def show(self) -> None:
