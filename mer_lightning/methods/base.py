@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.base import BackboneFactory
 from mer_lightning.batch import Batch
+from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
@@ -79,23 +80,37 @@ class MERMethod(LightningModule, ABC):
         return self.task.losses(self.head(state), batch.target)
 
     def setup(self, stage: str) -> None:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._refuse_what_does_not_fit(data, stage)
         if stage == "fit":
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             self.protocol.refuse_if_shown(data.masks.present(len(data.split("train")), epoch=0, seed=data.seed))
-            statistics = data.feature_statistics()
-            for modality, (mean, deviation) in statistics.items():
+            for modality, (mean, deviation) in data.feature_statistics().items():
                 # A column that never varies in training says nothing; scale 0 keeps a surprise in it from exploding.
                 scale = torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), 0.0)
-                getattr(self, f"mean_{modality}").copy_(mean)
-                getattr(self, f"scale_{modality}").copy_(scale)
+                self.get_buffer(f"mean_{modality}").copy_(mean)
+                self.get_buffer(f"scale_{modality}").copy_(scale)
+
+    def _refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
+        """Before the first step, by name, and not in a tensor error an hour later."""
+        corpus, backbone = data.corpus.card.label, type(self.backbone).__name__
+        for modality, width in data.dims.items():
+            if width != self.dims.get(modality, width):
+                expected = f"{modality} features {self.dims[modality]} wide, as in training"
+                raise Refusal(corpus, expected, str(width), "import the corpus with the feature set of the run")
+        if stage in ("validate", "test") and data.task_card != self.task.card():
+            expected = f"the task that was trained, {self.task.card()}"
+            raise Refusal(corpus, expected, str(data.task_card), "test on a corpus with the same labels")
+        if self.backbone.aligned_only and data.corpus.card.alignment == "unaligned":
+            remedy = "choose --data.alignment aligned, or another backbone"
+            raise Refusal(corpus, f"the same steps in all modalities, as {backbone} needs them", "unaligned", remedy)
 
     def prepared(self, batch: Batch) -> Batch:
         """Standardised features of the modalities that the model was built for; those not there are absent."""
         features, lengths = {}, {}
         for m in self.dims:
             if m in batch.features:
-                centred = batch.features[m] - getattr(self, f"mean_{m}")
-                features[m] = (centred * getattr(self, f"scale_{m}")).clamp(-_OUTLIER, _OUTLIER)
+                centred = batch.features[m] - self.get_buffer(f"mean_{m}")
+                features[m] = (centred * self.get_buffer(f"scale_{m}")).clamp(-_OUTLIER, _OUTLIER)
                 lengths[m] = batch.lengths[m]
             else:
                 features[m] = torch.zeros(len(batch), 1, self.dims[m], device=batch.index.device)

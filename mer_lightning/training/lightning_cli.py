@@ -179,6 +179,7 @@ def _quiet() -> None:
     for message in (
         ".*does not have many workers.*",
         ".*sync_dist=True.*",
+        ".*predict returned None.*",
         ".*when using `ckpt_path`, callbacks used to create.*",
         ".*The number of training batches.*",
         ".*Checkpoint directory .* exists and is not empty.*",

@@ -108,3 +108,13 @@ def test_fit_cannot_reach_the_test_split(tiny_corpus) -> None:
     cheater = Cheater(DIMS, Regression().card(), lambda dims: LateTransformer(dims, width=8, depth=1))
     with pytest.raises(RuntimeError, match="cannot be reached during fit"):
         trainer.fit(cheater, datamodule=MERData(corpus=str(tiny_corpus())))
+
+
+def test_aligned_only_backbones_say_so_before_training(tiny_corpus) -> None:
+    class Aligned(LateTransformer):
+        aligned_only = True
+
+    method = Supervised(DIMS, Regression().card(), lambda dims: Aligned(dims, width=8, depth=1))
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.raises(Refusal, match="as Aligned needs them; found unaligned"):
+        trainer.fit(method, datamodule=MERData(corpus=str(tiny_corpus())))

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from mer_lightning.cli import main
+from mer_lightning.data.store import write_corpus
 from mer_lightning.evaluation.metrics import evaluate
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.supervised import Supervised
@@ -114,6 +115,26 @@ def test_checkpoint_loads_as_its_own_class_and_says_the_same(fit) -> None:
     assert type(method) is Supervised
     assert method.dims == DIMS
     assert method.backbone.state_width == 8
+
+
+def test_validate_measures_the_checkpoint_on_validation(fit, capfd: pytest.CaptureFixture[str]) -> None:
+    run = fit()
+    best = pd.read_csv(run / "logs" / "metrics.csv")["valid/score"].max()
+    capfd.readouterr()
+    assert main(["validate", "--run", str(run), "--run_dir", "validated"]) == 0
+    assert f"{best:.4f}"[:6] in capfd.readouterr().out
+
+
+def test_another_corpus_must_fit_the_run(fit, tmp_path: Path, tiny_raw, capfd: pytest.CaptureFixture[str]) -> None:
+    run = fit()
+    classes = tiny_raw(SingleLabel(("happy", "sad")))
+    write_corpus(classes, tmp_path / "classes", "classes")
+    wider = tiny_raw()
+    wider.features["audio"] = wider.features["vision"]
+    write_corpus(wider, tmp_path / "wider", "wider")
+    for corpus, fragment in (("classes", "the task that was trained"), ("wider", "audio features 5 wide")):
+        assert main(["test", "--run", str(run), "--data.corpus", str(tmp_path / corpus), "--run_dir", "x"]) == 2
+        assert fragment in capfd.readouterr().err
 
 
 def test_a_refusal_within_an_option_is_one_line_too(tiny_corpus, capfd: pytest.CaptureFixture[str]) -> None:
