@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 COMMANDS = {
@@ -10,7 +11,15 @@ COMMANDS = {
     "test": "measure a checkpoint on the test split, under every condition of a protocol",
     "predict": "label a corpus folder or an .npz file with a trained run",
     "reproduce": "run the studies of the field, resumable, and report them",
+    "backbones": "list the fusion models with their size and speed",
     "data": "inspect, import, synthesize and list corpora",
+}
+
+# Commands that parse their own arguments; the others are Lightning's.
+_OWN_PARSERS = {
+    "reproduce": "mer_lightning.studies.reproduce",
+    "backbones": "mer_lightning.studies.backbones",
+    "data": "mer_lightning.data.commands",
 }
 
 HELP = """mer-lightning: honest, fast, repeatable experiments in multimodal emotion recognition
@@ -61,14 +70,8 @@ def _refusal_behind(error: BaseException | None) -> Exception | None:
 def _run(command: str, rest: list[str]) -> int:
     from mer_lightning.errors import Refusal
 
-    if command == "data":
-        from mer_lightning.data.commands import main as data_main
-
-        return data_main(rest)
-    if command == "reproduce":
-        from mer_lightning.studies.reproduce import main as reproduce_main
-
-        return reproduce_main(rest)
+    if module := _OWN_PARSERS.get(command):
+        return importlib.import_module(module).main(rest)
     if command in COMMANDS:
         from mer_lightning.training.lightning_cli import run
 

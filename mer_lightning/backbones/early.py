@@ -23,7 +23,7 @@ class Early(Backbone):
         dropout: on the pooled features and on the concatenated vectors.
     """
 
-    paper = "the field's simplest baseline"
+    paper = "plain baseline"
 
     def __init__(self, dims: dict[str, int], width: int = 64, dropout: float = 0.3) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ class LateTransformer(Backbone):
         dropout: on tokens, sub-layers and the concatenated vectors.
     """
 
-    paper = "a plain modern baseline"
+    paper = "modern baseline"
 
     def __init__(
         self, dims: dict[str, int], width: int = 64, depth: int = 2, heads: int = 4, dropout: float = 0.2
