@@ -1,0 +1,106 @@
+"""Modalities that talk through a few bottleneck tokens: the default modern backbone.
+
+Each modality has layers of its own. In the last layers its tokens also attend to a handful of bottleneck tokens, which
+are all that the modalities share: every present modality proposes new bottleneck tokens, and their mean goes on. The
+cost grows linearly with the number of modalities, and one that is absent is simply left out of the mean.
+
+Shapes: B batch, T time, S bottleneck tokens, D input width, d width, M modalities, K masks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.backbones.late_transformer import SequenceEncoder
+from mer_lightning.backbones.layers import TransformerLayer
+from mer_lightning.batch import Batch
+from mer_lightning.modalities import MODALITIES
+
+
+class Bottleneck(Backbone):
+    """Attention bottlenecks between Transformers, in the manner of MBT.
+
+    Args:
+        dims: width of each modality's features.
+        width: width of tokens, vectors and state.
+        tokens: how many bottleneck tokens the modalities share.
+        depth: layers of each modality before they meet.
+        fusion_depth: layers in which they talk.
+        heads: attention heads.
+        dropout: on tokens and sub-layers.
+    """
+
+    paper = "Nagrani et al., NeurIPS 2021"
+
+    def __init__(
+        self,
+        dims: dict[str, int],
+        width: int = 64,
+        tokens: int = 4,
+        depth: int = 1,
+        fusion_depth: int = 2,
+        heads: int = 4,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.state_width = width
+        self.vector_widths = dict.fromkeys(dims, width)
+        self.encoders = nn.ModuleDict(
+            {m: SequenceEncoder(dim, width, depth, heads, dropout) for m, dim in dims.items()}
+        )
+        self.bottleneck = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({m: TransformerLayer(width, heads, dropout) for m in dims}) for _ in range(fusion_depth)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def encode(self, batch: Batch) -> Encoded:
+        valid = {m: batch.valid_steps(m) for m in self.encoders}
+        both = {m: encoder(batch.features[m], valid[m]) for m, encoder in self.encoders.items()}
+        return Encoded({m: pair[0] for m, pair in both.items()}, {m: pair[1] for m, pair in both.items()}, valid)
+
+    def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
+        return self.fuse_many(encoded, present.unsqueeze(0))[0]
+
+    def fuse_many(self, encoded: Encoded, present: Tensor) -> Tensor:
+        """What a modality does in its first layer of talk does not depend on who else is present, so that layer is
+        computed once for all K masks; only the means differ."""
+        here = {m: present[:, :, MODALITIES.index(m), None, None] for m in encoded.vectors}  # (K, B, 1, 1)
+        count = torch.stack(list(here.values())).sum(0).clamp(min=1)
+        start = self.bottleneck.expand(present.shape[1], -1, -1)
+        talk = {m: self._talk(0, m, *self._stream(encoded, m), start) for m in here}
+        shared = self._mean({m: proposal for m, (_, proposal) in talk.items()}, here, count)
+        streams = {m: stream.expand(len(present), *stream.shape) for m, (stream, _) in talk.items()}
+        for number in range(1, len(self.layers)):
+            proposals = {}
+            for m, stream in streams.items():
+                # An absent modality may hold anything, NaN included: it is emptied before it meets the others.
+                tokens = stream.where(here[m], 0.0).flatten(0, 1)
+                valid = self._stream(encoded, m)[1].repeat(len(present), 1)
+                mixed, proposal = self._talk(number, m, tokens, valid, shared.flatten(0, 1))
+                streams[m], proposals[m] = (each.unflatten(0, present.shape[:2]) for each in (mixed, proposal))
+            shared = self._mean(proposals, here, count)
+        summaries = {m: stream[:, :, :1] for m, stream in streams.items()}
+        return self.norm(self._mean(summaries, here, count).squeeze(2))
+
+    def _stream(self, encoded: Encoded, modality: str) -> tuple[Tensor, Tensor]:
+        """Summary token and steps (B, 1 + T, d), and which of them are data."""
+        vector, sequence, valid = (part[modality] for part in (encoded.vectors, encoded.sequences, encoded.valid))
+        return torch.cat([vector.unsqueeze(1), sequence], dim=1), torch.cat(
+            [valid.new_ones(len(valid), 1), valid], dim=1
+        )
+
+    def _talk(self, number: int, modality: str, tokens: Tensor, valid: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
+        """One layer over a modality's own tokens and the bottleneck: its tokens, and the bottleneck it proposes."""
+        both = torch.cat([tokens, shared.to(tokens.dtype)], dim=1)
+        keys = torch.cat([valid, valid.new_ones(shared.shape[:2])], dim=1)
+        layer = self.layers[number][modality]  # type: ignore[index]
+        mixed = layer(both, keys)
+        return mixed[:, : tokens.shape[1]], mixed[:, tokens.shape[1] :]
+
+    @staticmethod
+    def _mean(parts: dict[str, Tensor], here: dict[str, Tensor], count: Tensor) -> Tensor:
+        """(K, B, S, d) mean of (B, S, d) or (K, B, S, d) over the modalities that are present; 0 where none is."""
+        return torch.stack([part.where(here[m], 0.0) for m, part in parts.items()]).sum(0) / count
