@@ -1,0 +1,97 @@
+"""The small networks, one for each modality, that TFN, LMF and LF-DNN share.
+
+Shapes: B batch, T time, D input width, H hidden width, d width of the vector.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mer_lightning.backbones.layers import masked_mean
+from mer_lightning.batch import Batch
+
+
+def last_step(outputs: Tensor, lengths: Tensor) -> Tensor:
+    """(B, d) of (B, T, d): the output at each sample's last valid step, at the first where there is none.
+
+    A recurrence that runs forwards over right-padded input has not seen any padding by then, so nothing is packed.
+    """
+    last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, outputs.shape[2])
+    return outputs.gather(1, last).squeeze(1)
+
+
+class PooledNetwork(nn.Module):
+    """The mean over time, batch norm, dropout, three linear layers with ReLU: (B, T, D) -> (B, H)."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float, padding_counts: bool) -> None:
+        super().__init__()
+        self.padding_counts = padding_counts
+        self.norm = nn.BatchNorm1d(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.Sequential(
+            nn.Linear(dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+        )
+
+    def forward(self, features: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
+        pooled = features.mean(1) if self.padding_counts else masked_mean(features, valid)
+        return self.layers(self.dropout(self.norm(pooled)))
+
+
+class RecurrentNetwork(nn.Module):
+    """An LSTM's last state, dropout, one linear layer: (B, T, D) -> (B, d)."""
+
+    def __init__(self, dim: int, hidden: int, width: int, dropout: float, padding_counts: bool) -> None:
+        super().__init__()
+        self.padding_counts = padding_counts
+        self.lstm = nn.LSTM(dim, hidden, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden, width)
+
+    def forward(self, features: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
+        outputs, (final, _) = self.lstm(features)
+        state = final.squeeze(0) if self.padding_counts else last_step(outputs, lengths)
+        return self.linear(self.dropout(state))
+
+
+class Subnetworks(nn.Module):
+    """A recurrent network for text and pooled ones for audio and vision: {modality: (B, d_m)}.
+
+    Args:
+        dims: width of each modality's features.
+        hidden: hidden width of text, audio and vision.
+        text_width: width of the text vector; those of audio and vision are as wide as their hidden layers.
+        dropout: of text, audio and vision.
+        padding_counts: padded steps count in means, and recurrences read their last, padded step.
+    """
+
+    def __init__(
+        self, dims: dict[str, int], hidden: list[int], text_width: int, dropout: list[float], padding_counts: bool
+    ) -> None:
+        super().__init__()
+        sizes = dict(zip(("text", "audio", "vision"), zip(hidden, dropout, strict=True), strict=True))
+        self.networks = nn.ModuleDict()
+        self.widths = {}
+        for modality, dim in dims.items():
+            wide, drop = sizes[modality]
+            if modality == "text":
+                self.networks[modality] = RecurrentNetwork(dim, wide, text_width, drop, padding_counts)
+            else:
+                self.networks[modality] = PooledNetwork(dim, wide, drop, padding_counts)
+            self.widths[modality] = text_width if modality == "text" else wide
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return {
+            m: network(batch.features[m], batch.valid_steps(m), batch.lengths[m])
+            for m, network in self.networks.items()
+        }
+
+
+def with_one(vector: Tensor) -> Tensor:
+    """(B, 1 + d): a constant 1 in front, so that a product over modalities keeps each of them alone, too."""
+    return torch.cat([vector.new_ones(len(vector), 1), vector], dim=1)
