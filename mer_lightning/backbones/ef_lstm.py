@@ -49,16 +49,16 @@ class EFLSTM(Backbone):
         norm_over_time: bool | None = None,
     ) -> None:
         super().__init__()
-        faults = resolve(
+        self.faults = resolve(
             preset,
             {"padding_counts": ("mmsa",), "norm_over_time": ("mmsa",)},
             {"padding_counts": padding_counts, "norm_over_time": norm_over_time},
         )
-        self.padding_counts, self.norm_over_time, self.steps = *faults.values(), steps
+        self.steps = steps
         self.state_width = width
         self.vector_widths = dict(dims)
         size = sum(dims.values())
-        self.norm = nn.BatchNorm1d(steps) if self.norm_over_time else nn.LayerNorm(size)
+        self.norm = nn.BatchNorm1d(steps) if self.faults["norm_over_time"] else nn.LayerNorm(size)
         self.lstm = nn.LSTM(size, width, depth, dropout=dropout if depth > 1 else 0.0, batch_first=True)
         self.fusion = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU())
 
@@ -68,11 +68,11 @@ class EFLSTM(Backbone):
         return Encoded({m: masked_mean(sequences[m], valid[m]) for m in valid}, sequences, valid)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        longest = self.steps if self.norm_over_time else max(s.shape[1] for s in encoded.sequences.values())
+        longest = self.steps if self.faults["norm_over_time"] else max(s.shape[1] for s in encoded.sequences.values())
         blocks, lengths = [], torch.zeros(len(present), dtype=torch.long, device=present.device)
         for m, sequence in encoded.sequences.items():
             here = present[:, MODALITIES.index(m)]
             blocks.append(F.pad(sequence.where(here[:, None, None], 0.0), (0, 0, 0, longest - sequence.shape[1])))
             lengths = torch.maximum(lengths, encoded.valid[m].sum(1) * here)
         outputs = self.lstm(self.norm(torch.cat(blocks, dim=2)))[0]
-        return self.fusion(outputs[:, -1] if self.padding_counts else last_step(outputs, lengths))
+        return self.fusion(outputs[:, -1] if self.faults["padding_counts"] else last_step(outputs, lengths))

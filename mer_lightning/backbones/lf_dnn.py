@@ -40,8 +40,8 @@ class LFDNN(Backbone):
         padding_counts: bool | None = None,
     ) -> None:
         super().__init__()
-        faults = resolve(preset, {"padding_counts": ("mmsa",)}, {"padding_counts": padding_counts})
-        self.subnetworks = Subnetworks(dims, hidden, text_width, dropout[:3], **faults)
+        self.faults = resolve(preset, {"padding_counts": ("mmsa",)}, {"padding_counts": padding_counts})
+        self.subnetworks = Subnetworks(dims, hidden, text_width, dropout[:3], **self.faults)
         self.vector_widths = self.subnetworks.widths
         self.state_width = width
         self.fusion = nn.Sequential(

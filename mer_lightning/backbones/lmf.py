@@ -47,12 +47,12 @@ class LMF(Backbone):
         frozen_ranks: bool | None = None,
     ) -> None:
         super().__init__()
-        faults = resolve(
+        self.faults = resolve(
             preset,
             {"padding_counts": ("mmsa",), "frozen_ranks": ("mmsa",)},
             {"padding_counts": padding_counts, "frozen_ranks": frozen_ranks},
         )
-        self.subnetworks = Subnetworks(dims, hidden, hidden[0] // 2, dropout, faults["padding_counts"])
+        self.subnetworks = Subnetworks(dims, hidden, hidden[0] // 2, dropout, self.faults["padding_counts"])
         self.vector_widths = self.subnetworks.widths
         self.state_width = width
         # Each rank's matrix is initialised on its own: Xavier's rule would take a stack of them for a convolution.
@@ -64,7 +64,7 @@ class LMF(Backbone):
         )
         self.rank_weights = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, rank)))
         self.bias = nn.Parameter(torch.zeros(1, width))
-        if faults["frozen_ranks"]:
+        if self.faults["frozen_ranks"]:
             self.rank_weights.requires_grad_(False)
             self.bias.requires_grad_(False)
 

@@ -45,8 +45,8 @@ class TFN(Backbone):
         padding_counts: bool | None = None,
     ) -> None:
         super().__init__()
-        faults = resolve(preset, {"padding_counts": ("mmsa",)}, {"padding_counts": padding_counts})
-        self.subnetworks = Subnetworks(dims, hidden, text_width, dropout[:3], **faults)
+        self.faults = resolve(preset, {"padding_counts": ("mmsa",)}, {"padding_counts": padding_counts})
+        self.subnetworks = Subnetworks(dims, hidden, text_width, dropout[:3], **self.faults)
         self.vector_widths = self.subnetworks.widths
         self.state_width = width
         size = 1
