@@ -96,6 +96,8 @@ class MERData(LightningDataModule):
         train = self.split("train")
         for m in train.modalities:
             with_data = train.lengths[m].nonzero().squeeze(1)
+            if len(with_data) == 0:
+                continue
             average = float(train.lengths[m].double().mean())
             every = max(int(len(with_data) * average // _FRAMES_FOR_STATISTICS), 1)
             chosen = with_data[::every]

@@ -7,6 +7,7 @@ masks that of their class in small letters (`--data.masks modality_dropout`).
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -33,7 +34,8 @@ def _backbones() -> Mapping[str, type]:
 def _masks() -> Mapping[str, type]:
     from mer_lightning.data import masks
 
-    subclasses = [cls for cls in vars(masks).values() if isinstance(cls, type) and issubclass(cls, masks.TrainingMasks)]
+    classes = [cls for cls in vars(masks).values() if isinstance(cls, type) and not inspect.isabstract(cls)]
+    subclasses = [cls for cls in classes if issubclass(cls, masks.TrainingMasks)]
     return {re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in subclasses}
 
 

@@ -20,6 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mer_lightning.errors import Refusal
+
 # Processes that DDP starts again from the command line find the folder of the first one here.
 _VARIABLE = "MER_RUN_FOLDER"
 
@@ -33,6 +35,8 @@ def new_run_folder(asked: str | None, parent: Path) -> Path:
     if shared := os.environ.get(_VARIABLE):
         return Path(shared)
     folder = Path(asked) if asked else _next_number(parent)
+    if (folder / RESULTS).exists():
+        raise Refusal(folder, "a folder without results", "those of another run", "choose another --run_dir")
     folder.mkdir(parents=True, exist_ok=True)
     if "LOCAL_RANK" not in os.environ:
         os.environ[_VARIABLE] = str(folder)

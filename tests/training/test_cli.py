@@ -117,6 +117,14 @@ def test_checkpoint_loads_as_its_own_class_and_says_the_same(fit) -> None:
     assert method.backbone.state_width == 8
 
 
+def test_results_are_never_written_over(fit, capfd: pytest.CaptureFixture[str]) -> None:
+    before = (fit() / "results.csv").read_text()
+    with pytest.raises(AssertionError):
+        fit("--seed_everything", "7")
+    assert "run: expected a folder without results" in capfd.readouterr().err
+    assert (Path("run") / "results.csv").read_text() == before
+
+
 def test_validate_measures_the_checkpoint_on_validation(fit, capfd: pytest.CaptureFixture[str]) -> None:
     run = fit()
     best = pd.read_csv(run / "logs" / "metrics.csv")["valid/score"].max()
