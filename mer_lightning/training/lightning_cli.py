@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -164,6 +165,9 @@ def _logger(name: LoggerName, folder: Path, group: str) -> Logger:
     if name == "csv":
         return CSVLogger(save_dir=folder, name="logs", version="")
     if name == "tensorboard":
+        if importlib.util.find_spec("tensorboard") is None:
+            remedy = "pip install 'mer-lightning[tensorboard]'"
+            raise Refusal("--logger tensorboard", "the package tensorboard", "none", remedy)
         from lightning.pytorch.loggers import TensorBoardLogger
 
         return TensorBoardLogger(save_dir=folder, name="logs", version="")

@@ -1,7 +1,9 @@
-"""Weights & Biases, online with a key and offline without; a lost connection never stops a run."""
+"""Weights & Biases: online with a key, offline without one."""
 
 from __future__ import annotations
 
+import importlib.util
+import netrc
 import os
 from pathlib import Path
 
@@ -11,14 +13,13 @@ from mer_lightning.errors import Refusal
 
 
 def wandb_logger(folder: Path, group: str) -> Logger:
-    try:
-        import wandb
-    except ImportError as error:
-        raise Refusal("--logger wandb", "the package wandb", "none", "pip install 'mer-lightning[wandb]'") from error
+    """A run of its own in the group of its experiment; `wandb sync` sends an offline one later."""
+    if importlib.util.find_spec("wandb") is None:
+        raise Refusal("--logger wandb", "the package wandb", "none", "pip install 'mer-lightning[wandb]'")
+    # Before wandb is imported: it reads its mode once, and asking it for a key would already do that.
+    mode = os.environ.setdefault("WANDB_MODE", "online" if _has_key() else "offline")
     from lightning.pytorch.loggers import WandbLogger
 
-    has_key = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
-    mode = os.environ.get("WANDB_MODE", "online" if has_key else "offline")
     return WandbLogger(
         save_dir=folder,
         name=f"{group}/{folder.name}",
@@ -26,3 +27,12 @@ def wandb_logger(folder: Path, group: str) -> Logger:
         project=os.environ.get("WANDB_PROJECT", "mer_lightning"),
         offline=mode != "online",
     )
+
+
+def _has_key() -> bool:
+    """In the environment, or where `wandb login` leaves it."""
+    try:
+        hosts = netrc.netrc().hosts
+    except (OSError, netrc.NetrcParseError):
+        hosts = {}
+    return "WANDB_API_KEY" in os.environ or any("wandb" in host for host in hosts)
