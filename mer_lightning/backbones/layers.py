@@ -25,22 +25,27 @@ def sinusoidal_positions(steps: int, width: int, like: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with a key mask and no dropout on the weights, which keeps the fused kernels in use."""
+    """Multi-head attention with a key mask. Without dropout on the weights the fused kernels stay in use on a CPU."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}")
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
-        """(B, T, d) from queries (B, T, d), memory (B, S, d) and valid (B, S); a row needs one valid key."""
+        """(B, T, d) from queries (B, T, d), memory (B, S, d) and valid keys (B, S), or for each query (B, T, S).
+
+        Every query needs one valid key.
+        """
         q = self.query(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
         k, v = self.key_value(memory).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=valid[:, None, None, :])
+        mask = valid[:, None, None, :] if valid.dim() == 2 else valid[:, None]
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

@@ -1,0 +1,201 @@
+"""Multimodal Transformer: every modality is read in the light of every other one, without alignment.
+
+For a target m and each source n, a stack of layers in which the steps of m attend to those of n; the two results side
+by side go through a Transformer of their own, of which the last step is kept; the three last steps, with a residual
+block, are the state.
+
+Shapes: B batch, T time of the target, S time of the source, D input width, d width of a stream, K masks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.backbones.layers import Attention, masked_mean, sinusoidal_positions
+from mer_lightning.backbones.presets import Preset, resolve
+from mer_lightning.backbones.subnetworks import last_step
+from mer_lightning.batch import Batch
+from mer_lightning.errors import Refusal
+from mer_lightning.modalities import MODALITIES
+
+_FAULTS: dict[str, tuple[Preset, ...]] = {
+    "no_positions": ("mmsa",),
+    "zero_is_padding": ("official",),
+    "padding_counts": ("mmsa", "official"),
+    "future_mask": ("mmsa", "official"),
+    "shrinking_convolution": ("mmsa", "official"),
+}
+
+
+class MulT(Backbone):
+    """Pairwise cross-modal Transformers.
+
+    Args:
+        dims: width of each modality's features; all three are needed.
+        width: d.
+        depth: layers of each cross-modal Transformer; those that follow have at least three.
+        heads: attention heads.
+        kernels: steps that the convolution on text, audio and vision looks at.
+        dropout: on the input of Transformers, after sub-layers, and within the feed-forward parts.
+        attention_dropout: on attention weights; the paper's recipe has .1, 0 keeps the fast kernels in use.
+        preset: whose faults to repeat.
+        no_positions: fault of mmsa: Transformers do not know the order of steps.
+        zero_is_padding: fault of official: a step whose first channel is 0 gets no position.
+        padding_counts: fault of both: padded steps are keys, and the last step read may be padding.
+        future_mask: of both: a step sees no later ones, by an offset that depends on how far a batch is padded.
+        shrinking_convolution: of both: convolutions cut off the ends of a sequence.
+    """
+
+    paper = "Tsai et al., ACL 2019"
+
+    def __init__(
+        self,
+        dims: dict[str, int],
+        width: int = 30,
+        depth: int = 5,
+        heads: int = 5,
+        kernels: list[int] = [1, 1, 1],  # noqa: B006 (never changed; jsonargparse shows it in the help)
+        dropout: float = 0.1,
+        attention_dropout: float = 0.0,
+        preset: Preset = "fixed",
+        no_positions: bool | None = None,
+        zero_is_padding: bool | None = None,
+        padding_counts: bool | None = None,
+        future_mask: bool | None = None,
+        shrinking_convolution: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if set(dims) != set(MODALITIES):
+            raise Refusal("mult", "text, audio and vision", ", ".join(dims), "choose another backbone")
+        given = (no_positions, zero_is_padding, padding_counts, future_mask, shrinking_convolution)
+        self.faults = resolve(preset, _FAULTS, dict(zip(_FAULTS, given, strict=True)))
+        self.vector_widths = dict.fromkeys(dims, width)
+        self.state_width = 6 * width
+        self.kernels = list(kernels)
+        self.project = nn.ModuleDict(
+            {m: nn.Conv1d(dims[m], width, kernel, bias=False) for m, kernel in zip(MODALITIES, kernels, strict=True)}
+        )
+
+        def stack(size: int, layers: int) -> Stack:
+            return Stack(size, heads, layers, dropout, attention_dropout, self.faults)
+
+        self.streams = nn.ModuleDict({f"{m}_{n}": stack(width, depth) for m in dims for n in dims if m != n})
+        self.memories = nn.ModuleDict({m: stack(2 * width, max(depth, 3)) for m in dims})
+        self.residual = nn.Sequential(
+            nn.Linear(6 * width, 6 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(6 * width, 6 * width)
+        )
+
+    def encode(self, batch: Batch) -> Encoded:
+        sequences, valid = {}, {}
+        for m, kernel in zip(MODALITIES, self.kernels, strict=True):
+            steps = batch.valid_steps(m)
+            features = batch.features[m].where(steps.unsqueeze(2), 0.0).transpose(1, 2)
+            lost = kernel - 1
+            if not self.faults["shrinking_convolution"]:
+                features = F.pad(features, (lost // 2, lost - lost // 2))
+                lost = 0
+            sequences[m] = self.project[m](features).transpose(1, 2)
+            valid[m] = steps[:, lost:]
+            if self.faults["padding_counts"]:
+                valid[m] = torch.ones_like(valid[m])
+        return Encoded({m: masked_mean(sequences[m], valid[m]) for m in sequences}, sequences, valid)
+
+    def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
+        return self.fuse_many(encoded, present.unsqueeze(0))[0]
+
+    def fuse_many(self, encoded: Encoded, present: Tensor) -> Tensor:
+        """Streams depend on their own two modalities alone and are computed once for all K masks.
+
+        What follows depends, for one target, on which of its two sources are there: four cases. For four masks or more
+        the cases are computed and each mask takes its own.
+        """
+        masks, samples = present.shape[:2]
+        here = {m: present[:, :, number] for number, m in enumerate(MODALITIES)}
+        lasts = []
+        for m in MODALITIES:
+            first, second = (n for n in MODALITIES if n != m)
+            streams = [self._stream(encoded, m, n) for n in (first, second)]
+            if masks < 4:
+                shown = torch.stack([here[first], here[second]])  # (2, K, B)
+                last = self._last(encoded, m, streams, shown)
+            else:
+                cases = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]], dtype=torch.bool, device=present.device)
+                four = self._last(encoded, m, streams, cases.unsqueeze(2).expand(2, 4, samples))
+                case = 2 * here[first].long() + here[second].long()  # (K, B)
+                last = four.gather(0, case.unsqueeze(2).expand(-1, -1, four.shape[2]))
+            lasts.append(last.where(here[m].unsqueeze(2), 0.0))
+        joined = torch.cat(lasts, dim=2)
+        return joined + self.residual(joined)
+
+    def _stream(self, encoded: Encoded, target: str, source: str) -> Tensor:
+        stack = self.streams[f"{target}_{source}"]
+        return stack(encoded.sequences[target], encoded.sequences[source], encoded.valid[source])
+
+    def _last(self, encoded: Encoded, target: str, streams: list[Tensor], shown: Tensor) -> Tensor:
+        """(K, B, 2 d): the last step of a target, given which of its two sources (2, K, B) are shown."""
+        masks = shown.shape[1]
+        parts = [s.where(seen[:, :, None, None], 0.0).flatten(0, 1) for s, seen in zip(streams, shown, strict=True)]
+        valid = encoded.valid[target].repeat(masks, 1)
+        mixed = self.memories[target](torch.cat(parts, dim=2), None, valid)
+        return last_step(mixed, valid.sum(1)).unflatten(0, (masks, -1))
+
+
+class Stack(nn.Module):
+    """Layers over one sequence, or over one that attends to another: (B, T, d), (B, S, d) -> (B, T, d)."""
+
+    def __init__(
+        self, width: int, heads: int, depth: int, dropout: float, attention_dropout: float, faults: dict[str, bool]
+    ) -> None:
+        super().__init__()
+        self.faults = faults
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(Layer(width, heads, dropout, attention_dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, target: Tensor, source: Tensor | None, valid: Tensor) -> Tensor:
+        tokens = self._embed(target)
+        memory = None if source is None else self._embed(source)
+        # A sample without a single step looks at its first padded one: an empty softmax would be NaN.
+        first = torch.arange(valid.shape[1], device=valid.device) == 0
+        keys = valid | (first & ~valid.any(1, keepdim=True))
+        if self.faults["future_mask"]:
+            queries, steps = tokens.shape[1], valid.shape[1]
+            past = torch.ones(queries, steps, dtype=torch.bool, device=valid.device).tril(abs(steps - queries))
+            keys = keys.unsqueeze(1) & past
+        for layer in self.layers:
+            tokens = layer(tokens, memory, keys)
+        return self.norm(tokens)
+
+    def _embed(self, sequence: Tensor) -> Tensor:
+        embedded = sequence * math.sqrt(sequence.shape[2])
+        if not self.faults["no_positions"]:
+            positions = sinusoidal_positions(sequence.shape[1], sequence.shape[2], sequence)
+            if self.faults["zero_is_padding"]:
+                positions = positions * (sequence[:, :, :1] != 0)
+            embedded = embedded + positions
+        return self.dropout(embedded)
+
+
+class Layer(nn.Module):
+    """Pre-norm attention, to the sequence itself or to another, and a feed-forward part four times as wide."""
+
+    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)  # of queries and keys alike, as released
+        self.attention = Attention(width, heads, attention_dropout)
+        self.norm_feed = nn.LayerNorm(width)
+        self.feed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, memory: Tensor | None, keys: Tensor) -> Tensor:
+        normed = self.norm_attention(tokens)
+        looked_at = normed if memory is None else self.norm_attention(memory)
+        tokens = tokens + self.dropout(self.attention(normed, looked_at, keys))
+        return tokens + self.dropout(self.feed(self.norm_feed(tokens)))
