@@ -12,8 +12,9 @@ import torch
 
 from mer_lightning.backbones.base import Backbone, all_backbones
 from mer_lightning.batch import Batch
+from mer_lightning.methods.supervised import Supervised
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
-from tests.conftest import DIMS, make_batch
+from tests.conftest import DIMS, TASKS, make_batch
 
 ALIGNMENTS = ("aligned", "unaligned", "utterance")
 MASKS = torch.tensor([combination_present(name) for name in COMBINATIONS])
@@ -131,6 +132,26 @@ def test_widths_and_gradients(backbone: Backbone, alignment: str) -> None:
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
     trained = [name for name, parameter in backbone.named_parameters() if parameter.grad is not None]
     assert len(trained) > 0.8 * len(list(backbone.named_parameters()))
+
+
+@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_every_task_trains_on_it(backbone: Backbone, alignment: str, kind: str) -> None:
+    method = Supervised(DIMS, TASKS[kind].card(), lambda dims: backbone).eval()  # without dropout
+    batch = make_batch(alignment, TASKS[kind])
+
+    def loss() -> torch.Tensor:
+        parts = method.training_losses(method.prepared(batch))
+        return torch.stack([weight * value for value, weight in parts.values()]).sum()
+
+    before = loss()
+    before.backward()
+    parameters = [p for p in method.parameters() if p.grad is not None]
+    length = torch.stack([p.grad.norm() for p in parameters]).norm()  # a short step against the gradient
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter -= 1e-3 * parameter.grad / length
+        assert loss() < before
 
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
