@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.late_transformer import SequenceEncoder
+from mer_lightning.backbones.late_transformer import SequenceEncoder, encode_each
 from mer_lightning.backbones.layers import TransformerLayer
 from mer_lightning.batch import Batch
 from mer_lightning.modalities import MODALITIES
@@ -57,9 +57,7 @@ class Bottleneck(Backbone):
         self.norm = nn.LayerNorm(width)
 
     def encode(self, batch: Batch) -> Encoded:
-        valid = {m: batch.valid_steps(m) for m in self.encoders}
-        both = {m: encoder(batch.features[m], valid[m]) for m, encoder in self.encoders.items()}
-        return Encoded({m: pair[0] for m, pair in both.items()}, {m: pair[1] for m, pair in both.items()}, valid)
+        return encode_each(self.encoders, batch)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         return self.fuse_many(encoded, present.unsqueeze(0))[0]

@@ -34,6 +34,13 @@ class SequenceEncoder(nn.Module):
         return tokens[:, 0], tokens[:, 1:]
 
 
+def encode_each(encoders: nn.ModuleDict, batch: Batch) -> Encoded:
+    """Every modality through its own SequenceEncoder."""
+    valid = {m: batch.valid_steps(m) for m in encoders}
+    both = {m: encoder(batch.features[m], valid[m]) for m, encoder in encoders.items()}
+    return Encoded({m: pair[0] for m, pair in both.items()}, {m: pair[1] for m, pair in both.items()}, valid)
+
+
 class LateTransformer(Backbone):
     """Late fusion of one Transformer per modality; an absent modality is replaced by a learned vector.
 
@@ -62,9 +69,7 @@ class LateTransformer(Backbone):
         )
 
     def encode(self, batch: Batch) -> Encoded:
-        valid = {m: batch.valid_steps(m) for m in self.encoders}
-        both = {m: encoder(batch.features[m], valid[m]) for m, encoder in self.encoders.items()}
-        return Encoded({m: pair[0] for m, pair in both.items()}, {m: pair[1] for m, pair in both.items()}, valid)
+        return encode_each(self.encoders, batch)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         return self.fusion(torch.cat(keep_present(encoded.vectors, present, dict(self.absent.items())), dim=1))
