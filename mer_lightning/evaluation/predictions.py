@@ -5,7 +5,7 @@ Shapes: B batch, N samples of the split, K conditions, O outputs of the model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +24,7 @@ class Predictions:
     logits: Tensor  # (N, K, O) float32
     target: Tensor | None  # (N,) or (N, C)
     index: Tensor  # (N,)
+    extras: dict[str, Tensor] = field(default_factory=dict)  # {name: (N, K)}: what else a method says, e.g. confidence
 
     def under(self, condition: int) -> Tensor:
         return self.logits[:, condition]
@@ -37,34 +38,35 @@ class PredictionStore:
     """
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Tensor, Tensor | None, Tensor]] = []
+        self._parts: list[dict[str, Tensor]] = []
 
     def reset(self) -> None:
         self._parts = []
 
-    def update(self, logits: Tensor, target: Tensor | None, index: Tensor) -> None:
-        """Logits (B, K, O), target (B, ...) and the rows (B,) that they belong to."""
-        self._parts.append((logits.detach().float(), target, index))
+    def update(
+        self, logits: Tensor, target: Tensor | None, index: Tensor, extras: dict[str, Tensor] | None = None
+    ) -> None:
+        """Logits (B, K, O), target (B, ...), the rows (B,) that they belong to, and any (B, K) beside them."""
+        part = {"logits": logits.float(), "index": index} | {f"extra {k}": v.float() for k, v in (extras or {}).items()}
+        if target is not None:
+            part["target"] = target
+        self._parts.append({name: tensor.detach() for name, tensor in part.items()})
 
     def gather(self) -> Predictions:
         """All samples in the order of the split, each once, the same on every process."""
-        parts = _from_all_processes([_on_host(part) for part in self._parts])
-        index = torch.cat([part[2] for part in parts])
+        parts = _from_all_processes([{k: v.cpu() for k, v in part.items()} for part in self._parts])
+        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        index = joined["index"]
         order = index.argsort(stable=True)
         first = torch.ones_like(index, dtype=torch.bool)
         first[1:] = index[order][1:] != index[order][:-1]
-        chosen = order[first]
-        targets = [part[1] for part in parts if part[1] is not None]
+        chosen = {name: tensor[order[first]] for name, tensor in joined.items()}
         return Predictions(
-            logits=torch.cat([part[0] for part in parts])[chosen],
-            target=torch.cat(targets)[chosen] if targets else None,
-            index=index[chosen],
+            logits=chosen["logits"],
+            target=chosen.get("target"),
+            index=chosen["index"],
+            extras={k.removeprefix("extra "): v for k, v in chosen.items() if k.startswith("extra ")},
         )
-
-
-def _on_host(part: tuple[Tensor, Tensor | None, Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
-    logits, target, index = part
-    return logits.cpu(), None if target is None else target.cpu(), index.cpu()
 
 
 def _from_all_processes(parts: list[Any]) -> list[Any]:
@@ -96,6 +98,7 @@ def prediction_table(predictions: Predictions, task: Task, conditions: list[str]
                 columns |= _named(classes, predictions.target, "target")
             columns |= {f"probability {name}": probabilities[:, i].numpy() for i, name in enumerate(classes)}
         columns |= {f"logit {i}": logits[:, i].numpy() for i in range(logits.shape[1])}
+        columns |= {name: values[:, number].numpy() for name, values in predictions.extras.items()}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 

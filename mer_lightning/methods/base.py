@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -18,16 +18,17 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mer_lightning.backbones.base import BackboneFactory
+from mer_lightning.backbones.base import BackboneFactory, Encoded
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
+from mer_lightning.methods.phase import Losses, Phase
 from mer_lightning.modalities import COMPLETE, MODALITIES
 from mer_lightning.tasks import task_from_card
 
-Losses = dict[str, tuple[Tensor, float]]  # {name: (value, weight)}
+__all__ = ["Losses", "MERMethod", "Phase"]
 
 _OUTLIER = 10.0  # deviations; extracted audio features hold isolated values thousands of deviations away
 
@@ -67,6 +68,8 @@ class MERMethod(LightningModule, ABC):
         self.protocol = Protocol(["fixed-7"])
         self.store = PredictionStore()
         self.frozen: FrozenProtocol | None = None
+        self.phase: Phase | None = None
+        self._learners: list[nn.Parameter] | None = None
 
     # --- what a method writes, and what it builds on
 
@@ -74,15 +77,64 @@ class MERMethod(LightningModule, ABC):
     def training_losses(self, batch: Batch) -> Losses:
         """The one thing a method must write: {name: (value, weight)}; training minimises the weighted sum."""
 
+    def phases(self) -> tuple[Phase, ...]:
+        """The stretches of one fit, in their order; the last one's best weights are the run's."""
+        return (Phase("fit", self.training_losses),)
+
+    def states(self, encoded: Encoded, present: Tensor) -> Tensor:
+        """(K, B, d) what the head reads under K masks (K, B, M): the backbone's, unless a method makes its own."""
+        return self.backbone.fuse_many(encoded, present)
+
+    def extras(self, states: Tensor) -> dict[str, Tensor]:
+        """{name: (K, B)} to be kept beside the predictions, for reports."""
+        return {}
+
     def task_losses(self, state: Tensor, batch: Batch) -> Tensor:
         """(B,) the task's loss of each sample."""
         assert batch.target is not None
         return self.task.losses(self.head(state), batch.target)
 
+    @property
+    def progress(self) -> float:
+        """The share of the phase's training steps that is done, for ramps and warm-ups; 0 outside a fit."""
+        if self._trainer is None:
+            return 0.0
+        return self.trainer.global_step / max(int(self.trainer.estimated_stepping_batches), 1)
+
+    # --- phases
+
+    def enter(self, phase: Phase) -> None:
+        """Train what the phase trains, from now on; the rest stands still."""
+        if self._learners is None:  # not what a text encoder, say, keeps frozen for good
+            self._learners = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        self.phase = phase
+        trained = {id(parameter) for part in phase.trained or (self,) for parameter in part.parameters()}
+        for parameter in self._learners:
+            parameter.requires_grad_(id(parameter) in trained)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Lightning sets everything to training mode; what the phase does not train must stay in evaluation mode."""
+        super().train(mode)
+        if mode and self.phase is not None and self.phase.trained is not None:
+            for child in self.children():
+                child.eval()
+            for part in self.phase.trained:
+                part.train()
+        return self
+
+    @property
+    def prefix(self) -> str:
+        """Of the phase's metrics in the logs; none in the last phase, whose metrics are the run's."""
+        phases = self.phases()
+        return "" if self.phase is None or self.phase.name == phases[-1].name else f"{self.phase.name}/"
+
     def setup(self, stage: str) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self._refuse_what_does_not_fit(data, stage)
         if stage == "fit":
+            if self.phase is None:
+                self.enter(self.phases()[0])
             self.protocol.refuse_if_shown(data.masks.present(len(data.split("train")), epoch=0, seed=data.seed))
             for modality, (mean, deviation) in data.feature_statistics().items():
                 # A column that never varies in training says nothing; scale 0 keeps a surprise in it from exploding.
@@ -127,17 +179,20 @@ class MERMethod(LightningModule, ABC):
     # --- training
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = self.training_losses(self.prepared(batch))
+        assert self.phase is not None
+        losses = self.phase.losses(self.prepared(batch))
         total = torch.stack([weight * value for value, weight in losses.values()]).sum()
-        parts = {f"train/{name}": value.detach() for name, (value, _) in losses.items()}
+        parts = {f"{self.prefix}train/{name}": value.detach() for name, (value, _) in losses.items()}
         self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(batch))
-        self.log("train/loss", total.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch))
+        name = f"{self.prefix}train/loss"
+        self.log(name, total.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch))
         return total
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         decayed = [p for p in self.parameters() if p.requires_grad and p.dim() > 1]
         plain = [p for p in self.parameters() if p.requires_grad and p.dim() <= 1]
-        optimizer = self.optimizer_factory([{"params": decayed}, {"params": plain, "weight_decay": 0.0}])
+        factory = (self.phase.optimizer if self.phase else None) or self.optimizer_factory
+        optimizer = factory([{"params": decayed}, {"params": plain, "weight_decay": 0.0}])
         total = max(int(self.trainer.estimated_stepping_batches), 1)
         warmup = max(total // 10, 1)
 
@@ -153,21 +208,23 @@ class MERMethod(LightningModule, ABC):
 
     # --- evaluation: encode once, fuse under every condition
 
-    def condition_logits(self, batch: Batch, frozen: FrozenProtocol) -> Tensor:
-        """(B, K, O) under each condition of a frozen protocol."""
+    def condition_outputs(self, batch: Batch, frozen: FrozenProtocol) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (B, K, O) and extras {name: (B, K)} under each condition of a frozen protocol."""
         prepared = self.prepared(batch)
         present = frozen.present[:, batch.index.cpu()].to(batch.index.device) & prepared.present
-        logits: dict[int, Tensor] = {}
+        states: dict[int, Tensor] = {}
         whole = [k for k, condition in enumerate(frozen.conditions) if condition.masks_whole_modalities]
         if whole:
-            states = self.backbone.fuse_many(self.backbone.encode(prepared), present[whole])
-            logits |= dict(zip(whole, self.head(states), strict=True))
+            fused = self.states(self.backbone.encode(prepared), present[whole])
+            states |= dict(zip(whole, fused, strict=True))
         for k, condition in enumerate(frozen.conditions):
-            if k not in logits:
+            if k not in states:
                 # Frames are removed before standardising, as the masks of training do it: what is left is a raw zero.
                 partial = self.backbone.encode(self.prepared(condition.apply(batch, frozen.seed)))
-                logits[k] = self.head(self.backbone.fuse(partial, present[k]))
-        return torch.stack([logits[k] for k in range(len(frozen.conditions))], dim=1)
+                states[k] = self.states(partial, present[k : k + 1])[0]
+        stacked = torch.stack([states[k] for k in range(len(frozen.conditions))])
+        extras = {name: values.transpose(0, 1) for name, values in self.extras(stacked).items()}
+        return self.head(stacked).transpose(0, 1), extras
 
     def _start_evaluation(self, protocol: Protocol, split: str) -> None:
         self.store.reset()
@@ -175,23 +232,31 @@ class MERMethod(LightningModule, ABC):
 
     def _evaluation_step(self, batch: Batch) -> None:
         assert self.frozen is not None
-        self.store.update(self.condition_logits(batch, self.frozen), batch.target, batch.index)
+        logits, extras = self.condition_outputs(batch, self.frozen)
+        self.store.update(logits, batch.target, batch.index, extras)
 
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation(Protocol([self.select_under]), "valid")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluation_step(batch)
+        if self.phase is None or self.phase.validation_losses is None:
+            self._evaluation_step(batch)
+        else:
+            losses = self.phase.validation_losses(self.prepared(batch))
+            self.store.update(losses[:, None, None], batch.target, batch.index)
 
     def on_validation_epoch_end(self) -> None:
         assert self.frozen is not None
         said: Predictions = self.store.gather()
-        assert said.target is not None
-        names = [condition.name for condition in self.frozen.conditions]
-        values = {name: evaluate(self.task, said.under(k), said.target) for k, name in enumerate(names)}
-        mean = sum(score(self.task, each) for each in values.values()) / len(values)
-        self.log("valid/score", mean, prog_bar=True)
-        self.log_dict({f"valid/{metric}": value for metric, value in values[COMPLETE].items()})
+        if self.phase is None or self.phase.validation_losses is None:
+            assert said.target is not None
+            names = [condition.name for condition in self.frozen.conditions]
+            values = {name: evaluate(self.task, said.under(k), said.target) for k, name in enumerate(names)}
+            best = sum(score(self.task, each) for each in values.values()) / len(values)
+            self.log_dict({f"{self.prefix}valid/{metric}": value for metric, value in values[COMPLETE].items()})
+        else:
+            best = -float(said.logits.mean())
+        self.log(f"{self.prefix}valid/score", best, prog_bar=True)
         self.store.reset()
 
     def on_test_epoch_start(self) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 
 from mer_lightning.evaluation.metrics import describe
@@ -27,14 +26,14 @@ from mer_lightning.training.run_folder import (
 if TYPE_CHECKING:
     import pandas as pd
 
-MONITOR = "valid/score"  # higher is better for every task
-
 
 class RunConfig(SaveConfigCallback):
     """Writes the resolved configuration, the environment and the corpus card where the run lives."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         folder = Path(trainer.default_root_dir)
+        if self.config.resume:  # what the fit was begun with is there already
+            return
         folder.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, str(folder / CONFIG), skip_none=False, overwrite=True)
         write_environment(folder)
@@ -46,12 +45,14 @@ class Announce(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.said = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not self.said:
+            self.said = True
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            parameters = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+            parameters = sum(p.numel() for p in pl_module.parameters())
             print(
                 f"{type(pl_module).__name__} on {type(pl_module.backbone).__name__}, {parameters:,} parameters; "
                 f"{data.corpus.card.label}: {len(data.split('train'))} training and {len(data.split('valid'))} "
@@ -125,20 +126,3 @@ class WriteResults(Callback):
         console.print(table(self.rows, self.task, title))
         console.print(f"[dim]chosen by {first['selection']}; masks {first['mask_hash']}[/]", highlight=False)
         console.print(f"[dim]{self.folder}: config, checkpoints, results, predictions[/]", highlight=False)
-
-
-def checkpoint(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="best",
-        monitor=MONITOR,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-    )
-
-
-def early_stopping(patience: int) -> EarlyStopping:
-    return EarlyStopping(
-        monitor=MONITOR, mode="max", patience=patience, check_finite=False, check_on_train_epoch_end=False
-    )

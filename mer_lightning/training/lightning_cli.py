@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jsonargparse
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 
@@ -18,9 +20,11 @@ from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.protocols import Protocol
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import all_methods, load_method
+from mer_lightning.methods.phase import Phase
 from mer_lightning.training import names
-from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults, checkpoint, early_stopping
+from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
+from mer_lightning.training.phases import PhaseBar, fit_phases
 from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, new_run_folder
 
 _TRAINER_DEFAULTS = {
@@ -43,6 +47,7 @@ class MERCLI(LightningCLI):
         parser.add_argument("--mask_seed", type=int, default=0, help="seed of the evaluation masks")
         parser.add_argument("--name", type=str | None, default=None, help="of the experiment: runs/NAME/1, 2, ...")
         parser.add_argument("--run_dir", type=str | None, default=None, help="folder of this very run")
+        parser.add_argument("--resume", type=str | None, default=None, help="go on with this folder's unfinished fit")
         parser.add_argument("--logger", type=LoggerName, default="csv", help="where metrics over time go")
         parser.add_argument("--patience", type=int, default=10, help="epochs without a better validation score")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="test the best checkpoint after fit")
@@ -78,22 +83,46 @@ class MERCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         # Data and model exist by now: what could not start has left no folder behind.
         model, data, trainer = (self._get(self.config, part) for part in ("model", "data", "trainer"))
-        name = self._get(self.config, "name") or _default_name(model, data)
-        folder = new_run_folder(self._get(self.config, "run_dir"), _parent(self.subcommand, name))
-        self.writer = WriteResults(folder, seed=int(self._get(self.config, "seed_everything")))
-        callbacks: list[Any] = [Announce(folder), self.writer]
-        if self.subcommand == "fit" and not trainer.fast_dev_run:
-            callbacks += [checkpoint(folder), early_stopping(self._get(self.config, "patience"))]
-        self.trainer_defaults["callbacks"] = callbacks
+        name, resume = (
+            self._get(self.config, "name") or _default_name(model, data),
+            bool(self._get(self.config, "resume")),
+        )
+        parent = _parent(self.subcommand, name)
+        self.folder = new_run_folder(self._get(self.config, "run_dir"), parent, resume)
+        self.writer = WriteResults(self.folder, seed=int(self._get(self.config, "seed_everything")))
+        self.own_callbacks = [Announce(self.folder), self.writer]
+        self.user_callbacks = self._get(self.config_init, "trainer").callbacks or []
+        self.run_logger = trainer.logger
         if trainer.logger in (None, True):
-            kwargs["logger"] = _logger(self._get(self.config, "logger"), folder, name)
-        return super().instantiate_trainer(default_root_dir=str(folder), **kwargs)
+            self.run_logger = _logger(self._get(self.config, "logger"), self.folder, name)
+        return self._trainer()
+
+    def _trainer(self, callbacks: Sequence[Callback] = (), **kwargs: Any) -> Trainer:
+        """One more Trainer: callbacks keep the state of a phase, so each phase needs fresh ones."""
+        self.trainer_defaults["callbacks"] = [*self.own_callbacks, *callbacks]
+        kwargs |= {"callbacks": copy.deepcopy(self.user_callbacks), "default_root_dir": str(self.folder)}
+        return super().instantiate_trainer(logger=self.run_logger, **kwargs)
+
+    def fit(self, model: MERMethod, ckpt_path: str | None = None, **_: Any) -> None:
+        """What `fit` runs in place of Trainer.fit: the method's phases."""
+        given = self._get(self.config_init, "trainer")
+
+        def trainer_for(phase: Phase, callbacks: list[Callback]) -> Trainer:
+            if given.fast_dev_run:
+                callbacks = []
+            elif given.enable_progress_bar is not False:
+                callbacks.append(PhaseBar())
+            epochs = max(round(given.max_epochs * phase.epochs), 1) if given.max_epochs > 0 else given.max_epochs
+            self.trainer = self._trainer(callbacks, max_epochs=epochs)
+            return self.trainer
+
+        seed, patience = int(self._get(self.config, "seed_everything")), self._get(self.config, "patience")
+        fit_phases(model, self.datamodule, self.folder, trainer_for, seed, patience, ckpt_path)
 
     def after_fit(self) -> None:
         if self._get(self.config, "test_after_fit") and not self._get(self.config, "trainer").fast_dev_run:
-            self.trainer.test(
-                self.model, datamodule=self.datamodule, ckpt_path="best", verbose=False, weights_only=True
-            )
+            best = str(self.folder / BEST)
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
             self.after_test()
 
     def after_test(self) -> None:
@@ -103,15 +132,14 @@ class MERCLI(LightningCLI):
         from mer_lightning.training.prediction import write_predictions
 
         if self.trainer.is_global_zero:
-            folder = Path(self.trainer.default_root_dir)
-            write_predictions(self.model, self.datamodule, self._get(self.config, "output"), folder)
+            write_predictions(self.model, self.datamodule, self._get(self.config, "output"), self.folder)
 
 
 def run(args: list[str]) -> MERCLI:
     """Run one subcommand; what a test or a study calls, too."""
     _quiet()
     all_methods()  # imported, so that Lightning accepts their names in checkpoints
-    args = names.in_arguments(_with_run(args))
+    args = names.in_arguments(_with_resume(_with_run(args)))
     jsonargparse.set_loader("yaml", _load_yaml)
     Parser.arguments = args
     try:
@@ -139,16 +167,31 @@ def _load_yaml(text: str) -> Any:
 
 def _with_run(args: list[str]) -> list[str]:
     """`--run RUN` stands for the configuration and the best checkpoint of a run."""
+    before, folder, after = _named_folder("--run", args, CONFIG, BEST)
+    if folder is None:
+        return args
+    return [*before, "--config", str(folder / CONFIG), "--ckpt_path", str(folder / BEST), *after]
+
+
+def _with_resume(args: list[str]) -> list[str]:
+    """`--resume RUN` stands for the configuration and the folder of a run, too."""
+    before, folder, after = _named_folder("--resume", args, CONFIG)
+    if folder is None:
+        return args
+    return [*before, "--config", str(folder / CONFIG), "--run_dir", str(folder), "--resume", str(folder), *after]
+
+
+def _named_folder(option: str, args: list[str], *needed: str | Path) -> tuple[list[str], Path | None, list[str]]:
+    """(arguments before, the run's folder that the option names, arguments after)."""
     for number, arg in enumerate(args):
-        if arg == "--run" or arg.startswith("--run="):
+        if arg == option or arg.startswith(f"{option}="):
             given = arg.partition("=")[2] or (args[number + 1] if number + 1 < len(args) else "")
-            rest = args[number + (1 if "=" in arg else 2) :]
             folder = Path(given)
-            for needed in (CONFIG, BEST):
-                if not (folder / needed).is_file():
-                    raise Refusal(folder, f"a run's folder with {needed} in it", "none", "name a folder that fit made")
-            return [*args[:number], "--config", str(folder / CONFIG), "--ckpt_path", str(folder / BEST), *rest]
-    return args
+            for name in needed:
+                if not (folder / name).is_file():
+                    raise Refusal(folder, f"a run's folder with {name} in it", "none", "name a folder that fit made")
+            return args[:number], folder, args[number + (1 if "=" in arg else 2) :]
+    return args, None, []
 
 
 def _default_name(model: Any, data: Any) -> str:
@@ -163,7 +206,9 @@ def _parent(subcommand: str | None, name: str) -> Path:
 
 def _logger(name: LoggerName, folder: Path, group: str) -> Logger:
     if name == "csv":
-        return CSVLogger(save_dir=folder, name="logs", version="")
+        # A logger that finds its file deletes it; a run that goes on writes another one.
+        parts = sum(1 for _ in (folder / "logs").rglob("metrics.csv"))
+        return CSVLogger(save_dir=folder, name="logs", version=f"resumed-{parts}" if parts else "")
     if name == "tensorboard":
         if importlib.util.find_spec("tensorboard") is None:
             remedy = "pip install 'mer-lightning[tensorboard]'"

@@ -3,7 +3,8 @@
 config.yaml          the resolved configuration; `mer-lightning fit --config` runs it again
 environment.json     versions, device, git state, command
 corpus.yaml          the card of the corpus, with the SHA-256 of its tensors
-checkpoints/         best.ckpt by the selection rule, last.ckpt
+checkpoints/         best.ckpt by the selection rule, last.ckpt; those of earlier phases in folders of their own
+phases.json          the phases that are over
 logs/                metrics over time
 results.csv          one row per condition and metric, with floors and everything that rule 6 asks for
 predictions.parquet  one row per sample and condition
@@ -27,16 +28,20 @@ _VARIABLE = "MER_RUN_FOLDER"
 
 CONFIG, ENVIRONMENT, CORPUS = "config.yaml", "environment.json", "corpus.yaml"
 RESULTS, PREDICTIONS = "results.csv", "predictions.parquet"
+PHASES = "phases.json"
 BEST = Path("checkpoints") / "best.ckpt"
 
 
-def new_run_folder(asked: str | None, parent: Path) -> Path:
+def new_run_folder(asked: str | None, parent: Path, resume: bool = False) -> Path:
     """``asked``, or the next number under ``parent``; the same in every process of one run."""
     if shared := os.environ.get(_VARIABLE):
         return Path(shared)
     folder = Path(asked) if asked else _next_number(parent)
     if (folder / RESULTS).exists():
         raise Refusal(folder, "a folder without results", "those of another run", "choose another --run_dir")
+    if not resume and (folder / "checkpoints").exists():
+        remedy = f"go on with it: mer-lightning fit --resume {folder}"
+        raise Refusal(folder, "a folder without checkpoints", "those of an unfinished run", remedy)
     folder.mkdir(parents=True, exist_ok=True)
     if "LOCAL_RANK" not in os.environ:
         os.environ[_VARIABLE] = str(folder)

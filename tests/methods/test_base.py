@@ -57,7 +57,7 @@ def test_conditions_are_evaluated_from_one_encoding(method: Supervised, tiny_cor
     encode = method.backbone.encode
     monkeypatch.setattr(method.backbone, "encode", lambda batch: calls.append(1) or encode(batch))
     with torch.no_grad():
-        together = method.condition_logits(batch, frozen)
+        together, _ = method.condition_outputs(batch, frozen)
         assert len(calls) == 2  # one for all 14 conditions that mask whole modalities, one for the frames
         for k, condition in enumerate(frozen.conditions):
             alone = method.prepared(condition.apply(batch, frozen.seed).limited_to(frozen.present[k]))

@@ -1,0 +1,122 @@
+"""All phases of one fit, each with a Trainer of its own, and what makes a fit go on after it was killed.
+
+In the run's folder:
+    phases.json                      the phases that are over: epochs, seconds, best validation score
+    checkpoints/PHASE/{best,last}.ckpt   of every phase but the last
+    checkpoints/{best,last}.ckpt     of the last phase: best.ckpt is what the run found
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+
+from mer_lightning.methods.base import MERMethod
+from mer_lightning.methods.phase import Phase
+from mer_lightning.randomness import name_key, uniform
+from mer_lightning.training.run_folder import PHASES, write_whole
+
+# (phase, callbacks) -> its Trainer
+TrainerMaker = Callable[[Phase, list[Callback]], Trainer]
+
+
+def fit_phases(
+    method: MERMethod, data: Any, folder: Path, trainer_for: TrainerMaker, seed: int, patience: int, ckpt_path: Any
+) -> None:
+    """Fit what is not yet done. A phase that was begun goes on from its last epoch, to the end it would have had."""
+    done = _done(folder)
+    previous: Path | None = None
+    phases = method.phases()
+    for number, phase in enumerate(phases):
+        checkpoints = folder / "checkpoints" / ("" if number == len(phases) - 1 else phase.name)
+        best, last = checkpoints / "best.ckpt", checkpoints / "last.ckpt"
+        if phase.name not in done:
+            if previous is not None and previous.is_file():
+                method.load_state_dict(torch.load(previous, map_location="cpu", weights_only=True)["state_dict"])
+            method.enter(phase)
+            callbacks = phase_callbacks(method, checkpoints, seed, max(round(patience * phase.patience), 1))
+            trainer = trainer_for(phase, callbacks)
+            _announce(method, trainer, number + 1, len(phases))
+            began = time.monotonic()
+            start = last if last.is_file() else (ckpt_path if number == 0 else None)
+            trainer.fit(method, datamodule=data, ckpt_path=start, weights_only=True)
+            done[phase.name] = {
+                "epochs": trainer.current_epoch,
+                "seconds": round(time.monotonic() - began, 1),
+                "score": _score(trainer),
+            }
+            if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                write_whole(folder / PHASES, json.dumps(done, indent=2) + "\n")
+        previous = best
+
+
+def phase_callbacks(method: MERMethod, checkpoints: Path, seed: int, patience: int) -> list[Callback]:
+    monitor = f"{method.prefix}valid/score"  # higher is better for every task
+    return [
+        EpochSeeds(seed, name_key(method.phase.name if method.phase else "")),
+        Stopping(monitor=monitor, mode="max", patience=patience, strict=False, check_on_train_epoch_end=True),
+        # Saved when the whole epoch is over, validation included: going on from there repeats and skips nothing.
+        ModelCheckpoint(
+            dirpath=checkpoints,
+            filename="best",
+            monitor=monitor,
+            mode="max",
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+
+
+class EpochSeeds(Callback):
+    """Dropout and noise of an epoch are a function of seed, phase, epoch and process: a fit that was killed and goes on
+    draws what it would have drawn."""
+
+    def __init__(self, seed: int, phase: int) -> None:
+        self.keys = (seed, phase)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.manual_seed(int(uniform(*self.keys, trainer.current_epoch, trainer.global_rank) * 2**53))
+
+
+class Stopping(EarlyStopping):
+    """Early stopping that also stops a fit which was killed after its last epoch, when it is started again."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class PhaseBar(TQDMProgressBar):
+    """Lightning's progress bar, which also names the phase."""
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        super().on_train_epoch_start(trainer, *args)
+        method = trainer.lightning_module
+        if isinstance(method, MERMethod) and method.phase is not None:
+            self.train_progress_bar.set_description(f"{method.phase.name} {trainer.current_epoch}")
+
+
+def _announce(method: MERMethod, trainer: Trainer, number: int, phases: int) -> None:
+    if phases > 1 and trainer.is_global_zero and method.phase is not None:
+        trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+        epochs = f"at most {trainer.max_epochs} epochs"
+        print(f"phase {number} of {phases}, {method.phase.name}: {trained:,} parameters learn, {epochs}")
+
+
+def _score(trainer: Trainer) -> float | None:
+    found = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    return None if found is None else round(float(found), 6)
+
+
+def _done(folder: Path) -> dict[str, Any]:
+    path = folder / PHASES
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
