@@ -17,12 +17,14 @@ LAYERS = (
     {"errors", "modalities", "randomness", "discovery"},
     {"batch", "tasks"},
     {"data"},
+    {"encoders"},
     {"backbones", "losses", "evaluation"},
     {"methods"},
     {"training"},
     {"studies"},
     {"cli"},
 )
+HEAVY = ("torch", "lightning", "transformers", "pandas", "wandb", "sklearn", "rich")
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 
 
@@ -54,7 +56,7 @@ def test_dependencies_point_downwards() -> None:
 
 
 def test_nothing_below_methods_knows_lightning_except_the_datamodule() -> None:
-    for part in ("backbones", "losses", "evaluation", "data"):
+    for part in ("encoders", "backbones", "losses", "evaluation", "data"):
         for path in (PACKAGE / part).rglob("*.py"):
             if path.name != "datamodule.py":
                 assert "lightning" not in external_imports_of(path), path
@@ -65,7 +67,7 @@ def test_help_loads_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys\nfrom mer_lightning.cli import main\n"
         f"try:\n    main({command})\nexcept SystemExit:\n    pass\n"
-        "print([m for m in ('torch', 'lightning', 'pandas', 'wandb', 'sklearn', 'rich') if m in sys.modules])"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

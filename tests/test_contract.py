@@ -6,6 +6,8 @@ Adding a backbone adds no line here, unless its parameter count is to be pinned 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from mer_lightning.batch import Batch
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
 from tests.conftest import DIMS, TASKS, make_batch
+from tests.tiny_encoders import tiny_encoder, with_tokens
 
 ALIGNMENTS = ("aligned", "unaligned", "utterance")
 MASKS = torch.tensor([combination_present(name) for name in COMBINATIONS])
@@ -22,6 +25,15 @@ MASKS = torch.tensor([combination_present(name) for name in COMBINATIONS])
 
 def allowed(cls: type[Backbone], alignment: str) -> bool:
     return alignment != "unaligned" or not cls.aligned_only
+
+
+def dims_for(cls: type[Backbone]) -> dict[str, int]:
+    return DIMS | {"text": 1} if cls.needs_tokens else DIMS
+
+
+def batch_for(backbone: Backbone, alignment: str, **more: Any) -> Batch:
+    batch = make_batch(alignment, **more)
+    return with_tokens(batch) if backbone.needs_tokens else batch
 
 
 CASES = [
@@ -33,9 +45,11 @@ CASES = [
 
 
 @pytest.fixture
-def backbone(request: pytest.FixtureRequest) -> Backbone:
+def backbone(request: pytest.FixtureRequest, tmp_path: Path) -> Backbone:
     torch.manual_seed(0)
-    made = request.param(DIMS).eval()
+    cls = request.param
+    options = {"path": str(tiny_encoder(tmp_path))} if cls.needs_tokens else {}
+    made = cls(dims_for(cls), **options).eval()
     # Parameters that start at zero would hide what depends on them.
     with torch.no_grad():
         for parameter in made.parameters():
@@ -53,7 +67,7 @@ def state(backbone: Backbone, batch: Batch) -> torch.Tensor:
 @pytest.mark.parametrize("combination", COMBINATIONS[:-1])
 def test_absent_modality_cannot_change_the_state(backbone: Backbone, alignment: str, combination: str) -> None:
     present = torch.tensor(combination_present(combination))
-    batch = make_batch(alignment).limited_to(present)
+    batch = batch_for(backbone, alignment).limited_to(present)
     before = state(backbone, batch)
     for surprise in (1e4, float("nan"), float("inf")):
         changed = dict(batch.features)
@@ -66,7 +80,7 @@ def test_absent_modality_cannot_change_the_state(backbone: Backbone, alignment: 
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_present_modality_does_change_the_state(backbone: Backbone, alignment: str) -> None:
-    batch = make_batch(alignment)
+    batch = batch_for(backbone, alignment)
     for modality in MODALITIES:
         changed = batch.features | {modality: batch.features[modality] * 2 + 1}
         difference = state(backbone, batch) - state(backbone, replace(batch, features=changed))
@@ -75,7 +89,7 @@ def test_present_modality_does_change_the_state(backbone: Backbone, alignment: s
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_permuting_the_batch_permutes_the_output(backbone: Backbone, alignment: str) -> None:
-    batch = make_batch(alignment)
+    batch = batch_for(backbone, alignment)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     permuted = Batch(
         {m: f[order] for m, f in batch.features.items()},
@@ -89,7 +103,7 @@ def test_permuting_the_batch_permutes_the_output(backbone: Backbone, alignment: 
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_padding_cannot_change_the_output(backbone: Backbone, alignment: str) -> None:
-    batch = make_batch(alignment)
+    batch = batch_for(backbone, alignment)
     padded = {}
     for m, values in batch.features.items():
         more = torch.full((len(batch), 4, values.shape[2]), 77.0)
@@ -104,7 +118,7 @@ def test_padding_cannot_change_the_output(backbone: Backbone, alignment: str) ->
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_fusing_many_masks_equals_many_passes(backbone: Backbone, alignment: str) -> None:
-    batch = make_batch(alignment)
+    batch = batch_for(backbone, alignment)
     masks = MASKS[:, None, :].expand(-1, len(batch), -1)
     with torch.no_grad():
         together = backbone.fuse_many(backbone.encode(batch), masks)
@@ -114,15 +128,15 @@ def test_fusing_many_masks_equals_many_passes(backbone: Backbone, alignment: str
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_batch_of_one_and_bfloat16(backbone: Backbone, alignment: str) -> None:
-    one = make_batch(alignment, samples=1)
+    one = batch_for(backbone, alignment, samples=1)
     assert state(backbone, one).shape == (1, backbone.state_width)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert state(backbone, make_batch(alignment)).isfinite().all()
+        assert state(backbone, batch_for(backbone, alignment)).isfinite().all()
 
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_widths_and_gradients(backbone: Backbone, alignment: str) -> None:
-    batch = make_batch(alignment)
+    batch = batch_for(backbone, alignment)
     encoded = backbone.train().encode(batch)
     assert {m: vector.shape[1] for m, vector in encoded.vectors.items()} == backbone.vector_widths
     fused = backbone.fuse(encoded, batch.present & torch.tensor([True, False, True]))
@@ -137,8 +151,8 @@ def test_widths_and_gradients(backbone: Backbone, alignment: str) -> None:
 @pytest.mark.parametrize("kind", TASKS)
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_every_task_trains_on_it(backbone: Backbone, alignment: str, kind: str) -> None:
-    method = Supervised(DIMS, TASKS[kind].card(), lambda dims: backbone).eval()  # without dropout
-    batch = make_batch(alignment, TASKS[kind])
+    method = Supervised(dims_for(type(backbone)), TASKS[kind].card(), lambda dims: backbone).eval()  # without dropout
+    batch = batch_for(backbone, alignment, task=TASKS[kind])
 
     def loss() -> torch.Tensor:
         parts = method.training_losses(method.prepared(batch))
@@ -156,7 +170,7 @@ def test_every_task_trains_on_it(backbone: Backbone, alignment: str, kind: str) 
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_sample_with_nothing_at_all_stays_finite(backbone: Backbone, alignment: str) -> None:
-    batch = make_batch(alignment)
+    batch = batch_for(backbone, alignment)
     none = {m: torch.zeros_like(n) for m, n in batch.lengths.items()}
     empty = replace(batch, lengths=none, present=torch.zeros_like(batch.present))
     assert state(backbone, empty).isfinite().all()

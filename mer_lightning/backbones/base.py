@@ -45,9 +45,11 @@ class Backbone(nn.Module, ABC):
     """
 
     aligned_only: ClassVar[bool] = False  # needs the same steps in all modalities
+    needs_tokens: ClassVar[bool] = False  # takes token ids as text, and holds its own pretrained encoder
     paper: ClassVar[str] = ""
 
     state_width: int
+    vocabulary: int | None = None  # how many token ids there are, where it needs them
     vector_widths: dict[str, int]
 
     @abstractmethod

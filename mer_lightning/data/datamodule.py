@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,22 +94,22 @@ class MERData(LightningDataModule):
     def feature_statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
         """{modality: (mean (D,), deviation (D,))} over frames of the training split, evenly spaced ones if many."""
         found = {}
-        train = self.split("train")
-        for m in train.modalities:
-            with_data = train.lengths[m].nonzero().squeeze(1)
-            if len(with_data) == 0:
-                continue
-            average = float(train.lengths[m].double().mean())
-            every = max(int(len(with_data) * average // _FRAMES_FOR_STATISTICS), 1)
-            chosen = with_data[::every]
-            frames = torch.cat(
-                [
-                    train.values[m][s : s + n]
-                    for s, n in zip(train.starts[m][chosen], train.lengths[m][chosen], strict=True)
-                ]
-            ).double()
-            found[m] = (frames.mean(0).float(), frames.std(0, unbiased=False).float())
+        for m in self.split("train").modalities:
+            frames = self.training_frames(m, _FRAMES_FOR_STATISTICS).double()
+            if len(frames):
+                found[m] = (frames.mean(0).float(), frames.std(0, unbiased=False).float())
         return found
+
+    def training_frames(self, modality: str, about: float = math.inf) -> Tensor:
+        """(n, D) frames of the training split, those of evenly spaced samples if there are more than ``about``."""
+        train = self.split("train")
+        starts, lengths = train.starts[modality], train.lengths[modality]
+        with_data = lengths.nonzero().squeeze(1)
+        every = max(int(len(with_data) * float(lengths.double().mean()) // about), 1)
+        chosen = with_data[::every]
+        values = train.values[modality]
+        frames = [values[s : s + n] for s, n in zip(starts[chosen], lengths[chosen], strict=True)]
+        return torch.cat([values[:0], *frames])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         split = self.split("train")

@@ -7,7 +7,6 @@ Shapes: B batch, M = 3 modalities, K conditions, O outputs, d width of the state
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, Literal, Self
@@ -20,10 +19,12 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.base import BackboneFactory, Encoded
 from mer_lightning.batch import Batch
+from mer_lightning.encoders.base import TOKENS, TextEncoderFactory, refuse_other_text, refuse_other_than_ids
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
+from mer_lightning.methods.optimizing import Schedule, decayed_and_plain, rate_factor
 from mer_lightning.methods.phase import Losses, Phase
 from mer_lightning.modalities import COMPLETE, MODALITIES
 from mer_lightning.tasks import task_from_card
@@ -44,6 +45,8 @@ class MERMethod(LightningModule, ABC):
         schedule: of the learning rate, after a warm-up over the first tenth of the steps.
         select_under: what the validation score that chooses the checkpoint is measured under: the complete input,
             or the mean over the seven combinations.
+        text_encoder: what makes vectors of a corpus whose text is token ids, e.g. hugging_face; its learning rate is
+            its own.
     """
 
     def __init__(
@@ -52,14 +55,21 @@ class MERMethod(LightningModule, ABC):
         task_card: dict[str, Any],
         backbone: BackboneFactory,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=1e-2),
-        schedule: Literal["cosine", "constant"] = "cosine",
+        schedule: Schedule = "cosine",
         select_under: Literal["tav", "fixed-7"] = "tav",
+        text_encoder: TextEncoderFactory | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.dims, self.task = dict(dims), task_from_card(task_card)
         self.optimizer_factory, self.schedule, self.select_under = optimizer, schedule, select_under
-        self.backbone = backbone(self.dims)
+        self.text_encoder = text_encoder() if text_encoder else None
+        widths = self.dims
+        if self.text_encoder is not None:
+            refuse_other_text("text_encoder", self.dims)
+            widths = self.dims | {"text": self.text_encoder.width}
+        self.backbone = backbone(widths)
+        self.vocabulary = self.text_encoder.vocabulary if self.text_encoder else self.backbone.vocabulary
         self.head = nn.Linear(self.backbone.state_width, self.task.outputs)
         for modality, dim in self.dims.items():
             self.register_buffer(f"mean_{modality}", torch.zeros(dim))
@@ -69,6 +79,7 @@ class MERMethod(LightningModule, ABC):
         self.store = PredictionStore()
         self.frozen: FrozenProtocol | None = None
         self.phase: Phase | None = None
+        self.prefix = ""
         self._learners: list[nn.Parameter] | None = None
 
     # --- what a method writes, and what it builds on
@@ -108,10 +119,12 @@ class MERMethod(LightningModule, ABC):
         if self._learners is None:  # not what a text encoder, say, keeps frozen for good
             self._learners = [parameter for parameter in self.parameters() if parameter.requires_grad]
         self.phase = phase
+        # The last phase's metrics are the run's; those of the phases before it carry the phase's name.
+        self.prefix = "" if phase.name == self.phases()[-1].name else f"{phase.name}/"
         trained = {id(parameter) for part in phase.trained or (self,) for parameter in part.parameters()}
         for parameter in self._learners:
             parameter.requires_grad_(id(parameter) in trained)
-        self.train(self.training)
+        self.train()  # Lightning leaves modes as it finds them
 
     def train(self, mode: bool = True) -> Self:
         """Lightning sets everything to training mode; what the phase does not train must stay in evaluation mode."""
@@ -123,18 +136,14 @@ class MERMethod(LightningModule, ABC):
                 part.train()
         return self
 
-    @property
-    def prefix(self) -> str:
-        """Of the phase's metrics in the logs; none in the last phase, whose metrics are the run's."""
-        phases = self.phases()
-        return "" if self.phase is None or self.phase.name == phases[-1].name else f"{self.phase.name}/"
-
     def setup(self, stage: str) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self._refuse_what_does_not_fit(data, stage)
         if stage == "fit":
             if self.phase is None:
                 self.enter(self.phases()[0])
+            if self.vocabulary is not None:
+                refuse_other_than_ids(data.corpus.card.label, data.training_frames("text"), self.vocabulary)
             self.protocol.refuse_if_shown(data.masks.present(len(data.split("train")), epoch=0, seed=data.seed))
             for modality, (mean, deviation) in data.feature_statistics().items():
                 # A column that never varies in training says nothing; scale 0 keeps a surprise in it from exploding.
@@ -152,22 +161,33 @@ class MERMethod(LightningModule, ABC):
         if stage in ("validate", "test") and data.task_card != self.task.card():
             expected = f"the task that was trained, {self.task.card()}"
             raise Refusal(corpus, expected, str(data.task_card), "test on a corpus with the same labels")
+        if self.vocabulary is None and data.corpus.card.feature_set.get("text", "").startswith(TOKENS):
+            remedy = "give --model.text_encoder hugging_face with the path of the encoder of these tokens"
+            raise Refusal(corpus, "a text encoder for token ids", "none", remedy)
         if self.backbone.aligned_only and data.corpus.card.alignment == "unaligned":
             remedy = "choose --data.alignment aligned, or another backbone"
             raise Refusal(corpus, f"the same steps in all modalities, as {backbone} needs them", "unaligned", remedy)
 
     def prepared(self, batch: Batch) -> Batch:
-        """Standardised features of the modalities that the model was built for; those not there are absent."""
+        """Standardised features of the modalities that the model was built for; those not there are absent.
+
+        Token ids stay as they are, or become the vectors of the text encoder.
+        """
         features, lengths = {}, {}
         for m in self.dims:
-            if m in batch.features:
-                centred = batch.features[m] - self.get_buffer(f"mean_{m}")
-                features[m] = (centred * self.get_buffer(f"scale_{m}")).clamp(-_OUTLIER, _OUTLIER)
-                lengths[m] = batch.lengths[m]
-            else:
+            if m not in batch.features:
                 features[m] = torch.zeros(len(batch), 1, self.dims[m], device=batch.index.device)
                 lengths[m] = torch.zeros_like(batch.index)
-        return replace(batch, features=features, lengths=lengths, present=batch.present & self.get_buffer("known"))
+                continue
+            features[m], lengths[m] = batch.features[m], batch.lengths[m]
+            if m != "text" or self.vocabulary is None:
+                centred = features[m] - self.get_buffer(f"mean_{m}")
+                features[m] = (centred * self.get_buffer(f"scale_{m}")).clamp(-_OUTLIER, _OUTLIER)
+        batch = replace(batch, features=features, lengths=lengths, present=batch.present & self.get_buffer("known"))
+        if self.text_encoder is None:
+            return batch
+        words = self.text_encoder(features["text"], batch.valid_steps("text"))
+        return replace(batch, features=features | {"text": words})
 
     @property
     def selection_rule(self) -> str:
@@ -189,20 +209,12 @@ class MERMethod(LightningModule, ABC):
         return total
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        decayed = [p for p in self.parameters() if p.requires_grad and p.dim() > 1]
-        plain = [p for p in self.parameters() if p.requires_grad and p.dim() <= 1]
         factory = (self.phase.optimizer if self.phase else None) or self.optimizer_factory
-        optimizer = factory([{"params": decayed}, {"params": plain, "weight_decay": 0.0}])
-        total = max(int(self.trainer.estimated_stepping_batches), 1)
-        warmup = max(total // 10, 1)
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            if self.schedule == "constant":
-                return 1.0
-            return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1.0)))
-
+        groups = decayed_and_plain(p for name, p in self.named_parameters() if not name.startswith("text_encoder."))
+        if self.text_encoder is not None:
+            groups += decayed_and_plain(self.text_encoder.parameters(), lr=self.text_encoder.lr)
+        optimizer = factory(groups)
+        factor = rate_factor(self.schedule, max(int(self.trainer.estimated_stepping_batches), 1))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -46,6 +46,9 @@ def main(args: list[str]) -> int:
         if cls.aligned_only and given.alignment == "unaligned":
             table.add_row(name, cls.paper, "", "", "yes", "")
             continue
+        if cls.needs_tokens:
+            table.add_row(name, cls.paper, "needs token ids", "", "yes" if cls.aligned_only else "no", "")
+            continue
         torch.manual_seed(0)
         try:
             backbone = cls(corpus.dims)

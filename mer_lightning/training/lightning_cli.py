@@ -229,6 +229,7 @@ def _quiet() -> None:
         ".*does not have many workers.*",
         ".*sync_dist=True.*",
         ".*predict returned None.*",
+        ".*module\\(s\\) in eval mode.*",
         ".*when using `ckpt_path`, callbacks used to create.*",
         ".*The number of training batches.*",
         ".*Checkpoint directory .* exists and is not empty.*",

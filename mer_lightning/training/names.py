@@ -1,7 +1,7 @@
 """Short names in configs and on the command line: `tfn` for a class path, and which class paths are trusted.
 
-A method or a backbone has the name of its file (`model: supervised`, `--model.backbone late_transformer`), training
-masks that of their class in small letters (`--data.masks modality_dropout`).
+A method, a backbone or a text encoder has the name of its file (`model: supervised`, `--model.backbone
+late_transformer`), training masks that of their class in small letters (`--data.masks modality_dropout`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ def _backbones() -> Mapping[str, type]:
     return all_backbones()
 
 
+def _text_encoders() -> Mapping[str, type]:
+    from mer_lightning.encoders.base import all_text_encoders
+
+    return all_text_encoders()
+
+
 def _masks() -> Mapping[str, type]:
     from mer_lightning.data import masks
 
@@ -42,6 +48,7 @@ def _masks() -> Mapping[str, type]:
 _NAMED: dict[tuple[str, ...], Callable[[], Mapping[str, type]]] = {
     ("model",): _methods,
     ("model", "backbone"): _backbones,
+    ("model", "text_encoder"): _text_encoders,
     ("data", "masks"): _masks,
 }
 

@@ -62,17 +62,17 @@ def phase_callbacks(method: MERMethod, checkpoints: Path, seed: int, patience: i
     return [
         EpochSeeds(seed, name_key(method.phase.name if method.phase else "")),
         Stopping(monitor=monitor, mode="max", patience=patience, strict=False, check_on_train_epoch_end=True),
-        # Saved when the whole epoch is over, validation included: going on from there repeats and skips nothing.
-        ModelCheckpoint(
-            dirpath=checkpoints,
-            filename="best",
-            monitor=monitor,
-            mode="max",
-            save_last=True,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
+        _checkpoint(checkpoints, "best", monitor=monitor, mode="max"),
+        _checkpoint(checkpoints, "last"),
     ]
+
+
+def _checkpoint(folder: Path, filename: str, **kept: Any) -> ModelCheckpoint:
+    # Saved when the whole epoch is over, validation included: going on from there repeats and skips nothing.
+    # Lightning's own save_last writes only when the best improves.
+    return ModelCheckpoint(
+        dirpath=folder, filename=filename, save_on_train_epoch_end=True, enable_version_counter=False, **kept
+    )
 
 
 class EpochSeeds(Callback):
@@ -82,8 +82,9 @@ class EpochSeeds(Callback):
     def __init__(self, seed: int, phase: int) -> None:
         self.keys = (seed, phase)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        torch.manual_seed(int(uniform(*self.keys, trainer.current_epoch, trainer.global_rank) * 2**53))
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:  # not at the epoch's start: between there and here Lightning draws, but not always
+            torch.manual_seed(int(uniform(*self.keys, trainer.current_epoch, trainer.global_rank) * 2**53))
 
 
 class Stopping(EarlyStopping):

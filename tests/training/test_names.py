@@ -9,6 +9,7 @@ from mer_lightning.training.names import in_arguments, in_config
 
 SUPERVISED = "mer_lightning.methods.supervised.Supervised"
 EARLY = "mer_lightning.backbones.early.Early"
+HUGGING_FACE = "mer_lightning.encoders.hugging_face.HuggingFace"
 DROPOUT = "mer_lightning.data.masks.ModalityDropout"
 
 
@@ -17,6 +18,7 @@ DROPOUT = "mer_lightning.data.masks.ModalityDropout"
     [
         (["--model", "supervised"], ["--model", SUPERVISED]),
         (["--model.backbone=early"], [f"--model.backbone={EARLY}"]),
+        (["--model.text_encoder", "hugging_face"], ["--model.text_encoder", HUGGING_FACE]),
         (["--model.init_args.backbone", "early"], ["--model.init_args.backbone", EARLY]),
         (["--model.backbone.class_path", "early"], ["--model.backbone.class_path", EARLY]),
         (

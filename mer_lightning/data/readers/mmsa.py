@@ -5,6 +5,9 @@
     text_bert (N, 3, L)                                   token ids, attention mask, segment ids
     audio_lengths, vision_lengths (N,)                    in unaligned files
     raw_text, id ("video$_$clip"), regression_labels, classification_labels; regression_labels_T, _A, _V in SIMS
+
+`--features text=tokens` takes the ids of text_bert as text, for a text encoder. The file does not say whose ids they
+are; `--features "text=tokens bert-base-uncased"` keeps that on the corpus card.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ class MMSA(Reader):
         if entry is not None and entry.task.kind != "regression":
             remedy = "import the file as mosi, mosei, sims or simsv2"
             raise Refusal(path, f"the labels of {entry.name}", "sentiment labels", remedy)
-        splits = load_splits(path, [*MODALITIES, "id", _LABEL])
+        tokens = _tokens_named(features)
+        keys = [m for m in MODALITIES if m != "text" or tokens is None]
+        splits = load_splits(path, [*keys, *(["text_bert"] if tokens else []), "id", _LABEL])
         ids: list[str] = []
         sequences: dict[str, dict[str, NDArray[Any]]] = {}
         columns: dict[str, list[str]] = defaultdict(list)
@@ -60,7 +65,9 @@ class MMSA(Reader):
             names = strings(path, f"{split}.id", values["id"])
             n = len(names)
             ids += names
-            sequences[split] = {m: padded_numbers(path, f"{split}.{m}", values[m], n) for m in MODALITIES}
+            sequences[split] = {m: padded_numbers(path, f"{split}.{m}", values[m], n) for m in keys}
+            if tokens:
+                sequences[split]["text"] = _tokens(path, split, values["text_bert"], n)[:, 0, :, None]
             arrays["target"].append(per_sample(path, f"{split}.{_LABEL}", values[_LABEL], n))
             arrays["partition"].append(np.full(n, SPLITS.index(split), np.int8))
             if "raw_text" in values:
@@ -85,7 +92,7 @@ class MMSA(Reader):
             task=entry.task if entry else regression_for(target),
             alignment="aligned" if aligned else "unaligned",
             features=dict(found),
-            feature_set={m: feature_name(m, found[m].width) for m in found},
+            feature_set={m: feature_name(m, found[m].width) for m in found} | ({"text": tokens} if tokens else {}),
             target=target,
             ids=ids,
             partitions={"official": partition},
@@ -119,6 +126,15 @@ def _lengths(
         elif modality not in lengths:
             lengths |= lengths_without_padding({modality: array})
     return lengths
+
+
+def _tokens_named(features: dict[str, str]) -> str | None:
+    """What to call the token ids, if they are to be the text: "tokens", or "tokens bert-base-uncased"."""
+    for modality, name in features.items():
+        if modality != "text" or name.split()[:1] != ["tokens"]:
+            remedy = "write --features text=tokens, or leave it out: the rest of the file is one feature set"
+            raise Refusal("--features", "text=tokens for an MMSA file", f"{modality}={name}", remedy)
+    return features.get("text")
 
 
 def _tokens(path: Path, split: str, value: Any, n: int) -> NDArray[Any]:

@@ -252,3 +252,43 @@ def test_detection(tmp_path: Path) -> None:
     assert not MMSA().detects(tmp_path)
     (tmp_path / "noise.pkl").write_bytes(b"\x00\x01\x02")
     assert not MMSA().detects(tmp_path / "noise.pkl")
+
+
+def test_token_ids_as_text(tmp_path: Path) -> None:
+    content = mmsa_file()
+    path = write(content, tmp_path / "mosi.pkl")
+    raw = MMSA().read(path, MOSI, {"text": "tokens bert-base-uncased"})
+    assert raw.feature_set["text"] == "tokens bert-base-uncased"
+    assert MMSA().read(path, MOSI, {"text": "tokens"}).feature_set["text"] == "tokens"
+    ids = [row[0][row[1] == 1] for split in content.values() for row in split["text_bert"]]  # those the mask keeps
+    assert raw.features["text"].width == 1
+    assert raw.features["text"].lengths.tolist() == [len(row) for row in ids]
+    assert np.array_equal(raw.features["text"].packed(0, 12)[:, 0], np.concatenate(ids))
+    plain = read(content, tmp_path)
+    for m in ("audio", "vision"):
+        assert np.array_equal(raw.features[m].packed(0, 12), plain.features[m].packed(0, 12))
+
+    write_corpus(raw, tmp_path / "tokens", "mosi")
+    batch = open_corpus(tmp_path / "tokens").split("official", "train").batch(torch.arange(5))
+    assert batch.features["text"][2, : len(ids[2]), 0].long().tolist() == ids[2].tolist()
+
+
+def test_token_ids_need_no_other_text_and_keep_aligned_files_aligned(tmp_path: Path) -> None:
+    content = mmsa_file((50, 50, 50))
+    for values in content.values():
+        del values["text"]
+    raw = MMSA().read(write(content, tmp_path / "aligned.pkl"), MOSI, {"text": "tokens"})
+    assert raw.alignment == "aligned"
+    assert np.array_equal(raw.features["text"].lengths, raw.features["audio"].lengths)
+
+
+def test_feature_sets_that_the_file_does_not_have_are_refused(tmp_path: Path) -> None:
+    content = mmsa_file()
+    path = write(content, tmp_path / "mosi.pkl")
+    for asked in ({"text": "roberta"}, {"audio": "tokens"}):
+        with pytest.raises(Refusal, match="text=tokens for an MMSA file"):
+            MMSA().read(path, MOSI, asked)
+    for values in content.values():
+        del values["text_bert"]
+    with pytest.raises(Refusal, match="expected 'text_bert' in 'train'"):
+        MMSA().read(write(content, tmp_path / "without.pkl"), MOSI, {"text": "tokens"})

@@ -1,0 +1,121 @@
+"""Multimodal Adaptation Gate inside BERT: audio and vision shift the words between two of its layers.
+
+With a word t and the audio a and vision v of the same step,
+
+    g_m = ReLU(G_m [m; t] + b_m)                   how much of m this word wants
+    h = g_a * (W_a a + c_a) + g_v * (W_v v + c_v)  the shift
+    alpha = min(beta |t| / |h|, 1)                 which never outweighs the word
+    t' = dropout(norm(t + alpha h))
+
+and t' goes on through the remaining layers. The paper has the gate after the embeddings in BERT (``gate_after`` 0).
+
+Shapes: B batch, T word pieces, D width of audio or vision, d width of BERT.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.backbones.layers import masked_mean
+from mer_lightning.batch import Batch
+from mer_lightning.encoders.base import refuse_other_text
+from mer_lightning.encoders.hugging_face import attended, freeze, pretrained, token_ids
+from mer_lightning.errors import Refusal
+from mer_lightning.modalities import MODALITIES
+
+_TINY = 1e-6  # keeps the division by |h| finite where nothing shifts
+_FAMILIES = ("bert", "roberta")  # a summary of the sentence, and layers that take a mask alone
+
+
+class MAG(Backbone):
+    """BERT, whose words audio and vision shift. Where text is absent, a learned word stands at every step.
+
+    Args:
+        dims: width of each modality's features; text is token ids, of width 1.
+        path: folder with a BERT or RoBERTa, or its name on the Hugging Face hub.
+        frozen_layers: 0 trains everything, n > 0 freezes the embeddings and the first n layers, -1 all of BERT.
+        gate_after: how many layers stand before the gate.
+        beta: how large the shift may be, relative to the word.
+        dropout: on the shifted words.
+    """
+
+    aligned_only = True
+    needs_tokens = True
+    paper = "Rahman et al., ACL 2020"
+
+    def __init__(
+        self,
+        dims: dict[str, int],
+        path: str,
+        frozen_layers: int = 0,
+        gate_after: int = 0,
+        beta: float = 1.0,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        refuse_other_text("mag, which holds its own text encoder", dims)
+        self.bert = pretrained(path)
+        family, layers, width = self.bert.config.model_type, len(self.bert.encoder.layer), self.bert.config.hidden_size
+        if family not in _FAMILIES:
+            raise Refusal(path, f"one of {', '.join(_FAMILIES)}", family, "use it as text_encoder of another backbone")
+        self.bert.set_attn_implementation("sdpa")  # which takes a mask of bools
+        if not 0 <= gate_after <= layers:
+            raise Refusal("gate_after", f"0 to {layers}", str(gate_after), f"{path} has {layers} layers")
+        self.frozen = freeze(self.bert, frozen_layers, path)
+        self.gate_after, self.beta = gate_after, beta
+        self.state_width = width
+        self.vocabulary = self.bert.config.vocab_size
+        self.vector_widths = dict.fromkeys(dims, width)
+        others = {m: dim for m, dim in dims.items() if m != "text"}
+        self.gates = nn.ModuleDict({m: nn.Linear(dim + width, width) for m, dim in others.items()})
+        self.shifts = nn.ModuleDict({m: nn.Linear(dim, width) for m, dim in others.items()})
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+        # A word like all others on average: BERT has met nothing far from its own words.
+        self.absent = nn.Parameter(self.bert.embeddings.word_embeddings.weight.detach().mean(0))
+        self.train()
+
+    def train(self, mode: bool = True) -> MAG:
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
+    def encode(self, batch: Batch) -> Encoded:
+        valid = {m: batch.valid_steps(m) for m in ("text", *self.shifts)}
+        words = self.bert.embeddings(token_ids(batch.features["text"], self.bert))
+        words = self._through(slice(0, self.gate_after), words, valid["text"])
+        sequences = {m: batch.features[m].where(valid[m].unsqueeze(2), 0.0) for m in self.shifts}
+        vectors = {m: self.shifts[m](masked_mean(sequence, valid[m])) for m, sequence in sequences.items()}
+        return Encoded({"text": masked_mean(words, valid["text"]), **vectors}, {"text": words, **sequences}, valid)
+
+    def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
+        here = {m: valid & present[:, MODALITIES.index(m), None] for m, valid in encoded.valid.items()}
+        valid = torch.stack(torch.broadcast_tensors(*here.values())).any(0)
+        words = encoded.sequences["text"]
+        words = words.where(here["text"].unsqueeze(2), self._absent_words(valid).to(words.dtype))
+        shifted = self.gated(words, {m: encoded.sequences[m] for m in self.shifts}, here)
+        return self.bert.pooler(self._through(slice(self.gate_after, None), shifted, valid))
+
+    def gated(self, words: Tensor, sequences: dict[str, Tensor], here: dict[str, Tensor]) -> Tensor:
+        """(B, T, d) the words after the gate; only steps that are ``here`` (B, T) shift them."""
+        shift = torch.zeros_like(words)
+        for m, sequence in sequences.items():
+            seen = here[m].unsqueeze(2)
+            # Before any arithmetic: not even a gradient may meet what is absent.
+            sequence = sequence.where(seen, 0.0).expand(-1, words.shape[1], -1)
+            gate = self.gates[m](torch.cat([sequence, words], dim=2)).relu()
+            shift = shift + (gate * self.shifts[m](sequence)).where(seen, 0.0)
+        longest = self.beta * words.norm(dim=2, keepdim=True) / (shift.norm(dim=2, keepdim=True) + _TINY)
+        return self.dropout(self.norm(words + longest.clamp(max=1.0) * shift))
+
+    def _absent_words(self, valid: Tensor) -> Tensor:
+        """(1, T, d) the learned word, embedded with its positions as any other."""
+        return self.bert.embeddings(inputs_embeds=self.absent.expand(1, valid.shape[1], -1))
+
+    def _through(self, layers: slice, words: Tensor, valid: Tensor) -> Tensor:
+        mask = attended(valid)[:, None, None, :]
+        for layer in self.bert.encoder.layer[layers]:
+            words = layer(words, mask)
+        return words
