@@ -89,7 +89,7 @@ def confidence_weights(without: Tensor, complete: Tensor, rule: Rule) -> Tensor:
 
     Args:
         without: (M, B) confidence when modality m is masked.
-        complete: (B,) confidence c when none is.
+        complete: (B,) confidence c when none is; `noise_level` alone reads it.
         rule: one of the above.
     """
     student = without.T.unsqueeze(2)

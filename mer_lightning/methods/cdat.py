@@ -42,6 +42,7 @@ _DEFAULTS: dict[str, Any] = {
     "detach_teacher": True,
     "confidence_output": "sigmoid",
 }
+_NEEDS_COMPLETE = ("noise_level", "ce", "ce_released")  # compare with the unmasked view, too
 _RELEASED_WEIGHT = 1e4  # of the loss averaged over all pairs of samples
 _COLLAPSED = 0.02  # standard deviation of a confidence network that says the same of every sample
 
@@ -203,7 +204,9 @@ class CDaT(MERMethod):
         """(B,) squared distance from the true-class probability; zero for samples that have no true label."""
         assert self.confidence is not None
         assert batch.target is not None
-        masks = self._masks(batch) if self.on_masked else batch.present.unsqueeze(0)
+        masks = batch.present.unsqueeze(0)
+        if self.on_masked:
+            masks = torch.cat([masks, self._without_each(batch)])
         with torch.no_grad():
             states = self.backbone.fuse_many(self.backbone.encode(batch), masks)
             target = batch.target.expand(len(masks), *batch.target.shape).flatten(0, 1)
@@ -214,19 +217,22 @@ class CDaT(MERMethod):
             errors = errors * (batch.target.sum(1) > 0)
         return errors
 
-    def _masks(self, batch: Batch) -> Tensor:
-        """(1 + M, B, M): nothing masked, then each modality in turn."""
-        return torch.cat([batch.present.unsqueeze(0), batch.present & self.get_buffer("others").unsqueeze(1)])
+    def _without_each(self, batch: Batch) -> Tensor:
+        """(M, B, M) each modality masked in turn."""
+        return batch.present & self.get_buffer("others").unsqueeze(1)
 
     @torch.no_grad()
     def transfer_weights(self, batch: Batch) -> Tensor:
-        """(B, 3, 3) how much modality m of each sample should learn from modality n; no gradient, no dropout."""
+        """(B, M, M) how much modality m of each sample should learn from modality n; no gradient, no dropout."""
         if self.weighting == "static":
             return transfer.static_weights(len(batch), 3, batch.present.device)
         training = self.training
         self.eval()
         source = self.backbone if self.reference is None else self.reference
-        states = source.fuse_many(source.encode(batch), self._masks(batch))
+        masks = self._without_each(batch)
+        if self.weighting in _NEEDS_COMPLETE:
+            masks = torch.cat([masks, batch.present.unsqueeze(0)])
+        states = source.fuse_many(source.encode(batch), masks)
         weights = self._confidence_weights(states, batch) if self.uses_confidence else self._impact_weights(states)
         self.train(training)
         self.transfer_log.add_weights(weights)
@@ -234,19 +240,18 @@ class CDaT(MERMethod):
 
     def _confidence_weights(self, states: Tensor, batch: Batch) -> Tensor:
         assert batch.target is not None
-        logits = self.head(states if self.confidence is None else states[:1])
-        true = torch.stack([self.task.true_class_probability(each, batch.target) for each in logits])
+        true = torch.stack([self.task.true_class_probability(each, batch.target) for each in self.head(states)])
         sure = true if self.confidence is None else self.confidence(states)
-        self.transfer_log.add_confidence(sure[0], true[0])
-        return transfer.confidence_weights(sure[1:], sure[0], self.weighting)  # type: ignore[arg-type]
+        self.transfer_log.add_confidence(sure, true)
+        return transfer.confidence_weights(sure[:3], sure[-1], self.weighting)  # type: ignore[arg-type]
 
     def _impact_weights(self, states: Tensor) -> Tensor:
         logits, released = self.head(states), self.weighting == "ce_released"
         said = self.task.probabilities(logits.flatten(0, 1))
         if said is None:  # regression: how far a mask moves the prediction
-            return transfer.impact_weights((logits[1:] - logits[0]).abs().squeeze(-1), released)
+            return transfer.impact_weights((logits[:3] - logits[3]).abs().squeeze(-1), released)
         said = said.view(logits.shape)
-        return transfer.impact_weights(transfer.cross_entropy_impact(said[0], said[1:], released), released)
+        return transfer.impact_weights(transfer.cross_entropy_impact(said[3], said[:3], released), released)
 
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         return {} if self.confidence is None else {"confidence": self.confidence(states)}

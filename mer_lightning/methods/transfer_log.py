@@ -24,8 +24,8 @@ class TransferLog:
         self._weights = _plus(self._weights, torch.stack([weights.sum(0), (weights > 0).sum(0).to(weights.dtype)]))
 
     def add_confidence(self, said: Tensor, true: Tensor) -> None:
-        """Confidence and true-class probability (B,) of the unmasked input."""
-        said, true = said.float(), true.float()
+        """Confidence and true-class probability (K, B) under the masks that weights are made from."""
+        said, true = said.float().flatten(), true.float().flatten()
         terms = torch.stack([torch.ones_like(said), said, true, said * said, true * true, said * true])
         self._moments = _plus(self._moments, terms.sum(1))
 

@@ -1,19 +1,13 @@
-"""`mer-lightning reproduce`: every experiment by every seed, and one table for each corpus.
+"""`mer-lightning reproduce`: every experiment by every seed, and a report.
 
-Resumable: a run is known by the arguments that made it, and one that ended with the same arguments is not made again.
-Corpora that are not there are replaced by their synthetic twins, and every such row says so.
+Resumable: a run that ended is not made again, and one that was killed goes on where it was. Corpora that are not there
+are replaced by their synthetic twins, and every such row says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
-import multiprocessing
 import os
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +15,13 @@ from typing import TYPE_CHECKING
 import yaml
 
 from mer_lightning.errors import Refusal
+from mer_lightning.studies.jobs import Job, run_silently
+from mer_lightning.studies.pool import run_all
+from mer_lightning.studies.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
-
-_JOB = "job.json"
 
 
 @dataclass(frozen=True)
@@ -35,17 +30,20 @@ class Budget:
 
     epochs: int
     seeds: int
-    seconds: float  # what a run takes on two cores, measured; for the announcement only
+    samples: int | None  # of a synthetic twin
+    seconds: float  # what a run takes on one core, measured; for the announcement only
 
 
 BUDGETS = {
-    "quick": Budget(epochs=6, seeds=3, seconds=25),
-    "paper": Budget(epochs=40, seeds=5, seconds=160),
+    "quick": Budget(epochs=4, seeds=3, samples=600, seconds=20),
+    "paper": Budget(epochs=40, seeds=5, samples=None, seconds=160),
 }
 
 
 @dataclass(frozen=True)
-class Job:
+class Planned:
+    """One run of the reproduction."""
+
     experiment: Path
     seed: int
     synthetic: bool
@@ -53,44 +51,18 @@ class Job:
     runs: Path
 
     @property
-    def folder(self) -> Path:
-        twin = "-synthetic" if self.synthetic else ""
-        return self.runs / self.budget / f"{self.experiment.stem}{twin}" / f"seed-{self.seed}"
+    def group(self) -> str:
+        return f"{self.experiment.stem}{'-synthetic' if self.synthetic else ''}"
 
     @property
-    def label(self) -> str:
-        return str(self.folder.relative_to(self.runs))
-
-    @property
-    def arguments(self) -> list[str]:
-        given = ["fit", "--config", str(self.experiment), "--seed_everything", str(self.seed)]
-        given += ["--trainer.max_epochs", str(BUDGETS[self.budget].epochs), "--trainer.enable_progress_bar", "false"]
-        given += ["--trainer.enable_model_summary", "false", "--run_dir", str(self.folder)]
+    def job(self) -> Job:
+        budget = BUDGETS[self.budget]
+        given = ["--config", str(self.experiment), "--seed_everything", str(self.seed)]
+        given += ["--trainer.max_epochs", str(budget.epochs)]
         if self.synthetic:
             given += ["--data.synthetic", "true"]
-        return given
-
-    @property
-    def done(self) -> bool:
-        from mer_lightning.training.run_folder import RESULTS
-
-        job = self.folder / _JOB
-        same = job.is_file() and json.loads(job.read_text()) == self._identity()
-        return same and (self.folder / RESULTS).is_file()
-
-    def run(self) -> None:
-        from mer_lightning.training.lightning_cli import run
-        from mer_lightning.training.run_folder import RESULTS, write_whole
-
-        (self.folder / RESULTS).unlink(missing_ok=True)
-        run(self.arguments)
-        write_whole(self.folder / _JOB, json.dumps(self._identity()))
-
-    def _identity(self) -> list[str]:
-        """The arguments, and what the experiment says: editing the file makes its runs stale."""
-        from mer_lightning import __version__
-
-        return [__version__, *self.arguments, self.experiment.read_text()]
+            given += ["--data.samples", str(budget.samples)] if budget.samples else []
+        return Job(self.runs / self.budget / self.group / f"seed-{self.seed}", tuple(given), (self.experiment,))
 
 
 def main(args: list[str]) -> int:
@@ -104,22 +76,20 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     console = Console()
-    jobs = _jobs(given.names, given.experiments, given.budget, given.runs)
-    _announce(console, jobs, given.budget)
-    _run_all(console, [job for job in jobs if not job.done])
-    _report(console, jobs)
-    return 0
+    planned = _planned(given.names, given.experiments, given.budget, given.runs)
+    _announce(console, planned, given.budget)
+    failed = _run(console, planned)
+    _report(console, [run for run in planned if run.job.done])
+    return 1 if failed else 0
 
 
-def _jobs(names: list[str], folder: Path, budget: str, runs: Path) -> list[Job]:
+def _planned(names: list[str], folder: Path, budget: str, runs: Path) -> list[Planned]:
     files = [_file(name, folder) for name in names] or sorted(folder.glob("*.yaml"))
     if not files:
         raise Refusal(folder, "experiments (*.yaml)", "none", "run from the project's folder or name one")
-    return [
-        Job(file, seed, synthetic=not _is_there(file), budget=budget, runs=runs)
-        for file in files
-        for seed in range(1111, 1111 + BUDGETS[budget].seeds)
-    ]
+    there = {file: _is_there(file) for file in files}
+    seeds = range(1111, 1111 + BUDGETS[budget].seeds)
+    return [Planned(file, seed, not there[file], budget, runs) for seed in seeds for file in files]
 
 
 def _file(name: str, folder: Path) -> Path:
@@ -141,12 +111,12 @@ def _is_there(experiment: Path) -> bool:
     return True
 
 
-def _announce(console: Console, jobs: list[Job], budget: str) -> None:
-    waiting = [job for job in jobs if not job.done]
-    twins = sorted({job.experiment.stem for job in jobs if job.synthetic})
-    minutes = len(waiting) * BUDGETS[budget].seconds / 60
+def _announce(console: Console, planned: list[Planned], budget: str) -> None:
+    waiting = sum(not run.job.done for run in planned)
+    twins = sorted({run.experiment.stem for run in planned if run.synthetic})
+    minutes = waiting * BUDGETS[budget].seconds / 60 / (os.cpu_count() or 1)
     console.print(
-        f"{len(jobs)} runs, {len(jobs) - len(waiting)} done, about {minutes:.0f} min for the others on 2 cores"
+        f"{len(planned)} runs, {len(planned) - waiting} done, about {minutes:.0f} min for the others on this machine"
     )
     if twins:
         console.print(
@@ -154,57 +124,43 @@ def _announce(console: Console, jobs: list[Job], budget: str) -> None:
         )
 
 
-def _run_all(console: Console, jobs: list[Job]) -> None:
-    """One run per core at a time, each on one thread: faster than one run on all cores."""
-    workers = min(os.cpu_count() or 1, len(jobs))
-    if not jobs:
-        return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mer_lightning.training.lightning_cli"])
-    with (
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool,
-        console.status(f"0 of {len(jobs)} runs done") as status,
-    ):
-        futures = {pool.submit(_run_silently, job): job for job in jobs}
-        for number, future in enumerate(as_completed(futures), start=1):
-            console.print(f"[{number}/{len(jobs)}] {futures[future].label}: {future.result():.0f} s", highlight=False)
-            status.update(f"{number} of {len(jobs)} runs done")
+def _run(console: Console, planned: list[Planned]) -> int:
+    """Run what is not done, one run per core at a time; how many failed."""
+    failed, workers = 0, os.cpu_count() or 1
+    by_folder = {run.job.folder: run for run in planned}
+    with Progress(console, [run.group for run in planned]) as progress:
+        for run in planned:
+            if run.job.done:
+                progress.skipped(run.group, run.job.run_folder)
+        jobs = iter([run.job for run in planned if not run.job.done])
+        for outcome in run_all(jobs, run_silently, workers, lambda job: progress.started(by_folder[job.folder].group)):
+            run = by_folder[outcome.item.folder]
+            label = f"{run.group}/{run.job.folder.name}"
+            if outcome.error is None:
+                progress.ended(run.group, label, outcome.result, run.job.run_folder)
+            else:
+                failed += 1
+                progress.failed(run.group, label, outcome.error)
+    return failed
 
 
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _run_silently(job: Job) -> float:
-    """Seconds that a run took. What Lightning says is for one run at a time; what matters of many is in the tables."""
-    started = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        job.run()
-    return time.perf_counter() - started
-
-
-def _report(console: Console, jobs: list[Job]) -> None:
+def _report(console: Console, planned: list[Planned]) -> None:
     from mer_lightning.data.corpus import CorpusCard
     from mer_lightning.evaluation.results import table
     from mer_lightning.tasks import task_from_card
     from mer_lightning.training.run_folder import CORPUS
 
-    groups: dict[Path, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(job.folder.parent, []).append(job)
-    for folder, members in groups.items():
-        card = CorpusCard(**yaml.safe_load((members[0].folder / CORPUS).read_text()))
-        rows = _rows(members)
-        title = f"{card.label}: {folder.name}, {len(members)} seeds, mean ± deviation"
+    groups: dict[str, list[Job]] = {}
+    for run in planned:
+        groups.setdefault(run.group, []).append(run.job)
+    for group, jobs in groups.items():
+        card = CorpusCard(**yaml.safe_load((jobs[0].run_folder / CORPUS).read_text()))
+        title = f"{card.label}: {group}, {len(jobs)} seeds, mean ± deviation"
         console.print()
-        console.print(table(rows, task_from_card(card.task), title))
+        console.print(table(_rows(jobs), task_from_card(card.task), title))
 
 
 def _rows(jobs: list[Job]) -> pd.DataFrame:
     import pandas as pd
 
-    from mer_lightning.training.run_folder import RESULTS
-
-    return pd.concat([pd.read_csv(job.folder / RESULTS) for job in jobs], ignore_index=True)
+    return pd.concat([pd.read_csv(job.results) for job in jobs], ignore_index=True)

@@ -24,62 +24,38 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    budget = reproduce.Budget(epochs=1, seeds=2, seconds=1)
-    monkeypatch.setitem(reproduce.BUDGETS, "quick", budget)
+    monkeypatch.setitem(reproduce.BUDGETS, "quick", reproduce.Budget(epochs=2, seeds=2, samples=60, seconds=1))
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "tiny.yaml").write_text(EXPERIMENT)
     return tmp_path
 
 
-def in_this_process(console, jobs) -> None:
-    for job in jobs:
-        job.run()
-
-
-def test_runs_once_and_reports(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(reproduce, "_run_all", in_this_process)  # a worker would not see the small budget
+def test_runs_once_and_reports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce"]) == 0
     said = capsys.readouterr().out
     assert "2 runs, 0 done" in said
     assert "mosi-aligned (synthetic)" in said
     assert "constant" in said
-    runs = sorted((folder / "runs/reproduce/quick/tiny-synthetic").iterdir())
-    assert [run.name for run in runs] == ["seed-1111", "seed-1112"]
-    mean = pd.concat([pd.read_csv(run / "results.csv") for run in runs]).query("condition == 'tav' and metric == 'mae'")
+    results = sorted((folder / "runs/reproduce/quick/tiny-synthetic").rglob("results.csv"))
+    assert [path.parts[-3] for path in results] == ["seed-1111", "seed-1112"]
+    mean = pd.concat(map(pd.read_csv, results)).query("condition == 'tav' and metric == 'mae'")
     expected = f"{mean['value'].mean():.3f}±{mean['value'].std():.3f}".replace("0.", ".")
     assert expected in said
 
-    stamps = [(run / "results.csv").stat().st_mtime_ns for run in runs]
+    stamps = [path.stat().st_mtime_ns for path in results]
     assert main(["reproduce", "tiny"]) == 0
     assert "2 runs, 2 done" in capsys.readouterr().out
-    assert [(run / "results.csv").stat().st_mtime_ns for run in runs] == stamps
+    assert [path.stat().st_mtime_ns for path in results] == stamps
 
 
-def test_an_edited_experiment_runs_again(folder: Path) -> None:
-    job = reproduce.Job(folder / "experiments/tiny.yaml", 1111, True, "quick", folder / "runs")
-    job.run()
-    assert job.done
-    (folder / "experiments/tiny.yaml").write_text(EXPERIMENT.replace("width: 8", "width: 9"))
-    assert not job.done
-
-
-def test_an_interrupted_run_is_not_done(folder: Path) -> None:
-    job = reproduce.Job(folder / "experiments/tiny.yaml", 1111, True, "quick", folder / "runs")
-    job.run()
-    (job.folder / "results.csv").unlink()
-    assert not job.done
-
-
-def test_worker_processes_do_the_same(folder: Path) -> None:
-    from rich.console import Console
-
-    jobs = [reproduce.Job(folder / "experiments/tiny.yaml", seed, True, "quick", folder / "runs") for seed in (1, 2)]
-    reproduce._run_all(Console(quiet=True), jobs)
-    assert all(pd.read_csv(job.folder / "results.csv")["seed"].eq(job.seed).all() for job in jobs)
-
-
-def test_unknown_experiment_names_those_there_are(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "tny"]) == 2
+def test_an_unknown_name_lists_what_there_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "tinny"]) == 2
     assert "tiny" in capsys.readouterr().err
+
+
+def test_a_failed_run_is_told_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "experiments" / "wrong.yaml").write_text(EXPERIMENT.replace("width: 8", "width: 8.5"))
+    assert main(["reproduce"]) == 1
+    said = capsys.readouterr().out
+    assert said.count("failed") == 2
+    assert "mosi-aligned (synthetic): tiny-synthetic, 2 seeds" in said
