@@ -1,0 +1,220 @@
+"""Sweep files in the grammar of W&B, so that one file runs here, on a Ray cluster, and under `wandb agent`.
+
+method: grid | random | bayes
+metric: {name: valid/score, goal: maximize}
+run_cap: 60
+early_terminate: {type: hyperband, min_iter: 3, eta: 3}
+command: ["${env}", mer-lightning, fit, --config, experiments/cdat_mosi.yaml, --config, "${args_json_file}"]
+parameters:
+  model.weight: {distribution: log_uniform_values, min: 0.1, max: 1000}
+  data.batch_size: {values: [32, 64]}
+repeat: {seed_everything: [1111, 1112, 1113]}     # ours: each trial runs for each, and its score is their mean
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from mer_lightning.errors import Refusal
+
+Method = Literal["grid", "random", "bayes"]
+
+_KNOWN = {"method", "metric", "run_cap", "early_terminate", "command", "parameters", "repeat", "name", "description"}
+_KNOWN |= {"program", "project", "entity"}
+_DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values", "q_uniform", "q_log_uniform_values", "normal")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_MACROS = ("${args_json_file}", "${args}")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One hyperparameter: a choice among values, or a distribution between two bounds."""
+
+    name: str
+    kind: str  # "choice" or a distribution
+    values: tuple[Any, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    low: float = 0.0  # of a normal distribution the mean
+    high: float = 1.0  # of a normal distribution the deviation
+    step: float | None = None
+
+    def at(self, share: float) -> Any:
+        """The value below which ``share`` of the distribution lies; 0 <= share < 1."""
+        if self.kind == "choice":
+            weights = self.probabilities or (1 / len(self.values),) * len(self.values)
+            ends = itertools.accumulate(weights)
+            return next((v for v, end in zip(self.values, ends, strict=True) if share < end), self.values[-1])
+        if self.kind == "int_uniform":
+            return int(self.low) + int(share * (int(self.high) - int(self.low) + 1))
+        if self.kind == "normal":
+            from statistics import NormalDist
+
+            return NormalDist(self.low, self.high).inv_cdf(min(max(share, 1e-12), 1 - 1e-12))
+        if self.kind in ("log_uniform_values", "q_log_uniform_values"):
+            value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
+        else:
+            value = self.low + share * (self.high - self.low)
+        if self.step is None:
+            return value
+        rounded = min(max(round(value / self.step) * self.step, self.low), self.high)
+        return int(rounded) if float(self.step).is_integer() else rounded
+
+    def grid(self) -> tuple[Any, ...]:
+        if self.kind == "choice":
+            return self.values
+        if self.kind == "int_uniform":
+            return tuple(range(int(self.low), int(self.high) + 1))
+        if self.kind == "q_uniform" and self.step is not None:
+            count = int((self.high - self.low) / self.step + 1e-9) + 1
+            return tuple(self.low + n * self.step for n in range(count))
+        raise Refusal(self.name, "values, whole numbers or q_uniform in a grid", self.kind, "choose method random")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A whole file."""
+
+    name: str
+    path: Path
+    method: Method
+    metric: str
+    maximize: bool
+    parameters: tuple[Parameter, ...]
+    command: tuple[str, ...]  # the arguments of `mer-lightning fit`, with macros
+    run_cap: int | None
+    early_terminate: dict[str, Any] | None
+    repeat: tuple[dict[str, Any], ...]
+
+    @property
+    def trials(self) -> int | None:
+        """How many there will be; None where the file does not say."""
+        if self.method != "grid":
+            return self.run_cap
+        points = math.prod(len(parameter.grid()) for parameter in self.parameters)
+        return min(points, self.run_cap or points)
+
+    def grid_point(self, number: int) -> dict[str, Any]:
+        """In W&B's order: names sorted, the last one fastest."""
+        names = sorted(self.parameters, key=lambda parameter: parameter.name)
+        point = next(itertools.islice(itertools.product(*(p.grid() for p in names)), number, None))
+        return dict(zip((p.name for p in names), point, strict=True))
+
+    def random_point(self, number: int, seed: int = 0) -> dict[str, Any]:
+        """A function of (seed, number, name): resuming and more parameters leave every other draw as it was."""
+        from mer_lightning.randomness import name_key, uniform
+
+        return {p.name: p.at(float(uniform(seed, number, name_key(p.name)))) for p in self.parameters}
+
+    def arguments(self, overrides: dict[str, Any], file: Path) -> list[str]:
+        """Those of `mer-lightning fit`; ``file`` is where the overrides are to be written as flat JSON."""
+        given: list[str] = []
+        for token in self.command:
+            if token == "${args}":
+                given += [f"--{name}={value}" for name, value in overrides.items()]
+            else:
+                given.append(str(file) if token == "${args_json_file}" else token)
+        return given
+
+
+def read_sweep(path: Path) -> Sweep:
+    """A sweep file, or a Refusal that names the key which is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise Refusal(path, "a sweep file", f"{type(error).__name__}: {error}", "see docs/how-to/sweeps.md") from error
+    if not isinstance(content, dict):
+        raise Refusal(path, "a mapping with method, parameters and command", type(content).__name__, "see the docs")
+    for key in content:
+        if key not in _KNOWN:
+            raise Refusal(path, f"keys among {', '.join(sorted(_KNOWN))}", f"'{key}'", "remove it or mend its spelling")
+    method = content.get("method")
+    if method not in ("grid", "random", "bayes"):
+        raise Refusal(f"{path}: method", "grid, random or bayes", f"'{method}'", "choose one")
+    metric = content.get("metric") or {"name": "valid/score", "goal": "maximize"}
+    if metric["name"].startswith("test"):
+        remedy = "choose by a validation score, valid/score"
+        raise Refusal(f"{path}: metric", "a metric of the validation split", f"'{metric['name']}'", remedy)
+    parameters = tuple(_parameters(path, content.get("parameters") or {}, ""))
+    if not parameters:
+        raise Refusal(f"{path}: parameters", "one parameter or more", "none", "add what is to be varied")
+    early = content.get("early_terminate")
+    if early is not None and early.get("type") != "hyperband":
+        raise Refusal(f"{path}: early_terminate", "type hyperband", f"'{early.get('type')}'", "choose it or remove it")
+    return Sweep(
+        name=content.get("name") or path.stem,
+        path=path,
+        method=method,
+        metric=metric["name"],
+        maximize=metric.get("goal", "minimize") == "maximize",
+        parameters=parameters,
+        command=_command(path, content.get("command")),
+        run_cap=content.get("run_cap"),
+        early_terminate=early,
+        repeat=_repeats(content.get("repeat") or {}),
+    )
+
+
+def _parameters(path: Path, content: dict[str, Any], prefix: str) -> list[Parameter]:
+    found = []
+    for key, said in content.items():
+        name, where = f"{prefix}{key}", f"{path}: parameters.{prefix}{key}"
+        if not _NAME.fullmatch(str(key)):
+            raise Refusal(where, "a name of letters, digits, dots and dashes", f"'{key}'", "rename it")
+        if not isinstance(said, dict):
+            raise Refusal(where, "values, value, or min and max", repr(said), "write {value: ...} for a constant")
+        if "parameters" in said:
+            found += _parameters(path, said["parameters"], f"{name}.")
+        else:
+            found.append(_parameter(where, name, said))
+    return found
+
+
+def _parameter(where: str, name: str, said: dict[str, Any]) -> Parameter:
+    if "value" in said:
+        return Parameter(name, "choice", (said["value"],))
+    if "values" in said:
+        return Parameter(name, "choice", tuple(said["values"]), tuple(said.get("probabilities", ())))
+    kind = said.get("distribution")
+    if kind is None and {"min", "max"} <= said.keys():
+        kind = "int_uniform" if all(isinstance(said[end], int) for end in ("min", "max")) else "uniform"
+    if kind == "log_uniform":
+        raise Refusal(
+            where, "log_uniform_values", "log_uniform, whose bounds are exponents", "state the values themselves"
+        )
+    if kind not in _DISTRIBUTIONS:
+        raise Refusal(where, f"values, or a distribution among {', '.join(_DISTRIBUTIONS)}", f"'{kind}'", "choose one")
+    if kind == "normal":
+        return Parameter(name, kind, low=float(said.get("mu", 0.0)), high=float(said.get("sigma", 1.0)))
+    if not {"min", "max"} <= said.keys() or said["min"] > said["max"]:
+        raise Refusal(where, "min and max, in this order", str(said), "state both")
+    step = said.get("q", 1) if kind.startswith("q_") else None
+    return Parameter(name, kind, low=said["min"], high=said["max"], step=step)
+
+
+def _command(path: Path, tokens: list[str] | None) -> tuple[str, ...]:
+    given = [str(token) for token in tokens or ()]
+    if "fit" not in given or not set(_MACROS) & set(given):
+        remedy = 'write command: ["${env}", mer-lightning, fit, --config, FILE, --config, "${args_json_file}"]'
+        raise Refusal(f"{path}: command", "a call of mer-lightning fit with ${args_json_file}", str(tokens), remedy)
+    given = given[given.index("fit") + 1 :]
+    unknown = [token for token in given if token.startswith("${") and token not in _MACROS]
+    if unknown:
+        raise Refusal(f"{path}: command", f"macros among {', '.join(_MACROS)}", unknown[0], "use one of them")
+    return tuple(given)
+
+
+def _repeats(content: dict[str, list[Any]]) -> tuple[dict[str, Any], ...]:
+    """Every combination, e.g. of seeds and partitions; one empty one where nothing is repeated."""
+    return tuple(dict(zip(content, values, strict=True)) for values in itertools.product(*content.values()))
+
+
+def canonical(overrides: dict[str, Any]) -> str:
+    return json.dumps(overrides, sort_keys=True, indent=2)
