@@ -11,6 +11,7 @@ COMMANDS = {
     "test": "measure a checkpoint on the test split, under every condition of a protocol",
     "predict": "label a corpus folder or an .npz file with a trained run",
     "reproduce": "run the studies of the field, resumable, and report them",
+    "ablate": "switch off each part of a method, over seeds, and test the differences",
     "sweep": "run the trials of a sweep file in W&B's grammar, here or on a Ray cluster",
     "backbones": "list the fusion models with their size and speed",
     "data": "inspect, import, synthesize and list corpora",
@@ -19,6 +20,7 @@ COMMANDS = {
 # Commands that parse their own arguments; the others are Lightning's.
 _OWN_PARSERS = {
     "reproduce": "mer_lightning.studies.reproduce",
+    "ablate": "mer_lightning.studies.ablate",
     "sweep": "mer_lightning.studies.sweep",
     "backbones": "mer_lightning.studies.backbones",
     "data": "mer_lightning.data.commands",

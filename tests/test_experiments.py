@@ -10,7 +10,7 @@ import yaml
 from mer_lightning.cli import main
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
-EXPERIMENTS = sorted(FOLDER.rglob("*.yaml"))
+EXPERIMENTS = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("ablations", "sweeps"))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=[str(path.relative_to(FOLDER)) for path in EXPERIMENTS])

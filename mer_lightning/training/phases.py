@@ -9,6 +9,7 @@ In the run's folder:
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,7 @@ def fit_phases(
                 "epochs": trainer.current_epoch,
                 "seconds": round(time.monotonic() - began, 1),
                 "score": _score(trainer),
+                "peak_megabytes": _peak_megabytes(),
             }
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 write_whole(folder / PHASES, json.dumps(done, indent=2) + "\n")
@@ -116,6 +118,18 @@ def _announce(method: MERMethod, trainer: Trainer, number: int, phases: int) -> 
 def _score(trainer: Trainer) -> float | None:
     found = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return None if found is None else round(float(found), 6)
+
+
+def _peak_megabytes() -> float:
+    """The most memory that was in use: of the accelerator, or of this process since it began."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
 
 
 def _done(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""Is one method better than another? Paired tests on the same samples, and Holm's correction for asking often.
+
+Shapes: N samples of a split, S seeds, K conditions, O outputs, R resamples, C classes. Scores are those that select
+checkpoints, turned so that higher is better.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mer_lightning.tasks import MultiLabel, SingleLabel, Task
+
+_RESAMPLES = 2000
+_CHUNK = 250  # resamples at a time: (R, N) counts of a large split need memory
+
+
+@dataclass(frozen=True)
+class Difference:
+    """First minus second, of scores averaged over seeds."""
+
+    value: float
+    low: float  # of the 95 % interval of the bootstrap
+    high: float
+    bootstrap_p: float  # two-sided, from the bootstrap
+    wilcoxon_p: float  # of the losses of single samples, averaged over seeds
+
+
+def resampled_scores(task: Task, decision: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+    """(R,) scores of a split whose sample i counts counts[r, i] times; counts (R, N) double.
+
+    Each score is a function of sums over samples, so a resample costs one row of a matrix product.
+    """
+    if isinstance(task, SingleLabel):
+        classes = len(task.classes)
+        pairs = F.one_hot(target.long() * classes + decision.long(), classes * classes).double()
+        confusion = (counts @ pairs).view(-1, classes, classes)
+        hits, positives, predicted = confusion.diagonal(dim1=1, dim2=2), confusion.sum(2), confusion.sum(1)
+        f1 = 2 * hits / (positives + predicted).clamp(min=1)
+        return (f1 * positives).sum(1) / positives.sum(1)
+    if isinstance(task, MultiLabel):
+        said, true = decision.bool(), target.bool()
+        hits, marked = (said & true).sum(1).double(), (said.sum(1) + true.sum(1)).double()
+        return 2 * (counts @ hits) / (counts @ marked).clamp(min=1)
+    return -(counts @ (decision.double() - target.double()).abs()) / counts.sum(1)
+
+
+def compare(task: Task, first: Tensor, second: Tensor, target: Tensor, seed: int = 0) -> Difference:
+    """Of logits (S, K, N, O) of two methods on the same samples; a score is the mean over conditions and seeds.
+
+    The bootstrap draws samples and, on each side, seeds; both methods see the same samples.
+    """
+    draws = torch.Generator().manual_seed(seed)
+    counts = _resamples(len(target), draws)
+    observed = torch.ones(1, len(target), dtype=torch.float64)
+    scores, losses = [], []
+    for logits in (first, second):
+        whole = _run_scores(task, logits, target, observed).mean()
+        per_run = _run_scores(task, logits, target, counts)
+        chosen = torch.randint(len(logits), (len(logits), _RESAMPLES), generator=draws)
+        scores.append((whole, per_run.gather(0, chosen).mean(0)))
+        losses.append(torch.stack([task.losses(k, target) for run in logits for k in run]).double().mean(0))
+    difference = scores[0][1] - scores[1][1]
+    low, high = torch.quantile(difference, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    # A p-value is never zero: the observed resample is one of them.
+    tail = min(int((difference <= 0).sum()), int((difference >= 0).sum()))
+    return Difference(
+        value=float(scores[0][0] - scores[1][0]),
+        low=low,
+        high=high,
+        bootstrap_p=min(2 * (tail + 1) / (_RESAMPLES + 1), 1.0),
+        wilcoxon_p=_wilcoxon(losses[0], losses[1]),
+    )
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's step-down correction, in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min((len(p_values) - rank) * p_values[i], 1.0))
+        corrected[i] = largest
+    return corrected
+
+
+def _run_scores(task: Task, logits: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+    """(S, R) the mean over conditions, for each seed."""
+
+    def under(condition: Tensor) -> Tensor:
+        said = task.decide(condition)
+        return torch.cat([resampled_scores(task, said, target, part) for part in counts.split(_CHUNK)])
+
+    return torch.stack([torch.stack([under(condition) for condition in run]).mean(0) for run in logits])
+
+
+def _resamples(samples: int, draws: torch.Generator) -> Tensor:
+    """(R, N) how often each sample is drawn in each of R resamples with replacement."""
+    drawn = torch.randint(samples, (_RESAMPLES, samples), generator=draws)
+    counts = torch.zeros(_RESAMPLES, samples, dtype=torch.float64)
+    return counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+
+
+def _wilcoxon(first: Tensor, second: Tensor) -> float:
+    """Of the signed ranks of the differences; 1 where there are none."""
+    from scipy.stats import wilcoxon
+
+    if torch.equal(first, second):
+        return 1.0
+    return float(wilcoxon(first.numpy(), second.numpy()).pvalue)

@@ -1,0 +1,83 @@
+"""A contender: the runs of one variant, side by side, ready to be compared with another's.
+
+Shapes: S seeds, K conditions, N samples, O outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from mer_lightning.errors import Refusal
+from mer_lightning.modalities import COMBINATIONS, COMPLETE
+from mer_lightning.studies.ledger import Run, logits_of, targets_of
+from mer_lightning.tasks import Task
+from mer_lightning.training.run_folder import CONFIG
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Runs that differ in their seed only."""
+
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def tables(self) -> list[pd.DataFrame]:
+        return [run.predictions() for run in self.runs]
+
+    @cached_property
+    def task(self) -> Task:
+        return self.runs[0].task
+
+    @cached_property
+    def target(self) -> Tensor:
+        return targets_of(self.tables[0], self.task)
+
+    @property
+    def conditions(self) -> list[str]:
+        return list(dict.fromkeys(self.tables[0]["condition"]))
+
+    def logits(self, conditions: list[str]) -> Tensor:
+        """(S, K, N, O)."""
+        import torch
+
+        return torch.stack([logits_of(table, conditions) for table in self.tables])
+
+    def score(self, conditions: list[str]) -> float:
+        """Mean over seeds and conditions of the score that selects checkpoints; higher is better."""
+        from mer_lightning.evaluation.metrics import evaluate, score
+
+        logits = self.logits(conditions)
+        values = [score(self.task, evaluate(self.task, k, self.target)) for run in logits for k in run]
+        return sum(values) / len(values)
+
+    def condition_groups(self) -> dict[str, list[str]]:
+        """What is compared: the complete input, and the mean over all combinations where they were tested."""
+        groups = {COMPLETE: [COMPLETE]} if COMPLETE in self.conditions else {}
+        if set(COMBINATIONS) <= set(self.conditions):
+            groups["mean-7"] = list(COMBINATIONS)
+        return groups or {name: [name] for name in self.conditions}
+
+
+def contender(folders: list[Path]) -> Contender:
+    return Contender(tuple(Run(folder, yaml.safe_load((folder / CONFIG).read_text())) for folder in folders))
+
+
+def refuse_other_samples(first: Contender, second: Contender) -> None:
+    """A paired test needs the same samples, under the same masks."""
+    import pandas as pd
+
+    from mer_lightning.training.run_folder import RESULTS
+
+    for column in ("corpus_sha256", "partition", "split", "mask_hash"):
+        said = [pd.read_csv(each.runs[0].folder / RESULTS)[column].iloc[0] for each in (first, second)]
+        if said[0] != said[1]:
+            raise Refusal(second.runs[0].folder, f"the {column} {said[0]}", str(said[1]), "compare runs of one corpus")

@@ -1,0 +1,174 @@
+"""The ledger: every run under some folders as rows of one table, and its predictions where they are needed.
+
+A *variant* is a configuration up to its seed. Runs of one variant may be averaged; others may not (rule 6).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mer_lightning.errors import Refusal
+from mer_lightning.tasks import Task, task_from_card
+from mer_lightning.training.run_folder import CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+# What two runs of one variant may differ in: a seed, and where they live.
+_NOT_OF_THE_VARIANT = ("seed_everything", "run_dir", "name", "resume", "logger", "test_after_fit", "config")
+# Scores that differ in one of these never stand in one table.
+SETTING = [
+    "corpus",
+    "corpus_sha256",
+    "feature_set",
+    "partition",
+    "split",
+    "samples",
+    "protocol",
+    "mask_hash",
+    "metrics_version",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run that has results."""
+
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def variant(self) -> str:
+        """A short hash of the configuration without the seed and the folder."""
+        text = json.dumps(flat(self.config), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    @property
+    def task(self) -> Task:
+        return task_from_card(yaml.safe_load((self.folder / CORPUS).read_text())["task"])
+
+    def results(self) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.read_csv(self.folder / RESULTS).assign(run=str(self.folder), variant=self.variant, **self.cost())
+
+    def cost(self) -> dict[str, float]:
+        """Seconds of training, epochs, and the most memory that was in use."""
+        path = self.folder / PHASES
+        phases = json.loads(path.read_text()).values() if path.is_file() else []
+        return {
+            "seconds": sum(phase["seconds"] for phase in phases),
+            "epochs": sum(phase["epochs"] for phase in phases),
+            "peak_megabytes": max((phase.get("peak_megabytes", 0.0) for phase in phases), default=0.0),
+        }
+
+    def predictions(self) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.read_parquet(self.folder / PREDICTIONS)
+
+    def logs(self) -> pd.DataFrame:
+        """Metrics over time; a run that went on after a kill has them in several files."""
+        import pandas as pd
+
+        paths = sorted((self.folder / "logs").rglob("metrics.csv"))
+        return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True) if paths else pd.DataFrame()
+
+
+def find_runs(folders: Iterable[Path]) -> list[Run]:
+    """Every run with results in or below ``folders``."""
+    found = []
+    for folder in folders:
+        here = [path for path in sorted(folder.rglob(RESULTS)) if (path.parent / CONFIG).is_file()]
+        if not here:
+            raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", "none", "name one that fit made")
+        found += [Run(path.parent, yaml.safe_load((path.parent / CONFIG).read_text())) for path in here]
+    return list({run.folder.resolve(): run for run in found}.values())
+
+
+def ledger(runs: list[Run]) -> pd.DataFrame:
+    """All rows of all runs, with the labels of their variants."""
+    import pandas as pd
+
+    rows = pd.concat([run.results() for run in runs], ignore_index=True)
+    labels = variant_labels(runs)
+    return rows.assign(label=rows["variant"].map(labels))
+
+
+def variant_labels(runs: list[Run]) -> dict[str, str]:
+    """{variant: a short name}: the method, and what else tells it from the others of the same method."""
+    options = {run.variant: flat(run.config) for run in runs}
+    methods = {variant: _method(each) for variant, each in options.items()}
+    labels = {}
+    for variant, mine in options.items():
+        peers = [each for other, each in options.items() if methods[other] == methods[variant]]
+        differing = [key for key in mine if any(peer.get(key) != mine[key] for peer in peers) and _tells(key)]
+        said = [f"{_short(key)} {_short(str(mine[key]))}" for key in differing]
+        labels[variant] = " ".join([methods[variant], *([f"({', '.join(said)})"] if said else [])])
+    return _unique(labels)
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted key: value} of what makes a variant."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if not prefix and key in _NOT_OF_THE_VARIANT:
+            continue
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def logits_of(table: pd.DataFrame, conditions: list[str]) -> Tensor:
+    """(K, N, O) of some conditions of a run's predictions, in the order of the split."""
+    import torch
+
+    columns = [name for name in table.columns if name.startswith("logit ")]
+    return torch.stack([torch.tensor(table[table["condition"] == name][columns].to_numpy()) for name in conditions])
+
+
+def targets_of(table: pd.DataFrame, task: Task) -> Tensor:
+    """The targets of a run's predictions, from the names that people read."""
+    import torch
+
+    here = table[table["condition"] == table["condition"].iloc[0]]["target"]
+    classes = getattr(task, "classes", None)
+    if classes is None:
+        return torch.tensor(here.to_numpy())
+    if task.kind == "single_label":
+        return torch.tensor([classes.index(name) for name in here])
+    return torch.tensor([[float(c in said.split("+")) for c in classes] for said in here])
+
+
+def _method(options: dict[str, Any]) -> str:
+    """`cdat`, with its preset where it has one."""
+    name = str(options["model.class_path"]).rsplit(".", 2)[-2]
+    preset = options.get("model.init_args.preset")
+    masks = str(options.get("data.masks.class_path") or "")
+    if name == "supervised" and "Combinations" in masks:
+        return "modality_dropout"
+    return name if preset in (None, name) else str(preset)
+
+
+def _tells(key: str) -> bool:
+    return key != "model.class_path" and not key.startswith(("data.corpus", "data.alignment"))
+
+
+def _short(text: str) -> str:
+    return text.rsplit(".", 1)[-1] if text.count(".") and not text.replace(".", "").replace("-", "").isdigit() else text
+
+
+def _unique(labels: dict[str, str]) -> dict[str, str]:
+    counts = {label: list(labels.values()).count(label) for label in labels.values()}
+    return {variant: label if counts[label] == 1 else f"{label} {variant}" for variant, label in labels.items()}

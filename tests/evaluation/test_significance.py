@@ -1,0 +1,93 @@
+"""Paired tests: the resampled scores are those of the metrics, and p-values behave as p-values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mer_lightning.evaluation.metrics import evaluate, score
+from mer_lightning.evaluation.significance import compare, holm, resampled_scores
+from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
+from tests.conftest import TASKS
+
+
+def made(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Logits and targets of a model that knows something."""
+    draw = torch.Generator().manual_seed(seed)
+    if isinstance(task, Regression):
+        target = torch.randn(samples, generator=draw)
+        return (target + torch.randn(samples, generator=draw)).unsqueeze(1), target
+    if isinstance(task, SingleLabel):
+        target = torch.randint(0, task.outputs, (samples,), generator=draw)
+        return torch.randn(samples, task.outputs, generator=draw) + torch.eye(task.outputs)[target], target
+    target = torch.randint(0, 2, (samples, task.outputs), generator=draw).float()
+    return torch.randn(samples, task.outputs, generator=draw) + target, target
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_resample_scores_as_the_same_samples_do(task: Task) -> None:
+    logits, target = made(task, 50, 0)
+    drawn = torch.randint(50, (4, 50), generator=torch.Generator().manual_seed(1))
+    counts = torch.stack([torch.bincount(row, minlength=50) for row in drawn]).double()
+    found = resampled_scores(task, task.decide(logits), target, counts)
+    expected = [score(task, evaluate(task, logits[row], target[row])) for row in drawn]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_interval_of_a_known_difference() -> None:
+    """Two constant offsets of the truth: the difference of the MAEs is known for every sample."""
+    target = torch.linspace(-3, 3, 200)
+    better, worse = (target + 0.1).view(1, 1, -1, 1), (target + 0.4).view(1, 1, -1, 1)
+    found = compare(Regression(), better, worse, target)
+    assert found.value == pytest.approx(0.3, abs=1e-6)
+    assert (found.low, found.high) == pytest.approx((0.3, 0.3), abs=1e-6)
+    assert found.bootstrap_p == pytest.approx(2 / 2001)
+    assert found.wilcoxon_p < 1e-10
+
+
+def test_nothing_between_equals() -> None:
+    logits, target = made(Regression(), 80, 0)
+    found = compare(Regression(), logits.view(1, 1, -1, 1), logits.view(1, 1, -1, 1), target)
+    assert found.value == 0
+    assert found.bootstrap_p == found.wilcoxon_p == 1
+
+
+def test_a_p_value_is_uniform_where_nothing_differs() -> None:
+    """Of 60 comparisons of equally good models about 5 % fall below .05, and not most of them."""
+    p_values = []
+    for seed in range(60):
+        draw = torch.Generator().manual_seed(seed)
+        target = torch.randn(150, generator=draw)
+        first, second = ((target + torch.randn(150, generator=draw)).view(1, 1, -1, 1) for _ in range(2))
+        p_values.append(compare(Regression(), first, second, target).bootstrap_p)
+    assert np.mean(np.array(p_values) < 0.05) <= 0.15
+    assert 0.3 < np.mean(p_values) < 0.7
+
+
+def test_score_is_the_mean_over_seeds_and_conditions() -> None:
+    task = MultiLabel(("a", "b"))
+    runs = [[made(task, 60, 10 * s + k)[0] for k in range(2)] for s in range(3)]
+    target = made(task, 60, 0)[1]
+    other = torch.zeros(1, 2, 60, 2) - 1
+    logits = torch.stack([torch.stack(run) for run in runs])
+    expected = np.mean([score(task, evaluate(task, k, target)) for run in runs for k in run])
+    assert compare(task, logits, other, target).value == pytest.approx(expected, abs=1e-6)
+
+
+def test_seeds_widen_the_interval() -> None:
+    """Two runs that differ much say less than two that agree."""
+    target = torch.linspace(-3, 3, 200)
+    other = (target + 0.5).view(1, 1, -1, 1)
+    agreeing = torch.stack([target + 0.3, target + 0.3]).view(2, 1, -1, 1)
+    differing = torch.stack([target + 0.1, target + 0.5]).view(2, 1, -1, 1)
+    narrow, wide = (compare(Regression(), each, other, target) for each in (agreeing, differing))
+    assert narrow.value == pytest.approx(wide.value, abs=1e-6)
+    assert wide.high - wide.low > narrow.high - narrow.low + 0.1
+
+
+def test_holm() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -1,0 +1,86 @@
+"""An ablation: the full method against itself without each part, and numbers that the predictions confirm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from mer_lightning.cli import main
+
+FULL = """# A tiny CDaT.
+model:
+  class_path: cdat
+  init_args: {weight: 1.0, confidence_hidden: 8, backbone: {class_path: early, init_args: {width: 8}}}
+data: {corpus: mosi, samples: 60, synthetic: true}
+trainer: {max_epochs: 1, accelerator: cpu}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "full.yaml").write_text(FULL)
+    return tmp_path
+
+
+def write(folder: Path, **content) -> str:
+    content = {"full": "full.yaml", "repeat": {"seed_everything": [1, 2]}} | content
+    (folder / "parts.yaml").write_text(yaml.safe_dump(content))
+    return "parts.yaml"
+
+
+def test_differences_are_those_of_the_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(folder, without={"transfer": {"model.preset": "baseline"}, "confidence": {"model.preset": "static"}})
+    assert main(["ablate", file, "--workers", "2", "--model.optimizer.lr", "0.01"]) == 0
+    table = pd.read_csv(folder / "runs/ablations/parts/differences.csv").set_index(["without", "condition"])
+    for part in ("transfer", "confidence"):
+        for condition in ("tav", "mean-7"):
+            means = {}
+            for variant in ("full", part):
+                paths = sorted((folder / "runs/ablations/parts" / variant).rglob("results.csv"))
+                assert len(paths) == 2
+                rows = pd.concat(map(pd.read_csv, paths)).query("condition == @condition and metric == 'mae'")
+                means[variant] = -rows["value"].mean()
+            row = table.loc[(part, condition)]
+            assert row["full"] == pytest.approx(means["full"], abs=1e-6)
+            assert row["gain"] == pytest.approx(means["full"] - means[part], abs=1e-6)
+    for run in folder.rglob("config.yaml"):  # what was given on the command line reached every run
+        assert yaml.safe_load(run.read_text())["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.01
+    assert "p (Holm)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [({"full": "other.yaml", "without": {}}, "other.yaml"), ({"wihtout": {}}, "full, without"), ({}, "full, without")],
+)
+def test_mistakes_are_named(folder: Path, content: dict, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ablate", write(folder, **content)]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[2].glob("experiments/ablations/*.yaml")), ids=lambda p: p.stem
+)
+def test_every_part_of_a_shipped_ablation_is_an_option(path: Path, folder: Path) -> None:
+    """Each variant starts, and differs from the full method in its configuration."""
+    from mer_lightning.studies.ablate import read_ablation
+
+    ablation = read_ablation(path)
+    quick = [
+        "--data.synthetic",
+        "true",
+        "--data.samples",
+        "60",
+        "--trainer.fast_dev_run",
+        "1",
+        "--data.batch_size",
+        "8",
+    ]
+    quick += ["--trainer.accelerator", "cpu"]
+    for name, jobs in ablation.jobs(folder / "jobs", quick).items():
+        assert main(["fit", *jobs[0].arguments]) == 0, name
