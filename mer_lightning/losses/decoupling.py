@@ -1,0 +1,134 @@
+"""Losses that take representations apart: what modalities share, what is their own, and how far they are from overlap.
+
+All are computed in at least float32. ``rows`` (B,) bool says which samples count, so that a modality that is absent in
+some samples needs no indexing; what the other rows hold plays no part.
+
+Shapes: B batch, d width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_EPS = 1e-12
+
+
+def cmd(x: Tensor, y: Tensor, moments: int = 5, rows: Tensor | None = None) -> Tensor:
+    """Central moment discrepancy of two batches (B, d): |E x - E y| + sum_k=2..K |E (x - E x)^k - E (y - E y)^k|.
+
+    Zero for fewer than two samples. The root of zero has no slope: a little is added below it.
+    """
+    (x, share), (y, _) = _counted(x, rows), _counted(y, rows)
+    mean_x, mean_y = share @ x, share @ y
+    total = _length(mean_x - mean_y)
+    for k in range(2, moments + 1):
+        total = total + _length(share @ (x - mean_x) ** k - share @ (y - mean_y) ** k)
+    return total * _at_least(2, share)
+
+
+def orthogonality(x: Tensor, y: Tensor, rows: Tensor | None = None, per_sample: bool = False) -> Tensor:
+    """MISA's difference loss: mean over d x d of (X^T Y)^2, columns centred, rows divided by their detached lengths.
+
+    It grows with the batch; ``per_sample`` divides X^T Y by the number of samples.
+    """
+    (x, share), (y, _) = _counted(x, rows), _counted(y, rows)
+    counted = (share > 0).unsqueeze(1)
+    x, y = (counted * (each - share @ each) for each in (x, y))
+    x, y = (each / (each.detach().norm(dim=1, keepdim=True) + 1e-6) for each in (x, y))
+    product = x.T @ y
+    return (product / counted.sum().clamp(min=1) if per_sample else product).square().mean()
+
+
+def cross_correlation(x: Tensor, y: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Mean over d x d of the squared correlations between the columns of x and those of y; zero below two samples."""
+    (x, share), (y, _) = _counted(x, rows), _counted(y, rows)
+    root = share.sqrt().unsqueeze(1)
+    x, y = (root * (each - share @ each) for each in (x, y))
+    x, y = (F.normalize(each, dim=0, eps=1e-6) for each in (x, y))
+    return (x.T @ y).square().mean() * _at_least(2, share)
+
+
+def hsic(x: Tensor, y: Tensor, rows: Tensor | None = None, bandwidth: float | None = None) -> Tensor:
+    """Hilbert-Schmidt independence criterion tr(K H L H) / (n - 1)^2 with kernels exp(-|a - b|^2 / (2 s^2)).
+
+    ``bandwidth`` s; None: the median distance of each side. It compares all pairs: O(B^2).
+    """
+    (x, share), (y, _) = _counted(x, rows), _counted(y, rows)
+    samples = (share > 0).sum()
+    kernels = []
+    for each in (x, y):
+        squared = (each.unsqueeze(1) - each.unsqueeze(0)).square().sum(2)
+        scale = squared.detach().median().clamp(min=1e-6) if bandwidth is None else bandwidth**2
+        kernels.append(torch.exp(-squared / (2 * scale)))
+    counted = (share > 0).to(x.dtype)
+    centring = torch.diag(counted) - torch.outer(share, counted)
+    first, second = (centring @ kernel @ centring.T for kernel in kernels)
+    return (first * second).sum() / (samples - 1).clamp(min=1).square()
+
+
+def wasserstein(mean_i: Tensor, std_i: Tensor, mean_j: Tensor, std_j: Tensor) -> Tensor:
+    """(B,) squared 2-Wasserstein distance of diagonal Gaussians: |mean_i - mean_j|^2 + |std_i - std_j|^2."""
+    return (mean_i - mean_j).square().sum(-1) + (std_i - std_j).square().sum(-1)
+
+
+def gaussian_kl(mean_i: Tensor, std_i: Tensor, mean_j: Tensor, std_j: Tensor) -> Tensor:
+    """(B,) KL(N_i || N_j) = sum log(std_j / std_i) + (std_i^2 + (mean_i - mean_j)^2) / (2 std_j^2) - 1/2."""
+    spread = (std_i.square() + (mean_i - mean_j).square()) / (2 * std_j.square())
+    return ((std_j / std_i).log() + spread - 0.5).sum(-1)
+
+
+def label_margin(features: Tensor, labels: Tensor, positive: Tensor, scale: float = 0.15) -> Tensor:
+    """Ordinal margins: relu(scale |y_i - y_k| - cos(i, p) + cos(i, k)) over positives p and samples k of other labels.
+
+    The mean over the triples of each anchor i, then over the anchors that have both kinds. (B, d), (B,); ``positive``
+    (B, B) bool, which pairs may be called positive.
+    """
+    unit = F.normalize(features, dim=1, eps=1e-6)
+    cosine = unit @ unit.T
+    distance = (labels.unsqueeze(1) - labels.unsqueeze(0)).abs()
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive = positive & ~itself
+    negative = (distance > 0) & ~positive & ~itself
+    # (anchor, positive, negative)
+    terms = F.relu((scale * distance + cosine).unsqueeze(1) - cosine.unsqueeze(2))
+    triples = positive.unsqueeze(2) & negative.unsqueeze(1)
+    count = triples.sum((1, 2))
+    means = (terms * triples).sum((1, 2)) / count.clamp(min=1)
+    return means.sum() / (count > 0).sum().clamp(min=1)
+
+
+def reverse_gradient(x: Tensor, coefficient: float = 1.0) -> Tensor:
+    """x itself, whose gradient is turned round: what learns from it makes it worse for that purpose."""
+    reversed_: Tensor = _Reverse.apply(x, coefficient)
+    return reversed_
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, coefficient: float) -> Tensor:
+        ctx.coefficient = coefficient
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.coefficient * gradients[0], None
+
+
+def _counted(x: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    """x with the rows that do not count set to zero, and the share (B,) of each row that does."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    if rows is None:
+        return x, x.new_full((len(x),), 1 / max(len(x), 1))
+    return x.where(rows.unsqueeze(1), x.new_zeros(())), rows.to(x.dtype) / rows.sum().clamp(min=1)
+
+
+def _length(x: Tensor) -> Tensor:
+    return (x.square().sum() + _EPS).sqrt()
+
+
+def _at_least(samples: int, share: Tensor) -> Tensor:
+    return ((share > 0).sum() >= samples).to(share.dtype)
