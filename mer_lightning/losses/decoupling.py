@@ -81,18 +81,22 @@ def gaussian_kl(mean_i: Tensor, std_i: Tensor, mean_j: Tensor, std_j: Tensor) ->
     return ((std_j / std_i).log() + spread - 0.5).sum(-1)
 
 
-def label_margin(features: Tensor, labels: Tensor, positive: Tensor, scale: float = 0.15) -> Tensor:
+def label_margin(
+    features: Tensor, labels: Tensor, positive: Tensor, scale: float = 0.15, rows: Tensor | None = None
+) -> Tensor:
     """Ordinal margins: relu(scale |y_i - y_k| - cos(i, p) + cos(i, k)) over positives p and samples k of other labels.
 
     The mean over the triples of each anchor i, then over the anchors that have both kinds. (B, d), (B,); ``positive``
     (B, B) bool, which pairs may be called positive.
     """
+    features, share = _counted(features, rows)
+    counted = (share > 0).unsqueeze(0) & (share > 0).unsqueeze(1)
     unit = F.normalize(features, dim=1, eps=1e-6)
     cosine = unit @ unit.T
     distance = (labels.unsqueeze(1) - labels.unsqueeze(0)).abs()
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    positive = positive & ~itself
-    negative = (distance > 0) & ~positive & ~itself
+    positive = positive & counted & ~itself
+    negative = (distance > 0) & counted & ~positive
     # (anchor, positive, negative)
     terms = F.relu((scale * distance + cosine).unsqueeze(1) - cosine.unsqueeze(2))
     triples = positive.unsqueeze(2) & negative.unsqueeze(1)

@@ -1,0 +1,34 @@
+"""Probes: what is shared, what is private, and a collapse that would pass for invariance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mer_lightning.evaluation.probes import label_r2, modality_accuracy, spread
+
+
+@pytest.fixture
+def codes() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=400)
+    shared = target[:, None, None] * np.ones((1, 3, 4)) + rng.normal(size=(400, 3, 4))
+    private = shared + np.arange(3)[None, :, None] * 5
+    return {"target": target, "shared": shared, "private": private, "collapsed": np.ones((400, 3, 4))}
+
+
+def test_modality_of_shared_codes_is_a_guess_and_that_of_private_ones_is_told(codes) -> None:
+    assert modality_accuracy(codes["shared"][:300], codes["shared"][300:]) == pytest.approx(1 / 3, abs=0.08)
+    assert modality_accuracy(codes["private"][:300], codes["private"][300:]) > 0.95
+
+
+def test_label_is_read_from_shared_codes(codes) -> None:
+    assert label_r2(codes["shared"][:300], codes["target"][:300], codes["shared"][300:], codes["target"][300:]) > 0.85
+
+
+def test_a_collapse_looks_invariant_and_is_found(codes) -> None:
+    collapsed, target = codes["collapsed"], codes["target"]
+    assert modality_accuracy(collapsed[:300], collapsed[300:]) == pytest.approx(1 / 3)
+    assert label_r2(collapsed[:300], target[:300], collapsed[300:], target[300:]) < 0.05
+    assert spread(collapsed) == 0
+    assert spread(codes["shared"]) > 0.5
