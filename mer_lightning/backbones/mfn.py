@@ -7,17 +7,17 @@ and of the new one to take: u_t = g1 * u_{t-1} + g2 * tanh(proposal).
 The LSTMs do not depend on the memory, nor attention and proposals on anything but the cells: all that is computed for
 all steps at once. Only the gates and the memory are a loop over time.
 
-Shapes: B batch, T time, D input width, H hidden width of a modality, S sum of the hidden widths, U width of the memory.
+Shapes: B batch, T time, D input width, S sum of the hidden widths of the modalities.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.presets import Preset, resolve
+from mer_lightning.backbones.shared_memory import network, remember, unrolled, with_previous
 from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
 from mer_lightning.modalities import MODALITIES
@@ -57,15 +57,15 @@ class MFN(Backbone):
         self.faults = resolve(preset, {"padding_counts": ("mmsa",)}, {"padding_counts": padding_counts})
         widths = dict(zip(MODALITIES, hidden, strict=True))
         self.vector_widths = {m: widths[m] for m in dims}
-        self.state_width, self.memory = width, memory
+        self.state_width = width
         self.cells = nn.ModuleDict({m: nn.LSTMCell(dim, widths[m]) for m, dim in dims.items()})
         window = 2 * sum(self.vector_widths.values())
         self.attention, self.proposal = (
-            _network(window, shape, out, drop)
+            network(window, shape, out, drop)
             for shape, out, drop in zip(shapes[:2], (window, memory), dropout[:2], strict=True)
         )
         self.keep, self.take = (
-            _network(window + memory, shape, memory, drop) for shape, drop in zip(shapes[2:], dropout[2:], strict=True)
+            network(window + memory, shape, memory, drop) for shape, drop in zip(shapes[2:], dropout[2:], strict=True)
         )
         self.out = nn.Sequential(nn.Linear(window // 2 + memory, width), nn.ReLU(), nn.Dropout(out_dropout))
 
@@ -82,47 +82,9 @@ class MFN(Backbone):
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         here = {m: present[:, MODALITIES.index(m)] for m in encoded.vectors}
         now = torch.cat([encoded.sequences[m].where(here[m][:, None, None], 0.0) for m in here], dim=2)
-        both = torch.cat([F.pad(now, (0, 0, 1, 0))[:, :-1], now], dim=2)  # (B, T, 2 S): cells before and after a step
+        both = with_previous(now)  # (B, T, 2 S): cells before and after a step
         attended = both * self.attention(both).softmax(dim=2)
         valid = torch.stack([encoded.valid[m] & here[m][:, None] for m in here]).any(0)
-        memory = self._remember(attended, self.proposal(attended).tanh(), valid)
+        memory = remember(self.keep, self.take, attended, self.proposal(attended).tanh(), valid)
         lasts = [encoded.vectors[m].where(here[m][:, None], 0.0) for m in here]
         return self.out(torch.cat([*lasts, memory], dim=1))
-
-    def _remember(self, attended: Tensor, proposed: Tensor, valid: Tensor) -> Tensor:
-        """(B, U) the memory after the last valid step."""
-        memory = proposed.new_zeros(len(proposed), self.memory)
-        seen = []  # of each gate: what the cells contribute at all steps, and the weights that the memory meets
-        for gate in (self.keep, self.take):
-            first: nn.Linear = gate[0]  # type: ignore[assignment]
-            of_cells, of_memory = first.weight.split([attended.shape[2], self.memory], dim=1)
-            seen.append((F.linear(attended, of_cells, first.bias), of_memory, gate[1:]))
-        for step in range(attended.shape[1]):
-            keep, take = (rest(cells[:, step] + F.linear(memory, weights)).sigmoid() for cells, weights, rest in seen)
-            changed = keep * memory + take * proposed[:, step]
-            memory = changed.where(valid[:, step, None], memory)
-        return memory
-
-
-def _network(dim: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out))
-
-
-def unrolled(cell: nn.LSTMCell, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden states and cells (B, T, H) of all steps; torch's own LSTM keeps its cells to itself.
-
-    i, f, g, o = W x_t + V h_{t-1} + b; c_t = f * c_{t-1} + i * tanh(g); h_t = o * tanh(c_t), with one product W x for
-    all steps.
-    """
-    assert cell.bias_ih is not None
-    assert cell.bias_hh is not None
-    inputs = F.linear(features, cell.weight_ih, cell.bias_ih + cell.bias_hh)
-    state = content = inputs.new_zeros(len(features), cell.hidden_size)
-    states, cells = [], []
-    for step in inputs.unbind(1):
-        i, f, g, o = (step + F.linear(state, cell.weight_hh)).chunk(4, dim=1)
-        content = f.sigmoid() * content + i.sigmoid() * g.tanh()
-        state = o.sigmoid() * content.tanh()
-        states.append(state)
-        cells.append(content)
-    return torch.stack(states, dim=1), torch.stack(cells, dim=1)

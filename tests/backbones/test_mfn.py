@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mer_lightning.backbones.mfn import MFN, unrolled
+from mer_lightning.backbones.mfn import MFN
+from mer_lightning.backbones.shared_memory import unrolled
 from mer_lightning.batch import Batch
 from tests.backbones.mmsa_peer import mmsa_class
 from tests.conftest import DIMS, make_batch
