@@ -6,7 +6,7 @@ Shapes: B batch, T time, D width, M = 3 modalities in the order of :data:`mer_li
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ class Batch:
 
     A sample whose modality has length 0 does not have that modality: ``present`` is False there. What the features
     of an absent modality contain is unspecified, and no model may depend on it.
+
+    The masks of training take from ``present`` and leave ``available``: a method that learns from what was masked, too,
+    finds there what a sample has. A modality that a sample has and that is not present keeps its features.
     """
 
     features: dict[str, Tensor]  # {modality: (B, T_m, D_m)}, right-padded with zeros
@@ -25,6 +28,11 @@ class Batch:
     present: Tensor  # (B, M) bool: what a model may look at
     target: Tensor | None  # (B,) or (B, C); None where labels are unknown
     index: Tensor  # (B,) the row in its split: ids and per-sample memories hang on it
+    available: Tensor = field(default=None)  # type: ignore[assignment]  # (B, M) bool: what it has; default: present
+
+    def __post_init__(self) -> None:
+        if self.available is None:
+            object.__setattr__(self, "available", self.present)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -46,10 +54,10 @@ class Batch:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         changed: dict[str, object] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, dict):
-                changed[field.name] = {modality: change(tensor) for modality, tensor in value.items()}
+                changed[each.name] = {modality: change(tensor) for modality, tensor in value.items()}
             else:
-                changed[field.name] = None if value is None else change(value)
+                changed[each.name] = None if value is None else change(value)
         return Batch(**changed)  # type: ignore[arg-type]

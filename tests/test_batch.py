@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
@@ -42,6 +42,18 @@ def test_limited_to_takes_away_and_never_gives():
     assert text_and_vision.present.tolist() == [[True, False, False], [True, False, True], [False, False, True]]
     each = batch.limited_to(torch.tensor([[True, True, True], [False, False, True], [True, False, False]]))
     assert each.present.tolist() == [[True, True, False], [False, False, True], [False, False, False]]
+
+
+def test_what_is_available_is_what_is_present_unless_said():
+    batch = _batch()
+    assert torch.equal(batch.available, batch.present)
+    masked = batch.limited_to(torch.tensor([True, False, False])).limited_to(torch.tensor([True, True, True]))
+    assert torch.equal(masked.available, batch.present)
+    assert not torch.equal(masked.available, masked.present)
+    said = replace(batch, available=torch.ones(3, 3, dtype=torch.bool))
+    assert said.available.all()
+    assert said.to("cpu").limited_to(torch.tensor([False, False, True])).available.all()
+    assert batch.to("meta").available.device.type == "meta"
 
 
 def test_limited_to_leaves_the_rest_as_it_is():

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mer_lightning.batch import Batch
+from mer_lightning.data.masks import left_by
 from mer_lightning.data.raw import SPLITS, Alignment
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
@@ -175,17 +176,14 @@ class Split:
                 features[m] = values[where].masked_fill_(padding.unsqueeze(2), 0.0)
             else:
                 features[m] = values.new_zeros(*padding.shape, values.shape[1])
-        seen = self.present[index]
-        if present is not None:
-            # A mask that leaves a sample nothing, because the corpus lacks the rest, gives way for that sample.
-            masked = seen & present.to(device)
-            seen = masked.where(masked.any(1, keepdim=True), seen)
+        available = self.present[index]
         return Batch(
             features=features,
             lengths=lengths,
-            present=seen,
+            present=available if present is None else left_by(present.to(device), available),
             target=None if self.target is None else self.target[index],
             index=index,
+            available=available,
         )
 
 

@@ -15,7 +15,7 @@ from mer_lightning.batch import Batch
 from mer_lightning.data.corpus import Corpus, Split, open_corpus
 from mer_lightning.data.masks import Complete, TrainingMasks
 from mer_lightning.data.places import find_corpus, synthetic_cache
-from mer_lightning.data.plans import EvaluationPlan, Request, TrainingPlan
+from mer_lightning.data.plans import EvaluationPlan, Groups, Request, TrainingPlan
 from mer_lightning.errors import Refusal
 
 # Enough frames for a mean and a deviation, few enough to take no time on a corpus of gigabytes.
@@ -33,6 +33,8 @@ class MERData(LightningDataModule):
         eval_batch_size: samples per evaluation step.
         masks: what of each training sample a model may look at, drawn anew for each epoch.
         bucket: form training batches of samples of like length.
+        balanced: form training batches in which each sample finds others of its category in its combination, as losses
+            over pairs need them in small batches.
         resident: keep the splits on the accelerator and gather batches there.
         workers: processes that gather batches; 0 is fastest unless features come from a slow disk.
         synthetic: use the synthetic twin of the named corpus.
@@ -49,6 +51,7 @@ class MERData(LightningDataModule):
         eval_batch_size: int = 256,
         masks: TrainingMasks | None = None,
         bucket: bool = False,
+        balanced: bool = False,
         resident: bool = False,
         workers: int = 0,
         synthetic: bool = False,
@@ -59,6 +62,10 @@ class MERData(LightningDataModule):
         if batch_size < 2:
             raise Refusal("--data.batch_size", "2 or more", str(batch_size), "losses over pairs need two samples")
         self.batch_size, self.eval_batch_size, self.bucket = batch_size, eval_batch_size, bucket
+        if bucket and balanced:
+            remedy = "choose one: both say which samples form a batch"
+            raise Refusal("--data.balanced", "false together with --data.bucket", "true", remedy)
+        self.balanced = balanced
         self.resident, self.workers, self.seed = resident, workers, seed
         self.masks = masks or Complete()
         self.corpus = _open(corpus, alignment, synthetic, samples)
@@ -115,7 +122,10 @@ class MERData(LightningDataModule):
         split = self.split("train")
         rank, world = self._place
         steps = torch.stack(list(split.lengths.values())).sum(0) if self.bucket else None
-        plan = TrainingPlan(len(split), self.batch_size, self.masks, self.seed, steps, rank, world)
+        groups = None
+        if self.balanced and split.target is not None:
+            groups = Groups(self.corpus.task.category(split.target), split.present)
+        plan = TrainingPlan(len(split), self.batch_size, self.masks, self.seed, steps, rank, world, groups)
         return self._loader(split, plan)
 
     def val_dataloader(self) -> DataLoader[Batch]:

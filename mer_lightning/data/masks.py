@@ -108,6 +108,19 @@ def _one_each(purpose: str, samples: int, *keys: int) -> Tensor:
     return F.one_hot(chosen, len(MODALITIES)).bool()
 
 
+def combination_number(present: Tensor) -> Tensor:
+    """(...,) int64 of (..., 3) bool: t + 2 a + 4 v; 1 to 7, and 0 when nothing is present."""
+    bits = present.long()
+    return bits[..., 0] + 2 * bits[..., 1] + 4 * bits[..., 2]
+
+
+def left_by(mask: Tensor, available: Tensor) -> Tensor:
+    """(N, M) what a mask leaves of what samples have. One that would leave a sample nothing gives way for that sample:
+    the corpus lacks the rest."""
+    left = mask & available
+    return left.where(left.any(1, keepdim=True), available)
+
+
 def check_share(where: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise Refusal(where, "a rate between 0 and 1", str(value), "choose one in that range")

@@ -13,8 +13,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from mer_lightning.data.masks import TrainingMasks
+from mer_lightning.data.masks import TrainingMasks, combination_number, left_by
 from mer_lightning.randomness import name_key, uniform
+
+_TOGETHER = 4  # samples of a like group that follow each other in a balanced order: each then finds three others
+
+
+@dataclass(frozen=True)
+class Groups:
+    """From what a balanced order knows who is alike: the category of each sample, and the modalities that it has."""
+
+    categories: Tensor  # (N,) int64
+    available: Tensor  # (N, M)
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,12 @@ class TrainingPlan(Sampler[Request]):
 
     With several processes each takes every W-th sample of the same order; the order is wrapped round so that all
     take equally many steps, as DDP needs. A last batch of one sample is left out: losses over pairs need two.
+
+    With ``groups`` the order is balanced: samples of one category that the epoch's masks show in one combination follow
+    each other by fours, and these fours are shuffled. What changes is who meets whom in a batch, and nothing else: each
+    sample still comes once per epoch with the mask that it would have had. A batch of 32 holds about eight groups with
+    four members each, where a random one holds most of the groups with one or two. Of each four, W processes take their
+    share, so that there losses over pairs should look across processes.
     """
 
     def __init__(
@@ -42,9 +58,10 @@ class TrainingPlan(Sampler[Request]):
         steps: Tensor | None = None,
         rank: int = 0,
         world: int = 1,
+        groups: Groups | None = None,
     ) -> None:
         self.samples, self.batch_size, self.masks, self.seed = samples, batch_size, masks, seed
-        self.steps, self.rank, self.world = steps, rank, world
+        self.steps, self.rank, self.world, self.groups = steps, rank, world, groups
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -60,18 +77,32 @@ class TrainingPlan(Sampler[Request]):
 
     def __iter__(self) -> Iterator[Request]:
         present = self.masks.present(self.samples, self.epoch, self.seed)
-        order = self._order()
+        order = self._order(present)
         wrapped = torch.cat([order, order[: self._share * self.world - self.samples]])
         batches = wrapped[self.rank :: self.world].split(self.batch_size)
         for index in self._shuffled(batches[: len(self)]):
             yield Request(index, present[index], self.epoch)
 
-    def _order(self) -> Tensor:
+    def _order(self, present: Tensor) -> Tensor:
         draws = uniform(self.seed, name_key("order"), self.epoch, torch.arange(self.samples))
+        if self.groups is not None:
+            return self._balanced(draws, present)
         if self.steps is None:
             return draws.argsort()
         # Sorted by length up to a tenth of a jitter: batches of like lengths, yet other neighbours in each epoch.
         return (self.steps.double() * (0.95 + 0.1 * draws)).argsort()
+
+    def _balanced(self, draws: Tensor, present: Tensor) -> Tensor:
+        """Random within each group, cut into fours, and the fours in random order."""
+        assert self.groups is not None
+        combinations = combination_number(left_by(present, self.groups.available))
+        group = self.groups.categories * 8 + combinations
+        order = draws.argsort()
+        order = order[group[order].argsort(stable=True)]
+        _, sizes = group[order].unique_consecutive(return_counts=True)
+        place = torch.arange(self.samples) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        lots = uniform(self.seed, name_key("balanced"), self.epoch, group[order], place // _TOGETHER)
+        return order[lots.argsort(stable=True)]
 
     def _shuffled(self, batches: tuple[Tensor, ...]) -> list[Tensor]:
         if self.steps is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -48,6 +48,8 @@ class MERMethod(LightningModule, ABC):
         text_encoder: what makes vectors of a corpus whose text is token ids, e.g. hugging_face; its learning rate is
             its own.
     """
+
+    reconstruction: ClassVar[bool] = False  # of a paper that gives neither equations nor code; results say so
 
     def __init__(
         self,
@@ -106,11 +108,23 @@ class MERMethod(LightningModule, ABC):
         return self.task.losses(self.head(state), batch.target)
 
     @property
+    def label(self) -> str:
+        """How results call the method."""
+        return type(self).__name__ + (" (reconstruction)" if self.reconstruction else "")
+
+    @property
     def progress(self) -> float:
         """The share of the phase's training steps that is done, for ramps and warm-ups; 0 outside a fit."""
         if self._trainer is None:
             return 0.0
         return self.trainer.global_step / max(int(self.trainer.estimated_stepping_batches), 1)
+
+    def from_all_processes(self, tensor: Tensor) -> Tensor:
+        """(W B, ...) of (B, ...); a gradient finds its way back to the process that it belongs to."""
+        if self._trainer is None:
+            return tensor
+        gathered: Any = self.all_gather(tensor, sync_grads=tensor.requires_grad)
+        return gathered.reshape(-1, *tensor.shape[1:])
 
     # --- phases
 
@@ -183,7 +197,8 @@ class MERMethod(LightningModule, ABC):
             if m != "text" or self.vocabulary is None:
                 centred = features[m] - self.get_buffer(f"mean_{m}")
                 features[m] = (centred * self.get_buffer(f"scale_{m}")).clamp(-_OUTLIER, _OUTLIER)
-        batch = replace(batch, features=features, lengths=lengths, present=batch.present & self.get_buffer("known"))
+        present, available = (each & self.get_buffer("known") for each in (batch.present, batch.available))
+        batch = replace(batch, features=features, lengths=lengths, present=present, available=available)
         if self.text_encoder is None:
             return batch
         words = self.text_encoder(features["text"], batch.valid_steps("text"))

@@ -176,20 +176,14 @@ class CDaT(MERMethod):
         present = batch.present[:, self.positions]
         weights = weights[:, self.positions][:, :, self.positions]
         if self.gather:
-            vectors = [self._from_all_processes(vector) for vector in vectors]
-            present, weights = self._from_all_processes(present), self._from_all_processes(weights)
+            vectors = [self.from_all_processes(vector) for vector in vectors]
+            present, weights = self.from_all_processes(present), self.from_all_processes(weights)
         value = transfer.transfer_loss(vectors, weights, present, self.reduction, self.detach_teacher)
         factor = self.weight
         if factor is None:
             factor = _RELEASED_WEIGHT / (len(present) if self.reduction == "row" else 1)
         self.transfer_log.add_losses(value * factor, losses["task"][0], len(batch))
         return {**losses, "transfer": (value, factor)}
-
-    def _from_all_processes(self, tensor: Tensor) -> Tensor:
-        """(W B, ...) of (B, ...); a gradient finds its way back to the process that it belongs to."""
-        gathered = self.all_gather(tensor, sync_grads=tensor.requires_grad)
-        assert isinstance(gathered, Tensor)
-        return gathered.reshape(-1, *tensor.shape[1:])
 
     def _supervised(self, batch: Batch) -> tuple[Encoded, Losses]:
         encoded = self.backbone.encode(batch)

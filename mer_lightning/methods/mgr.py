@@ -186,7 +186,8 @@ class MGR(MERMethod):
             losses = {
                 "unimodal": refinement.mean_over(alone, present),
                 "shared": self.task.losses(self.from_shared(shared.flatten(1)), batch.target).mean(),
-                "variance": refinement.variance_floor(codes.shared.drawn, present),
+                # Of the means: the noise of a draw would pass for variance between samples, and hide a collapse.
+                "variance": refinement.variance_floor(codes.shared.mean, present),
                 **self._guidance(codes, present),
                 **(self._distributions(codes, None if early else weights, present) if self.distributions else {}),
                 **(self._margins(codes, fused, alone, weights, present, batch.target) if self.margins else {}),
@@ -222,7 +223,7 @@ class MGR(MERMethod):
         }
 
     def _distributions(self, codes: Codes, weights: Tensor | None, present: Tensor) -> dict[str, Tensor]:
-        shared, private = codes.shared.drawn, codes.private.drawn
+        shared, private = codes.shared.mean, codes.private.mean
         apart = decoupling.cross_correlation if self.overlap == "correlation" else decoupling.hsic
         moments, overlaps = [], []
         for i, j in combinations(range(len(self.dims)), 2):
@@ -285,7 +286,7 @@ class MGR(MERMethod):
             return
         means = weights.sum(0) / present.sum(0).clamp(min=1)
         said = {f"contribution/{m}": means[n] for n, m in enumerate(self.dims)}
-        said["contribution/shared_std"] = codes.shared.drawn.detach().float().std(0).mean()
+        said["contribution/shared_std"] = codes.shared.mean.detach().std(0).mean()
         self.log_dict(said, on_step=False, on_epoch=True, batch_size=len(present))
 
 

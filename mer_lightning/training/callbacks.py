@@ -85,7 +85,7 @@ class WriteResults(Callback):
             data.corpus.card,
             data.split("train").target,
             Provenance(
-                method=type(method).__name__,
+                method=method.label,
                 backbone=type(method.backbone).__name__,
                 corpus=data.corpus.card.label,
                 corpus_sha256=data.corpus.card.sha256[:16],

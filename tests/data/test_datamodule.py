@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
-from mer_lightning.data.masks import UniformCombinations
+from mer_lightning.data.masks import UniformCombinations, WeightedCombinations
+from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import SingleLabel
@@ -59,8 +61,37 @@ def test_masks_reach_the_batches(tiny_corpus) -> None:
     expected = UniformCombinations().present(len(data.split("train")), 0, 5)
     for batch in data.train_dataloader():
         assert torch.equal(batch.present, expected[batch.index])
+        assert batch.available.all()  # what a sample has is not what a mask leaves of it
     for batch in data.val_dataloader():
         assert batch.present.all()
+
+
+def test_batches_say_what_a_sample_has(tiny_raw, tmp_path) -> None:
+    """A mask of audio alone gives way where audio does not exist."""
+    raw = tiny_raw()
+    silent = torch.arange(60) % 2 == 0
+    raw.features["audio"].lengths[silent.numpy()] = 0
+    write_corpus(raw, tmp_path / "half-silent", "half-silent")
+    split = open_corpus(tmp_path / "half-silent").everything()
+    batch = split.batch(torch.arange(60), torch.tensor([[False, True, False]]).expand(60, 3))
+    assert torch.equal(batch.available, torch.stack([silent | True, ~silent, silent | True], 1))
+    assert torch.equal(batch.present[silent], batch.available[silent])
+    assert torch.equal(batch.present[~silent], torch.tensor([[False, True, False]]).expand(30, 3))
+
+
+def test_balanced_batches_are_of_the_same_samples_and_masks(tiny_corpus) -> None:
+    """All categories and combinations are in the plan: 30 samples of one combination make fours of one category."""
+    task = SingleLabel(("a", "b"))
+    folder, found = str(tiny_corpus(task=task)), {}
+    masks = WeightedCombinations({"ta": 1.0})
+    for balanced in (False, True):
+        data = MERData(corpus=folder, batch_size=4, balanced=balanced, masks=masks)
+        data.setup("fit")
+        batches = list(data.train_dataloader())
+        assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == list(range(40))
+        assert all(torch.equal(b.present, torch.tensor([[True, True, False]]).expand(len(b), 3)) for b in batches)
+        found[balanced] = sum(len(batch.target.unique()) == 1 for batch in batches)
+    assert found[True] > 2 * found[False]
 
 
 def test_resident_batches_equal_gathered_ones(tiny_corpus) -> None:
@@ -92,3 +123,8 @@ def test_refusals(tiny_corpus) -> None:
     data = MERData(corpus=str(tiny_corpus()), partition="fold-9")
     with pytest.raises(Refusal, match=r"partitions official.*fold-9"):
         data.setup("fit")
+
+
+def test_two_rules_for_forming_batches_are_refused(tiny_corpus) -> None:
+    with pytest.raises(Refusal, match="which samples form a batch"):
+        MERData(corpus=str(tiny_corpus()), bucket=True, balanced=True)

@@ -20,13 +20,15 @@ from mer_lightning.data.masks import (
     TrainingMasks,
     UniformCombinations,
     WeightedCombinations,
+    combination_number,
     cpm_mask,
     draw_combinations,
     imder_mask,
+    left_by,
     per_modality_rates,
 )
 from mer_lightning.errors import Refusal
-from mer_lightning.modalities import COMBINATIONS, combination_name
+from mer_lightning.modalities import COMBINATIONS, combination_name, combination_present
 
 MANY = 20_000
 
@@ -213,3 +215,15 @@ def test_masks_are_named_in_yaml() -> None:
     assert (made[1].kind, made[1].rate) == ("stmfm", None)
     assert str(made[2]) == "ModalityDropout(rate=0.5)"
     assert sum(CMAD_WEIGHTS) == 14
+
+
+def test_combinations_have_numbers_by_their_bits() -> None:
+    present = torch.tensor([(False, False, False), *(combination_present(name) for name in COMBINATIONS)])
+    assert combination_number(present).tolist() == [0, 1, 2, 4, 3, 5, 6, 7]
+    assert combination_number(present.view(2, 4, 3)).tolist() == [[0, 1, 2, 4], [3, 5, 6, 7]]
+
+
+def test_a_mask_that_leaves_a_sample_nothing_gives_way() -> None:
+    mask = torch.tensor([[True, False, False], [False, True, True], [True, True, False], [True, True, True]])
+    available = torch.tensor([[True, True, True], [True, False, False], [False, True, True], [False, False, False]])
+    assert left_by(mask, available).int().tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]]

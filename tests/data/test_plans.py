@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import pytest
 import torch
+from torch import Tensor
 
-from mer_lightning.data.masks import Complete, UniformCombinations
-from mer_lightning.data.plans import EvaluationPlan, TrainingPlan
+from mer_lightning.data.masks import Complete, UniformCombinations, combination_number, left_by
+from mer_lightning.data.plans import EvaluationPlan, Groups, TrainingPlan
 
 
 def plan(**options) -> TrainingPlan:
@@ -66,6 +69,63 @@ def test_buckets_hold_samples_of_like_length() -> None:
 
     assert padding(bucketed) < 0.3 * padding(mixed)
     assert sorted(torch.cat([r.index for r in bucketed]).tolist()) == list(range(101))
+
+
+GROUPS = Groups(torch.arange(420) % 3, torch.tensor([[True, i % 5 != 0, True] for i in range(420)]))
+
+
+def balanced(**options) -> TrainingPlan:
+    return plan(samples=420, batch_size=32, **{"groups": GROUPS, **options})
+
+
+def group_of(plan: TrainingPlan) -> Tensor:
+    """(N,) by what the masks leave of what samples have."""
+    present = plan.masks.present(plan.samples, plan.epoch, plan.seed)
+    return GROUPS.categories * 8 + combination_number(left_by(present, GROUPS.available))
+
+
+def test_a_balanced_epoch_shows_the_same_samples_under_the_same_masks() -> None:
+    for epoch in range(3):
+        even, random = balanced(), plan(samples=420, batch_size=32)
+        even.set_epoch(epoch)
+        random.set_epoch(epoch)
+        rows = torch.cat([request.index for request in even]).tolist()
+        assert sorted(rows) == list(range(420))
+        assert shown(even) == shown(random)
+        assert [len(request.index) for request in even] == [len(request.index) for request in random]
+
+
+def test_in_a_balanced_batch_samples_find_their_like() -> None:
+    def partners(which: TrainingPlan) -> float:
+        group = group_of(which)
+        found = [(group[r.index, None] == group[r.index]).sum(1) - 1 for r in which]
+        return float(torch.cat(found).double().mean())
+
+    assert partners(plan(samples=420, batch_size=32)) < 2
+    assert partners(balanced()) > 3
+
+
+def test_fours_of_a_balanced_order_are_of_one_group_and_shuffled() -> None:
+    which = balanced()
+    rows = torch.cat([request.index for request in which])
+    runs = [list(run) for _, run in groupby(group_of(which)[rows].tolist())]
+    whole = sum(len(run) // 4 for run in runs)
+    assert whole == sum(int(n) // 4 for n in group_of(which).unique(return_counts=True)[1])
+    neighbours = sum(len(run) > 4 for run in runs)
+    assert neighbours < 0.2 * len(runs)  # fours of one group stand side by side by chance only
+
+
+def test_a_balanced_order_changes_with_the_epoch() -> None:
+    first, later = balanced(), balanced()
+    later.set_epoch(1)
+    orders = [torch.cat([r.index for r in p]).tolist() for p in (first, first, later)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_processes_share_a_balanced_order() -> None:
+    alone = torch.cat([r.index for r in balanced()])
+    shares = [torch.cat([r.index for r in balanced(rank=rank, world=2)]) for rank in range(2)]
+    assert torch.equal(torch.stack(shares, 1).flatten(), alone)
 
 
 def test_evaluation_batches_are_the_same_on_any_number_of_processes() -> None:

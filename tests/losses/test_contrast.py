@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mer_lightning.losses.contrast import Keys, Mode, combination_number, contrastive_loss, share_with_positive
-from mer_lightning.modalities import COMBINATIONS, combination_present
+from mer_lightning.losses.contrast import Keys, Mode, contrastive_loss, share_with_positive
 
 T = 0.3
 MODES: list[Mode] = ["joint_neutral", "joint", "graded", "dual"]
@@ -84,12 +83,6 @@ def sup_con(z: Tensor, labels: Tensor) -> float:
         if positives:
             found.append(-sum(math.log(math.exp(float(z[i] @ z[p]) / T) / below) for p in positives) / len(positives))
     return sum(found) / len(found)
-
-
-def test_combinations_have_numbers_by_their_bits() -> None:
-    present = torch.tensor([(False, False, False), *(combination_present(name) for name in COMBINATIONS)])
-    assert combination_number(present).tolist() == [0, 1, 2, 4, 3, 5, 6, 7]
-    assert combination_number(present.view(2, 4, 3)).tolist() == [[0, 1, 2, 4], [3, 5, 6, 7]]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -175,6 +175,17 @@ def test_variance_floor_sees_a_collapse() -> None:
     assert refinement.variance_floor(torch.randn(64, 3, 4) * 3, present) == 0
 
 
+def test_noise_does_not_hide_a_collapse() -> None:
+    """Means that are the same for all samples, with a wide spread: draws differ, and say nothing."""
+    method = make().train()
+    with torch.no_grad():
+        method.share.mean.weight.zero_()
+        method.share.mean.bias.copy_(torch.randn(8))
+        method.share.log_variance.weight.zero_()
+        method.share.log_variance.bias.fill_(2.0)
+    assert method.training_losses(batch_of())["variance"][0].item() == pytest.approx(0.5, abs=1e-3)
+
+
 # --- the whole
 
 
