@@ -12,6 +12,7 @@ COMMANDS = {
     "predict": "label a corpus folder or an .npz file with a trained run",
     "reproduce": "run the studies of the field, resumable, and report them",
     "ablate": "switch off each part of a method, over seeds, and test the differences",
+    "report": "tables, tests and figures of some runs, in one HTML page and for papers",
     "sweep": "run the trials of a sweep file in W&B's grammar, here or on a Ray cluster",
     "backbones": "list the fusion models with their size and speed",
     "data": "inspect, import, synthesize and list corpora",
@@ -21,6 +22,7 @@ COMMANDS = {
 _OWN_PARSERS = {
     "reproduce": "mer_lightning.studies.reproduce",
     "ablate": "mer_lightning.studies.ablate",
+    "report": "mer_lightning.studies.report.command",
     "sweep": "mer_lightning.studies.sweep",
     "backbones": "mer_lightning.studies.backbones",
     "data": "mer_lightning.data.commands",

@@ -95,12 +95,10 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def ledger(runs: list[Run]) -> pd.DataFrame:
-    """All rows of all runs, with the labels of their variants."""
+    """All rows of all runs."""
     import pandas as pd
 
-    rows = pd.concat([run.results() for run in runs], ignore_index=True)
-    labels = variant_labels(runs)
-    return rows.assign(label=rows["variant"].map(labels))
+    return pd.concat([run.results() for run in runs], ignore_index=True)
 
 
 def variant_labels(runs: list[Run]) -> dict[str, str]:

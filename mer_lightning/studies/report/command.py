@@ -1,0 +1,65 @@
+"""`mer-lightning report RUNS...`: what some runs say, as HTML, Markdown, LaTeX, CSV and one Parquet ledger."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mer_lightning.errors import Refusal
+
+if TYPE_CHECKING:
+    from mer_lightning.studies.report.settings import Setting
+
+
+def main(args: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="mer-lightning report", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="folders with runs in or below them")
+    parser.add_argument("--baseline", default="supervised", help="the method that the others are compared with")
+    parser.add_argument("--output", type=Path, default=Path("report"), help="folder to write")
+    given = parser.parse_args(args)
+
+    from rich.console import Console
+
+    written = write_report(given.runs, given.baseline, given.output)
+    Console().print("\n".join(str(path) for path in written), highlight=False)
+    return 0
+
+
+def write_report(folders: list[Path], baseline: str, output: Path) -> list[Path]:
+    """The files of a report; tables of settings in which the baseline did not run have no tests."""
+    import pandas as pd
+
+    from mer_lightning.studies.ledger import find_runs, ledger
+    from mer_lightning.studies.report.page import page
+    from mer_lightning.studies.report.settings import settings_of
+    from mer_lightning.studies.report.tables import differences, metrics_shown, scores
+    from mer_lightning.studies.report.text import latex, markdown
+
+    runs = find_runs(folders)
+    settings = settings_of(runs)
+    labels = {label for setting in settings for label in setting.contenders}
+    if baseline not in labels and baseline != "supervised":
+        raise Refusal(
+            "--baseline", f"a method among {', '.join(sorted(labels))}", f"'{baseline}'", "choose one of them"
+        )
+    tests = [differences(each, baseline) if baseline in each.contenders else pd.DataFrame() for each in settings]
+    tables = [scores(each, metric).assign(setting=each.title) for each in settings for metric in metrics_shown(each)]
+    output.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "report.html": page(settings, tests, [published_rows(each) for each in settings]),
+        "report.md": markdown(settings, tests),
+        "report.tex": latex(settings),
+        "scores.csv": pd.concat(tables).to_csv(index=False),
+        "differences.csv": pd.concat(
+            [each.assign(setting=setting.title) for each, setting in zip(tests, settings, strict=True)]
+        ).to_csv(index=False),
+    }
+    for name, text in texts.items():
+        (output / name).write_text(text, encoding="utf-8")
+    ledger(runs).to_parquet(output / "ledger.parquet", index=False)
+    return [output / name for name in (*texts, "ledger.parquet")]
+
+
+def published_rows(setting: Setting) -> str:
+    return ""

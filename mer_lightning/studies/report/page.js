@@ -1,0 +1,40 @@
+"use strict";
+
+// A table sorts by the column whose head is chosen; reference rows (floors, best possible) stay at the end.
+for (const table of document.querySelectorAll("table")) {
+  const body = table.tBodies[0];
+  table.tHead.querySelectorAll("th").forEach((head, column) => {
+    const sort = () => {
+      const ascending = head.getAttribute("aria-sort") === "descending" || !head.hasAttribute("aria-sort");
+      table.tHead.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+      const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+      const order = (a, b) => {
+        const x = Number(value(a)), y = Number(value(b));
+        const found = Number.isNaN(x) || Number.isNaN(y) ? value(a).localeCompare(value(b)) : x - y;
+        return ascending ? found : -found;
+      };
+      const rows = [...body.rows];
+      const last = rows.filter((row) => row.classList.contains("reference"));
+      const first = rows.filter((row) => !row.classList.contains("reference")).sort(order);
+      body.append(...first, ...last);
+    };
+    head.tabIndex = 0;
+    head.addEventListener("click", sort);
+    head.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
+  });
+}
+
+// One metric of a setting is shown at a time; rows whose name lacks the text that was typed are hidden.
+for (const section of document.querySelectorAll("section")) {
+  const choice = section.querySelector("select");
+  const show = () => section.querySelectorAll("[data-metric]").forEach((part) => { part.hidden = part.dataset.metric !== choice.value; });
+  choice?.addEventListener("change", show);
+  if (choice) show();
+  const filter = section.querySelector("input");
+  filter?.addEventListener("input", () => {
+    for (const row of section.querySelectorAll("tbody tr:not(.reference)")) {
+      row.hidden = !row.cells[0].textContent.toLowerCase().includes(filter.value.toLowerCase());
+    }
+  });
+}

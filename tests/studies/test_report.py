@@ -1,0 +1,199 @@
+"""A report: every number again from the stored predictions with scikit-learn and scipy, and a page that works."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import pearsonr, wilcoxon
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, recall_score
+
+from mer_lightning.cli import main
+from mer_lightning.studies.report.figures import reliability
+from mer_lightning.studies.report.tables import number
+
+QUICK = ["--model.backbone", "early", "--model.backbone.width", "8", "--data.synthetic", "true", "--data.samples", "90"]
+QUICK += ["--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+QUICK += ["--protocol", "[fixed-7, rate-cpm]"]
+LABELS = {"cdat": "cdat", "supervised": "supervised"}
+COMBINATIONS = ["t", "a", "v", "ta", "tv", "av", "tav"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods by two seeds on two corpora, and their report."""
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MER_DATA", str(folder / "data"))
+        patch.chdir(folder)
+        for corpus in ("mosi", "iemocap4"):
+            for method in LABELS:
+                for seed in (1, 2):
+                    given = ["fit", "--model", method, *QUICK, "--data.corpus", corpus, "--seed_everything", str(seed)]
+                    assert main([*given, "--run_dir", f"runs/{corpus}/{method}/{seed}"]) == 0
+        assert main(["report", "runs", "--output", "out"]) == 0
+    return folder
+
+
+def predictions(folder: Path, corpus: str, method: str) -> list[pd.DataFrame]:
+    return [pd.read_parquet(path) for path in sorted((folder / "runs" / corpus / method).rglob("predictions.parquet"))]
+
+
+def expected(table: pd.DataFrame, metric: str) -> float:
+    """From what people read in the predictions: no code of ours."""
+    true, said = table["target"], table["prediction"]
+    match metric:
+        case "mae":
+            return mean_absolute_error(true, said)
+        case "corr":
+            return pearsonr(true, said).statistic
+        case "acc2_non0":
+            return accuracy_score(true[true != 0] > 0, said[true != 0] > 0)
+        case "wa":
+            return accuracy_score(true, said)
+        case "ua":
+            return recall_score(true, said, average="macro", labels=sorted(set(true)), zero_division=0)
+        case "wf1":
+            return f1_score(true, said, average="weighted", zero_division=0)
+    raise ValueError(metric)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "metrics"), [("mosi", ["mae", "corr", "acc2_non0"]), ("iemocap4", ["wa", "ua", "wf1"])]
+)
+def test_every_score_again(folder: Path, corpus: str, metrics: list[str]) -> None:
+    scores = pd.read_csv(folder / "out" / "scores.csv")
+    scores = scores[scores["setting"].str.startswith(corpus)].set_index(["label", "condition", "metric"]).sort_index()
+    names = [name for name in metrics if name in set(scores.index.get_level_values("metric"))]
+    assert len(names) >= 2
+    for method in LABELS:
+        tables = predictions(folder, corpus, method)
+        for metric in names:
+            per_seed = {
+                condition: [expected(t[t["condition"] == condition], metric) for t in tables]
+                for condition in tables[0]["condition"].unique()
+            }
+            per_seed["mean-7"] = list(np.mean([per_seed[c] for c in COMBINATIONS], axis=0))
+            for condition, values in per_seed.items():
+                row = scores.loc[(method, condition, metric)]
+                assert row["mean"] == pytest.approx(np.mean(values), abs=1e-6, nan_ok=True)
+                assert row["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-6, nan_ok=True)
+                assert row["seeds"] == 2
+
+
+def test_every_difference_again(folder: Path) -> None:
+    found = pd.read_csv(folder / "out" / "differences.csv")
+    found = found[found["setting"].str.startswith("mosi")].set_index(["label", "condition"])
+    errors = {}
+    for method in LABELS:
+        tables = predictions(folder, "mosi", method)
+        for condition, group in (("tav", ["tav"]), ("mean-7", COMBINATIONS)):
+            parts = [t[t["condition"] == c] for t in tables for c in group]
+            errors[method, condition] = np.mean(
+                [np.abs(p["target"] - p["prediction"]).to_numpy() for p in parts], axis=0
+            )
+    for condition in ("tav", "mean-7"):
+        ours, base = errors["cdat", condition], errors["supervised", condition]
+        row = found.loc[("cdat", condition)]
+        assert row["difference"] == pytest.approx(base.mean() - ours.mean(), abs=1e-6)
+        assert row["wilcoxon_p"] == pytest.approx(wilcoxon(ours, base).pvalue, rel=0.05)
+        assert row["low"] <= row["difference"] <= row["high"]
+
+
+def test_settings_are_kept_apart(folder: Path) -> None:
+    text = (folder / "out" / "report.md").read_text()
+    assert len(re.findall("^## ", text, re.M)) == 2
+    assert "(synthetic)" in text
+    ledger = pd.read_parquet(folder / "out" / "ledger.parquet")
+    assert ledger["run"].nunique() == 8
+    assert {"corpus_sha256", "mask_hash", "selection", "seconds", "peak_megabytes"} <= set(ledger.columns)
+
+
+def test_texts_say_the_numbers(folder: Path) -> None:
+    scores = pd.read_csv(folder / "out" / "scores.csv")
+    markdown, latex = ((folder / "out" / name).read_text() for name in ("report.md", "report.tex"))
+    page = (folder / "out" / "report.html").read_text()
+    for _, row in scores.iterrows():
+        cell = f"{number(row['mean'])}±{number(row['std'])}"
+        assert cell in markdown
+        assert cell in page
+        assert cell.replace("±", r"$\pm$") in latex
+    for table in re.findall(r"\\begin\{tabular\}\{(l[r]+)\}(.*?)\\end\{tabular\}", latex, re.S):
+        rows = [line for line in table[1].splitlines() if line.endswith(r"\\")]
+        assert {line.count("&") for line in rows} == {len(table[0]) - 1}
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_floors_and_the_best_possible_stand_beside_the_scores(folder: Path) -> None:
+    markdown = (folder / "out" / "report.md").read_text()
+    assert markdown.count("| constant predictor |") > 2
+    assert markdown.count("| best possible |") > 2
+
+
+def test_unequal_budgets_are_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MER_DATA", str(folder / "data"))
+    given = ["fit", "--model", "supervised", *QUICK, "--data.corpus", "mosi", "--trainer.max_epochs", "3"]
+    assert main([*given, "--run_dir", str(tmp_path / "longer")]) == 0
+    out = str(tmp_path / "out")
+    assert main(["report", str(folder / "runs" / "mosi"), str(tmp_path / "longer"), "--output", out]) == 0
+    said = (tmp_path / "out" / "report.md").read_text()
+    assert "Budgets differ" in said
+    assert "different numbers of seeds" in said
+
+
+def test_unknown_things_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "results.csv" in capsys.readouterr().err
+    assert main(["report", str(folder / "runs"), "--baseline", "cdta", "--output", str(tmp_path / "x")]) == 2
+    assert "cdat" in capsys.readouterr().err
+
+
+def test_reliability_by_hand() -> None:
+    mean, share, count = reliability(np.array([0.05, 0.95, 0.97, 1.0]), np.array([0.0, 1.0, 0.0, 1.0]))
+    assert count.tolist() == [1, 3]
+    assert mean.tolist() == pytest.approx([0.05, (0.95 + 0.97 + 1) / 3])
+    assert share.tolist() == pytest.approx([0.0, 2 / 3])
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(folder: Path, width: int) -> None:
+    """No sideways scrolling, no overlap, no error; tables sort, filter and change their metric."""
+    driver = pytest.importorskip("playwright.sync_api", reason="pip install playwright for the test in a browser")
+    browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser_path is None:
+        pytest.skip("no Chromium on this machine")
+    with driver.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        errors: list[str] = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((folder / "out" / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        overlaps = page.evaluate(
+            """() => [...document.querySelectorAll('section')].flatMap((section) => {
+              const boxes = [...section.children].filter((e) => e.offsetHeight).map((e) => e.getBoundingClientRect());
+              return boxes.slice(1).filter((box, i) => box.top < boxes[i].bottom - 1);
+            }).length"""
+        )
+        assert overlaps == 0
+        first = "section:nth-of-type(2) [data-metric]:not([hidden])"
+        names = f"{first} tbody tr:not(.reference) td:first-child"
+        def column(number: int) -> list[float]:
+            cells = page.locator(f"{first} tbody tr:not(.reference) td:nth-child({number})")
+            return [float(value) for value in cells.evaluate_all("cells => cells.map(cell => cell.dataset.value)")]
+
+        number = next(n for n in range(2, 18) if len(set(column(n))) == 2)  # tiny models sometimes say the same
+        for descending in (False, True):
+            page.click(f"{first} th:nth-child({number})")
+            assert column(number) == sorted(column(number), reverse=descending)
+        page.fill("section:nth-of-type(2) input", "cda")
+        assert [row.inner_text() for row in page.locator(names).all() if row.is_visible()] == ["cdat"]
+        page.select_option("section:nth-of-type(2) select", index=1)
+        assert page.locator("section:nth-of-type(2) [data-metric]:visible").count() == 1
+        browser.close()
+    assert errors == []
