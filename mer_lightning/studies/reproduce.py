@@ -18,6 +18,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.studies.jobs import Job, run_silently
 from mer_lightning.studies.pool import run_all
 from mer_lightning.studies.progress import Progress
+from mer_lightning.studies.report.command import write_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,9 @@ BUDGETS = {
     "quick": Budget(epochs=4, seeds=3, samples=600, seconds=20),
     "paper": Budget(epochs=40, seeds=5, samples=None, seconds=160),
 }
+
+
+_NOT_QUICK = ("_unaligned", "_iemocap", "_mosei_emotions")
 
 
 @dataclass(frozen=True)
@@ -79,17 +83,30 @@ def main(args: list[str]) -> int:
     planned = _planned(given.names, given.experiments, given.budget, given.runs)
     _announce(console, planned, given.budget)
     failed = _run(console, planned)
-    _report(console, [run for run in planned if run.job.done])
+    done = [run for run in planned if run.job.done]
+    _report(console, done)
+    if done:
+        output = given.runs / given.budget / "report"
+        write_report([run.job.folder for run in done], "supervised", output)
+        console.print(f"\nreport: {output / 'report.html'}", highlight=False)
     return 1 if failed else 0
 
 
 def _planned(names: list[str], folder: Path, budget: str, runs: Path) -> list[Planned]:
-    files = [_file(name, folder) for name in names] or sorted(folder.glob("*.yaml"))
+    files = [_file(name, folder) for name in names] or _all(folder, budget)
     if not files:
         raise Refusal(folder, "experiments (*.yaml)", "none", "run from the project's folder or name one")
     there = {file: _is_there(file) for file in files}
     seeds = range(1111, 1111 + BUDGETS[budget].seeds)
     return [Planned(file, seed, not there[file], budget, runs) for seed in seeds for file in files]
+
+
+def _all(folder: Path, budget: str) -> list[Path]:
+    """Every experiment; the quick budget leaves out unaligned features and second views of a corpus."""
+    files = sorted(folder.glob("*.yaml"))
+    if budget == "quick":
+        files = [file for file in files if not file.stem.endswith(_NOT_QUICK)]
+    return files
 
 
 def _file(name: str, folder: Path) -> Path:

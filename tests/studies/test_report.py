@@ -183,6 +183,7 @@ def test_in_a_browser(folder: Path, width: int) -> None:
         assert overlaps == 0
         first = "section:nth-of-type(2) [data-metric]:not([hidden])"
         names = f"{first} tbody tr:not(.reference) td:first-child"
+
         def column(number: int) -> list[float]:
             cells = page.locator(f"{first} tbody tr:not(.reference) td:nth-child({number})")
             return [float(value) for value in cells.evaluate_all("cells => cells.map(cell => cell.dataset.value)")]
