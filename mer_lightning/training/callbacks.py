@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
 
 from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
@@ -22,6 +24,7 @@ from mer_lightning.training.run_folder import (
     write_environment,
     write_whole,
 )
+from mer_lightning.training.wandb_logger import send_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +41,8 @@ class RunConfig(SaveConfigCallback):
         self.parser.save(self.config, str(folder / CONFIG), skip_none=False, overwrite=True)
         write_environment(folder)
         write_whole(folder / CORPUS, trainer.datamodule.corpus.card.dump())  # type: ignore[attr-defined]
+        if trainer.logger is not None and not isinstance(trainer.logger, CSVLogger):  # the folder has it already
+            trainer.logger.log_hyperparams(yaml.safe_load((folder / CONFIG).read_text()))
 
 
 class Announce(Callback):
@@ -113,6 +118,7 @@ class WriteResults(Callback):
             keys = "test/" + shown["condition"] + "/" + shown["metric"]
             values = dict(zip(keys, shown["value"].astype(float), strict=True))
             trainer.logger.log_metrics(values, step=trainer.global_step)
+            send_results(trainer.logger, self.folder, rows)
 
     def show(self) -> None:
         """The table for a person."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +95,9 @@ class MERCLI(LightningCLI):
         self.user_callbacks = self._get(self.config_init, "trainer").callbacks or []
         self.run_logger = trainer.logger
         if trainer.logger in (None, True):
-            self.run_logger = _logger(self._get(self.config, "logger"), self.folder, name)
+            tags = [_last_module(model.class_path), _last_module(model.init_args.backbone.class_path)]
+            tags.append(Path(data.corpus).stem[:64])
+            self.run_logger = _logger(self._get(self.config, "logger"), self.folder, name, tags)
         return self._trainer()
 
     def _trainer(self, callbacks: Sequence[Callback] = (), **kwargs: Any) -> Trainer:
@@ -157,6 +160,8 @@ def run(args: list[str]) -> MERCLI:
         )
     finally:
         forget_run_folder()
+        if "wandb" in sys.modules:  # else the next run of this process would write into this one
+            sys.modules["wandb"].finish()
 
 
 def _load_yaml(text: str) -> Any:
@@ -195,8 +200,7 @@ def _named_folder(option: str, args: list[str], *needed: str | Path) -> tuple[li
 
 
 def _default_name(model: Any, data: Any) -> str:
-    method = model.class_path.rsplit(".", 2)[-2]
-    return f"{method}_{Path(data.corpus).stem}" + ("_synthetic" if data.synthetic else "")
+    return f"{_last_module(model.class_path)}_{Path(data.corpus).stem}" + ("_synthetic" if data.synthetic else "")
 
 
 def _parent(subcommand: str | None, name: str) -> Path:
@@ -204,7 +208,12 @@ def _parent(subcommand: str | None, name: str) -> Path:
     return root if subcommand == "fit" else root / str(subcommand)
 
 
-def _logger(name: LoggerName, folder: Path, group: str) -> Logger:
+def _last_module(class_path: str) -> str:
+    """The name of a method or backbone: that of its file."""
+    return str(class_path).rsplit(".", 2)[-2]
+
+
+def _logger(name: LoggerName, folder: Path, group: str, tags: list[str]) -> Logger:
     if name == "csv":
         # A logger that finds its file deletes it; a run that goes on writes another one.
         parts = sum(1 for _ in (folder / "logs").rglob("metrics.csv"))
@@ -218,7 +227,7 @@ def _logger(name: LoggerName, folder: Path, group: str) -> Logger:
         return TensorBoardLogger(save_dir=folder, name="logs", version="")
     from mer_lightning.training.wandb_logger import wandb_logger
 
-    return wandb_logger(folder, group)
+    return wandb_logger(folder, group, tags)
 
 
 def _quiet() -> None:

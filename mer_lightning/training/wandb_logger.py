@@ -5,14 +5,21 @@ from __future__ import annotations
 import importlib.util
 import netrc
 import os
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
 from mer_lightning.errors import Refusal
+from mer_lightning.training.run_folder import BEST
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def wandb_logger(folder: Path, group: str) -> Logger:
+def wandb_logger(folder: Path, group: str, tags: list[str]) -> Logger:
     """A run of its own in the group of its experiment; `wandb sync` sends an offline one later."""
     if importlib.util.find_spec("wandb") is None:
         raise Refusal("--logger wandb", "the package wandb", "none", "pip install 'mer-lightning[wandb]'")
@@ -20,13 +27,37 @@ def wandb_logger(folder: Path, group: str) -> Logger:
     mode = os.environ.setdefault("WANDB_MODE", "online" if _has_key() else "offline")
     from lightning.pytorch.loggers import WandbLogger
 
-    return WandbLogger(
-        save_dir=folder,
+    logger = WandbLogger(
+        save_dir=folder.resolve(),  # the process that writes was started in a folder of its own
         name=f"{group}/{folder.name}",
         group=os.environ.get("WANDB_RUN_GROUP", group),
         project=os.environ.get("WANDB_PROJECT", "mer_lightning"),
+        tags=tags,
         offline=mode != "online",
     )
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        # A sweep reads the summary, which is the last value unless it is told otherwise.
+        logger.experiment.define_metric("valid/score", summary="max")
+    return logger
+
+
+def send_results(logger: Logger, folder: Path, rows: pd.DataFrame) -> None:
+    """The table of conditions and the best checkpoint. What cannot be sent stays in the folder: no run stops for it."""
+    if type(logger).__name__ != "WandbLogger":
+        return
+    try:
+        import wandb
+
+        run: Any = logger.experiment  # type: ignore[attr-defined]
+        run.log({"results": wandb.Table(dataframe=rows[["condition", "metric", "variant", "value", "floor"]])})
+        if (folder / BEST).is_file():
+            artifact = wandb.Artifact(f"best-{run.id}", type="model")
+            artifact.add_file(str(folder / BEST))
+            run.log_artifact(artifact)
+    except Exception as error:
+        warnings.warn(
+            f"W&B did not take the results ({type(error).__name__}: {error}); {folder} has them", stacklevel=1
+        )
 
 
 def _has_key() -> bool:
