@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -59,3 +63,36 @@ def test_a_failed_run_is_told_and_the_others_go_on(folder: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert said.count("failed") == 2
     assert "mosi-aligned (synthetic): tiny-synthetic, 2 seeds" in said
+
+
+@pytest.mark.slow
+def test_killed_ten_times_and_started_again(folder: Path) -> None:
+    """SIGKILL at ten random moments of a study of three phases: the same results as of an undisturbed one."""
+    cdat = EXPERIMENT.replace("supervised", "cdat").replace("init_args:\n", "init_args:\n    weight: 1.0\n", 1)
+    (folder / "experiments" / "cdat.yaml").write_text(cdat)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def start(runs: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "mer_lightning.cli", "reproduce", "--runs", runs]
+        return subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL)
+
+    assert start("whole").wait(timeout=300) == 0
+    draw, kills = random.Random(0), 0
+    for _ in range(10):
+        study = start("killed")
+        try:
+            study.wait(timeout=draw.uniform(2, 9))
+        except subprocess.TimeoutExpired:
+            study.kill()
+            study.wait()
+            kills += 1
+    assert kills >= 3
+    assert start("killed").wait(timeout=300) == 0
+    whole = {path.relative_to(folder / "whole"): path.read_text() for path in (folder / "whole").rglob("results.csv")}
+    killed = {
+        path.relative_to(folder / "killed"): path.read_text() for path in (folder / "killed").rglob("results.csv")
+    }
+    assert len(whole) == 6
+    assert whole == killed
+    scores = [pd.read_csv(folder / name / "quick/report/scores.csv") for name in ("whole", "killed")]
+    pd.testing.assert_frame_equal(*scores)

@@ -1,0 +1,160 @@
+"""Rows about evaluation, data and starting: protocols, first batches, Lightning's overhead, help."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+
+from benchmarks.harness import Row, side_by_side
+from benchmarks.training import weighted
+from mer_lightning.backbones.base import all_backbones
+from mer_lightning.data.corpus import open_corpus
+from mer_lightning.data.datamodule import MERData
+from mer_lightning.data.synthetic import synthetic_corpus
+from mer_lightning.evaluation.protocols import Protocol, freeze
+from mer_lightning.methods.supervised import Supervised
+from mer_lightning.tasks import task_from_card
+
+
+def protocol_rows(folder: Path) -> Iterator[Row]:
+    corpus = open_corpus(synthetic_corpus("mosi", "aligned", folder, samples=1000))
+    split = corpus.split("official", "test")
+    batch = split.batch(torch.arange(len(split)))
+    rates = [f"rate-cpm-0.{n}" for n in range(8)]
+    for name in ("late_transformer", "tfn"):
+        method = Supervised(corpus.dims, corpus.card.task, all_backbones()[name]).eval()
+        single, seven, many = (freeze(Protocol(p), split) for p in (["tav"], ["fixed-7"], ["fixed-7", *rates]))
+
+        def passes(frozen, method=method):
+            with torch.inference_mode():
+                for index in torch.arange(len(batch)).split(256):
+                    method.condition_outputs(split.batch(index), frozen)
+
+        one = ("one test pass", lambda s=single, p=passes: p(s))
+        yield side_by_side(f"fixed-7, {name}", ("7 conditions", lambda s=seven, p=passes: p(s)), one, "under 1.5")
+        title = f"fixed-7 and eight missing rates, {name}"
+        yield side_by_side(title, ("15 conditions", lambda s=many, p=passes: p(s)), one, "under 3")
+
+
+def first_batch_row(folder: Path) -> Iterator[Row]:
+    """A pickle of 400 MB as MMSA has them, against the imported corpus."""
+    draw = np.random.default_rng(0)
+    sizes = {"train": 1000, "valid": 150, "test": 400}
+    content = {}
+    for split, n in sizes.items():
+        content[split] = {
+            "text": draw.normal(size=(n, 50, 768)).astype(np.float32),
+            "audio": draw.normal(size=(n, 375, 5)).astype(np.float32),
+            "vision": draw.normal(size=(n, 500, 40)).astype(np.float32),
+            "audio_lengths": [375] * n,
+            "vision_lengths": [500] * n,
+            "id": [f"{split}{i}$_$0" for i in range(n)],
+            "regression_labels": draw.uniform(-3, 3, n).astype(np.float32),
+        }
+    path = folder / "unaligned_50.pkl"
+    with path.open("wb") as file:
+        pickle.dump(content, file, protocol=4)
+    del content
+    command = [
+        sys.executable,
+        "-m",
+        "mer_lightning.cli",
+        "data",
+        "import",
+        str(path),
+        "--as",
+        "mosi",
+        "-o",
+        str(folder / "mosi"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+
+    def theirs() -> object:
+        with path.open("rb") as file:
+            return pickle.load(file)
+
+    def ours() -> object:
+        data = MERData(str(folder / "mosi"))
+        data.setup("fit")
+        return next(iter(data.train_dataloader()))
+
+    size = path.stat().st_size / 2**20
+    yield side_by_side("open and first batch", ("unpickling", theirs), ("ours", ours), "30", note=f"{size:.0f} MiB")
+
+
+def overhead_row(folder: Path) -> Iterator[Row]:
+    """The same model and batches in a plain loop and under Lightning, with our logging; both in milliseconds a step."""
+    place = synthetic_corpus("mosi", "aligned", folder, samples=1000)
+
+    def model() -> Supervised:
+        corpus = open_corpus(place)
+        return Supervised(
+            corpus.dims, task_from_card(corpus.card.task).card(), lambda d: all_backbones()["early"](d, width=8)
+        )
+
+    def lightning() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer = Trainer(
+                max_epochs=5, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, logger=False,
+                enable_checkpointing=False, limit_val_batches=0, num_sanity_val_steps=0, use_distributed_sampler=False,
+            )  # fmt: skip
+            trainer.fit(model(), datamodule=MERData(str(place)))
+
+    def plain() -> None:
+        data = MERData(str(place))
+        data.setup("fit")
+        method = model()
+        for modality, (mean, deviation) in data.feature_statistics().items():
+            method.get_buffer(f"mean_{modality}").copy_(mean)
+            method.get_buffer(f"scale_{modality}").copy_(1 / deviation.clamp(min=1e-6))
+        method.enter(method.phases()[0])
+        optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
+        loader = data.train_dataloader()
+        for _ in range(5):
+            for batch in loader:
+                optimizer.zero_grad()
+                weighted(method, method.prepared(batch)).backward()
+                optimizer.step()
+
+    data = MERData(str(place))
+    data.setup("fit")
+    steps = 5 * len(data.train_dataloader())
+    row = side_by_side(
+        "Lightning against a plain loop", ("Lightning", lightning), ("plain loop", plain), "under 0.6 ms a step"
+    )
+    overhead = (row.slow_seconds - row.fast_seconds) / steps * 1000
+    yield Row(**{**vars(row), "note": f"{overhead:.2f} ms a step more, start of the Trainer included"})
+
+
+def start_rows() -> Iterator[Row]:
+    def call(*words: str):
+        return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True, env=os.environ)
+
+    eager = call("-c", "import lightning, torch, pandas")
+    help_ = call("-m", "mer_lightning.cli", "--help")
+    yield side_by_side(
+        "--help",
+        ("importing lightning, torch, pandas", eager),
+        ("mer-lightning --help", help_),
+        "under 0.5 s",
+        rounds=3,
+    )
+
+
+def evaluation_rows() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as place:
+        yield from protocol_rows(Path(place))
+        yield from overhead_row(Path(place))
+        yield from first_batch_row(Path(place))
+    yield from start_rows()
