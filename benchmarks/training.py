@@ -94,7 +94,7 @@ MMSA_OPTIONS: dict[str, dict[str, Any]] = {
         "attn_mask": True,
     },
 }  # fmt: skip
-MODULES = {"TFN": "models.singleTask.TFN", "LMF": "models.singleTask.LMF", "MULT": "models.singleTask.MulT"}
+MODULES = {"TFN": "models.singleTask.TFN", "LMF": "models.singleTask.LMF", "MULT": "models.singleTask.MULT"}
 
 
 def mmsa_rows() -> Iterator[Row]:
@@ -115,9 +115,13 @@ def mmsa_rows() -> Iterator[Row]:
             seq_lens=[50, 50, 50], use_finetune=False, transformers="bert", pretrained="", **MMSA_OPTIONS[name],
         )  # fmt: skip
         peer: nn.Module = cls(options)
-        attention = {"attention_dropout": 0.1} if name == "MULT" else {}
+        sizes = (
+            {"width": 50, "depth": 4, "heads": 10, "kernels": [5, 5, 5], "attention_dropout": 0.2}
+            if name == "MULT"
+            else {}
+        )
         mine = Supervised(
-            DIMS, Regression().card(), lambda d, n=name, a=attention: all_backbones()[n.lower()](d, preset="mmsa", **a)
+            DIMS, Regression().card(), lambda d, n=name, s=sizes: all_backbones()[n.lower()](d, preset="mmsa", **s)
         )
         mine.enter(mine.phases()[0])
         yield side_by_side(

@@ -25,7 +25,7 @@ def transfer_step(method: CDaT, batch: Batch, weight: float) -> Tensor:
         cut = batch.limited_to(torch.tensor(view))
         encoded = method.backbone.encode(cut)
         state = method.backbone.fuse(encoded, cut.present)
-        confidences.append(method.confidence(state))
+        confidences.append(method.confidence(state).detach())
         if first is None:
             first = (encoded, state)
     assert first is not None
