@@ -33,8 +33,10 @@ def main() -> None:
         print(line(row), flush=True)
     said = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     text = (
-        "# Benchmarks\n\nMade by `make bench`. Ratios of two things measured in turn in one run: medians over rounds, and\n"
-        f"the quartiles of the paired ratios. {said}, one thread.\nOn a shared machine a ratio under 1.4 may be noise.\n\n"
+        "# Benchmarks\n\n"
+        "Made by `make bench`. Ratios of two things measured in turn in one run: medians over rounds, and the\n"
+        f"quartiles of the paired ratios. {said}, one thread.\n"
+        "On a shared machine a ratio under 1.4 may be noise.\n\n"
     )
     Path(__file__).with_name("RESULTS.md").write_text(text + "\n".join([HEAD, *map(line, rows)]) + "\n")
 

@@ -1,53 +1,43 @@
 """ALMT: language at several scales decides what of audio and vision is gathered into a hyper-modality.
 
 Each modality is read into a few learned tokens. The text's tokens go through two more layers; at each of the three
-scales they ask audio and vision, and what they hear is added up. The text then looks at the sum.
+scales they ask audio and vision, and what they hear is added to the hyper-modality. In the end the text looks at that.
 
-Shapes: B batch, T time, S tokens per modality, d width, M modalities.
+Shapes: B batch, T time, S tokens per modality, D input width, d width, h heads.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.cross import CrossLayer, never_empty, selected
-from mer_lightning.backbones.layers import Attention, TransformerLayer, sinusoidal_positions
+from mer_lightning.backbones.cross import CrossLayer
+from mer_lightning.backbones.layers import Attention, sinusoidal_positions
 from mer_lightning.backbones.presets import Preset, resolve
 from mer_lightning.batch import Batch
+from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 
 _FAULTS: dict[str, tuple[Preset, ...]] = {"padding_counts": ("mmsa", "official")}
-
-
-class TokenReader(nn.Module):
-    """Learned tokens in front of a sequence, one Transformer layer, and the tokens are kept: (B, T, D) -> (B, S, d)."""
-
-    def __init__(self, dim: int, width: int, tokens: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.project = nn.Linear(dim, width)
-        self.tokens = nn.Parameter(torch.randn(tokens, width) * 0.02)
-        self.layer = TransformerLayer(width, heads, dropout, expansion=2)
-
-    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
-        steps = self.project(features)
-        steps = (steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps)).where(valid.unsqueeze(2), 0.0)
-        tokens = self.tokens.to(steps.dtype).expand(len(steps), -1, -1)
-        valid = torch.cat([valid.new_ones(len(valid), len(self.tokens)), valid], 1)
-        return self.layer(torch.cat([tokens, steps], 1), valid)[:, : len(self.tokens)]
+_SCALES = 3
+_HEAD_WIDTH = 64  # of the released Transformers, whatever their width; the heads of the hyper-modality share the width
 
 
 class ALMT(Backbone):
-    """Adaptive language-guided multimodal Transformer. Without text, learned tokens ask in its place.
+    """Adaptive language-guided multimodal Transformer.
+
+    Steps have sinusoidal positions, where the released tables of learned ones fix their number. Without text, learned
+    tokens ask in its place. The vector of a modality is the mean of its tokens (our choice).
 
     Args:
-        dims: width of each modality's features; text must be among them.
-        width: of tokens and state.
+        dims: width of each modality's features; text and at least one other.
+        width: of tokens, vectors and state.
         tokens: into which each modality is read.
-        heads: attention heads.
-        depth: layers of the last Transformer, 2 for MOSI and 4 for MOSEI.
-        dropout: of sub-layers (our choice; the released code has none).
+        heads: of attention.
+        depth: layers in which the text looks at the hyper-modality: 2 for MOSI, 4 for MOSEI.
+        dropout: of sub-layers; the released model has none.
         preset: whose faults to repeat.
         padding_counts: fault of mmsa and official: padded steps are read like any others.
     """
@@ -61,24 +51,30 @@ class ALMT(Backbone):
         tokens: int = 8,
         heads: int = 8,
         depth: int = 2,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         preset: Preset = "fixed",
         padding_counts: bool | None = None,
     ) -> None:
         super().__init__()
+        others = [m for m in dims if m != "text"]
+        if "text" not in dims or not others:
+            raise Refusal("almt", "text and at least one other modality", ", ".join(dims), "choose another backbone")
         self.faults = resolve(preset, _FAULTS, {"padding_counts": padding_counts})
         self.state_width, self.vector_widths = width, dict.fromkeys(dims, width)
-        self.readers = nn.ModuleDict({m: TokenReader(d, width, tokens, heads, dropout) for m, d in dims.items()})
-        self.language = nn.ModuleList(TransformerLayer(width, heads, dropout, expansion=2) for _ in range(2))
-        self.no_text = nn.Parameter(torch.randn(3, tokens, width) * 0.02)
-        self.norm_text = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.ask = nn.ModuleDict(
-            {m: nn.ModuleList(Attention(width, heads) for _ in range(3)) for m in dims if m != "text"}
-        )
-        self.hyper = nn.Parameter(torch.randn(tokens, width) * 0.02)
-        self.summary = nn.Parameter(torch.randn(width) * 0.02)
-        self.layers = nn.ModuleList(CrossLayer(width, heads, dropout, expansion=2) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
+
+        def layer() -> CrossLayer:
+            return CrossLayer(width, Attention(width, heads, head_width=_HEAD_WIDTH, bias=False), dropout, expansion=1)
+
+        self.readers = nn.ModuleDict({m: TokenReader(dim, width, tokens, layer()) for m, dim in dims.items()})
+        self.absent_text = nn.Parameter(torch.randn(tokens, width))
+        self.places = nn.Parameter(torch.randn(tokens, width))
+        self.language = nn.ModuleList(layer() for _ in range(_SCALES - 1))
+        self.hyper = nn.Parameter(torch.ones(tokens, width))
+        self.gather = nn.ModuleList(HyperLayer(width, heads, others) for _ in range(_SCALES))
+        self.summary = nn.Parameter(torch.zeros(1, width))
+        self.places_of_text = nn.Parameter(torch.randn(1 + tokens, width))
+        self.places_of_hyper = nn.Parameter(torch.randn(1 + tokens, width))
+        self.fusion = nn.ModuleList(layer() for _ in range(depth))
 
     def encode(self, batch: Batch) -> Encoded:
         sequences = {}
@@ -88,32 +84,64 @@ class ALMT(Backbone):
         return Encoded({m: tokens.mean(1) for m, tokens in sequences.items()}, sequences)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        scales = self._scales(encoded, present)
-        hyper = self.hyper.to(scales[0].dtype).expand(len(present), -1, -1)
-        for number, m in enumerate(MODALITIES):
-            if m in self.ask:
-                here = present[:, number]
-                heard = selected(encoded.sequences[m], here)
-                keys = never_empty(here.unsqueeze(1).expand(-1, heard.shape[1]))
-                for scale, norm, ask in zip(scales, self.norm_text, list(self.ask[m].children()), strict=True):
-                    hyper = hyper + selected(ask(norm(scale), heard, keys), here)
-        text = torch.cat([self.summary.to(hyper.dtype).expand(len(present), 1, -1), scales[-1]], 1)
-        everything = hyper.new_ones(len(present), hyper.shape[1], dtype=torch.bool)
-        for layer in self.layers:
+        here = {m: present[:, MODALITIES.index(m), None, None] for m in encoded.sequences}
+        kept = {m: tokens.where(here[m], 0.0) for m, tokens in encoded.sequences.items()}
+        text = kept.pop("text").where(here.pop("text"), self.absent_text) + self.places
+        hyper = self.hyper.expand_as(text)
+        everything = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
+        for number, gather in enumerate(self.gather):
+            if number:
+                text = self.language[number - 1](text, text, everything)
+            hyper = gather(hyper, text, kept, here)
+        summary = self.summary.expand(len(present), 1, -1)
+        text = torch.cat([summary, text], dim=1) + self.places_of_text
+        hyper = torch.cat([summary, hyper], dim=1) + self.places_of_hyper
+        everything = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
+        for layer in self.fusion:
             text = layer(text, hyper, everything)
-        return self.norm(text[:, 0])
+        return text[:, 0]
 
-    def _scales(self, encoded: Encoded, present: Tensor) -> list[Tensor]:
-        """The text's tokens at three depths, or learned ones where there is no text."""
-        if "text" not in encoded.sequences:
-            return [each.expand(len(present), -1, -1) for each in self.no_text]
-        here = present[:, 0]
-        tokens = selected(encoded.sequences["text"], here)
-        valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        scales = [tokens]
-        for layer in self.language:
-            scales.append(layer(scales[-1], valid))
-        return [
-            scale.where(here[:, None, None], none.to(scale.dtype))
-            for scale, none in zip(scales, self.no_text, strict=True)
-        ]
+
+class TokenReader(nn.Module):
+    """Learned tokens in front of a sequence, one Transformer layer, and the tokens are kept: (B, T, D) -> (B, S, d)."""
+
+    def __init__(self, dim: int, width: int, tokens: int, layer: CrossLayer) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, width)
+        self.tokens = nn.Parameter(torch.randn(tokens, width))
+        self.layer = layer
+
+    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
+        steps = self.project(features)
+        steps = (steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps)).where(valid.unsqueeze(2), 0.0)
+        tokens = self.tokens.to(steps.dtype).expand(len(steps), -1, -1)
+        valid = torch.cat([valid.new_ones(tokens.shape[:2]), valid], dim=1)
+        # Only the tokens go on, so only they need to look.
+        return self.layer(tokens, torch.cat([tokens, steps], dim=1), valid)
+
+
+class HyperLayer(nn.Module):
+    """h' = norm(h) + W sum over present m of attention(norm(text), norm(m)).
+
+    The query and the output are one for all modalities, keys and values each modality's own. The hyper-modality's norm
+    is in its residual path, as released.
+    """
+
+    def __init__(self, width: int, heads: int, others: list[str]) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_text, self.norm_hyper = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in others})
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.ModuleDict({m: nn.Linear(width, 2 * width, bias=False) for m in others})
+        self.out = nn.Linear(width, width)
+
+    def forward(self, hyper: Tensor, text: Tensor, heard: dict[str, Tensor], here: dict[str, Tensor]) -> Tensor:
+        """(B, S, d) from hyper and text (B, S, d) and, of each other modality, tokens (B, S, d) and presence (B, 1, 1)."""
+        q = self.query(self.norm_text(text)).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        total = torch.zeros_like(text)
+        for m, tokens in heard.items():
+            k, v = self.key_value[m](self.norms[m](tokens)).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            total = total + mixed.where(here[m], 0.0)
+        return self.norm_hyper(hyper) + self.out(total)

@@ -11,10 +11,10 @@ from mer_lightning.backbones.layers import Attention
 class CrossLayer(nn.Module):
     """A pre-norm layer: x + attention(norm x, norm memory), then x + feed-forward(norm x)."""
 
-    def __init__(self, width: int, heads: int, dropout: float, expansion: int = 4) -> None:
+    def __init__(self, width: int, attention: Attention, dropout: float, expansion: int = 4) -> None:
         super().__init__()
         self.norm_query, self.norm_memory = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
+        self.attention = attention
         self.norm_feed = nn.LayerNorm(width)
         self.feed = nn.Sequential(
             nn.Linear(width, expansion * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(expansion * width, width)
@@ -23,14 +23,14 @@ class CrossLayer(nn.Module):
 
     def forward(self, query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
         """(B, T, d) from query (B, T, d), memory (B, S, d) and its valid steps (B, S), one of which must be."""
-        looked = self.attention(self.norm_query(query), self.norm_memory(memory), valid)
-        query = query + self.dropout(looked)
-        return query + self.dropout(self.feed(self.norm_feed(query)))
+        return self.think(query + self.look(query, memory, valid))
 
+    def look(self, query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
+        """What the query finds in the memory, before anything is added."""
+        return self.dropout(self.attention(self.norm_query(query), self.norm_memory(memory), valid))
 
-def selected(sequence: Tensor, here: Tensor) -> Tensor:
-    """(B, T, d) with zeros for samples that lack the modality (B,): masked keys must still be finite."""
-    return sequence.where(here[:, None, None], sequence.new_zeros(()))
+    def think(self, tokens: Tensor) -> Tensor:
+        return tokens + self.dropout(self.feed(self.norm_feed(tokens)))
 
 
 def never_empty(valid: Tensor) -> Tensor:

@@ -25,16 +25,22 @@ def sinusoidal_positions(steps: int, width: int, like: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with a key mask. Without dropout on the weights the fused kernels stay in use on a CPU."""
+    """Multi-head attention with a key mask. Without dropout on the weights the fused kernels stay in use on a CPU.
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    The heads share the width between them, unless ``head_width`` says how wide each is. ``bias``: of all but the output.
+    """
+
+    def __init__(
+        self, width: int, heads: int, dropout: float = 0.0, head_width: int | None = None, bias: bool = True
+    ) -> None:
         super().__init__()
-        if width % heads:
+        if head_width is None and width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}")
+        inner = width if head_width is None else heads * head_width
         self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.query = nn.Linear(width, inner, bias)
+        self.key_value = nn.Linear(width, 2 * inner, bias)
+        self.out = nn.Linear(inner, width)
 
     def forward(self, query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
         """(B, T, d) from queries (B, T, d), memory (B, S, d) and valid keys (B, S), or for each query (B, T, S).
