@@ -14,6 +14,7 @@ COMMANDS = {
     "ablate": "switch off each part of a method, over seeds, and test the differences",
     "report": "tables, tests and figures of some runs, in one HTML page and for papers",
     "sweep": "run the trials of a sweep file in W&B's grammar, here or on a Ray cluster",
+    "published": "what papers report for a corpus, each table with its source",
     "backbones": "list the fusion models with their size and speed",
     "data": "inspect, import, synthesize and list corpora",
 }
@@ -24,6 +25,7 @@ _OWN_PARSERS = {
     "ablate": "mer_lightning.studies.ablate",
     "report": "mer_lightning.studies.report.command",
     "sweep": "mer_lightning.studies.sweep",
+    "published": "mer_lightning.studies.published",
     "backbones": "mer_lightning.studies.backbones",
     "data": "mer_lightning.data.commands",
 }

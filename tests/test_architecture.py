@@ -18,7 +18,7 @@ LAYERS = (
     {"batch", "tasks"},
     {"data"},
     {"encoders", "losses"},
-    {"backbones", "evaluation"},
+    {"backbones", "evaluation", "published"},
     {"methods"},
     {"training"},
     {"studies"},

@@ -62,4 +62,32 @@ def write_report(folders: list[Path], baseline: str, output: Path) -> list[Path]
 
 
 def published_rows(setting: Setting) -> str:
-    return ""
+    """What papers report for this corpus, with every reason not to compare it; nothing beside synthetic data."""
+    from html import escape
+
+    from mer_lightning.published.rows import differs, published
+    from mer_lightning.studies.report.page import html_table
+
+    if setting.synthetic:
+        return ""
+    corpus = setting.fact("corpus").split("-")[0]
+    parts = []
+    rows = published(corpus)
+    for name in dict.fromkeys(row.table for row in rows):
+        here = [row for row in rows if row.table == name]
+        conditions = list(dict.fromkeys(row.condition for row in here))
+        values = {(row.method, row.metric, row.condition): row.value for row in here}
+        lines = [
+            f"<tr><td>{escape(method)}</td><td>{metric}</td>"
+            + "".join(f"<td>{values.get((method, metric, c), '')}</td>" for c in conditions)
+            + "</tr>"
+            for method, metric in dict.fromkeys((row.method, row.metric) for row in here)
+        ]
+        reasons = differs(here[0], setting.fact("feature_set"), setting.fact("protocol"), setting.fact("selection"))
+        warning = f"Not comparable with the tables above: {'; '.join(reasons)}. " if reasons else ""
+        parts.append(
+            f'<p class="note">{escape(warning)}Source: {escape(here[0].source)} [{here[0].evidence}]; '
+            f"{escape(here[0].variant)}. {escape(here[0].note)}</p>"
+            + html_table(["method", "metric", *conditions], lines)
+        )
+    return f"<h3>Published</h3>{''.join(parts)}" if parts else ""

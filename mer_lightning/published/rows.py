@@ -1,0 +1,97 @@
+"""Published results as data: one YAML per table, each with its source. What was recalled and not checked is not given.
+
+source, evidence (C read in it, C2 in another source that quotes it, M recalled), corpus, feature_set, protocol,
+selection, variant, metrics, conditions, note (if any)
+rows: {method: one list per condition, with one number (or null) per metric}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from mer_lightning.errors import Refusal
+
+_NEEDED = {
+    "source",
+    "evidence",
+    "corpus",
+    "feature_set",
+    "protocol",
+    "selection",
+    "variant",
+    "metrics",
+    "conditions",
+    "rows",
+}
+_UNCHECKED = "M"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number."""
+
+    table: str  # the file's name
+    method: str
+    condition: str
+    metric: str
+    value: float
+    source: str
+    evidence: str
+    corpus: str
+    feature_set: str
+    protocol: str
+    selection: str
+    variant: str
+    note: str
+
+
+def published(corpus: str | None = None, protocol: str | None = None) -> list[Published]:
+    """Every number that may be printed, of one corpus and one protocol if they are named."""
+    rows = [row for row in _all() if row.evidence != _UNCHECKED]
+    return [row for row in rows if corpus in (None, row.corpus) and protocol in (None, row.protocol)]
+
+
+def differs(row: Published, feature_set: str, protocol: str, selection: str) -> list[str]:
+    """Why a published number must not be compared with one of ours, in words; empty where it may be."""
+    said = []
+    if row.feature_set != feature_set:
+        said.append(f"its features are {row.feature_set}")
+    if row.protocol != protocol:
+        said.append(f"its protocol is {row.protocol}")
+    if row.selection != selection:
+        said.append(f"its checkpoints were chosen by another rule or an unknown one ({row.selection})")
+    return said
+
+
+@cache
+def _all() -> tuple[Published, ...]:
+    found: list[Published] = []
+    for path in sorted(files("mer_lightning.published").iterdir(), key=lambda each: each.name):
+        if path.name.endswith(".yaml"):
+            found += rows_of(path.name.removesuffix(".yaml"), yaml.safe_load(path.read_text(encoding="utf-8")))
+    return tuple(found)
+
+
+def rows_of(name: str, content: dict[str, Any]) -> list[Published]:
+    """The rows of one file, or a Refusal that names what is wrong."""
+    if missing := _NEEDED - content.keys():
+        raise Refusal(f"published/{name}", f"the keys {', '.join(sorted(_NEEDED))}", f"no {min(missing)}", "add it")
+    if content["evidence"] not in ("C", "C2", _UNCHECKED):
+        raise Refusal(f"published/{name}", "evidence C, C2 or M", str(content["evidence"]), "say how it is known")
+    metrics, conditions, found = content["metrics"], content["conditions"], []
+    for method, cells in content["rows"].items():
+        if len(cells) != len(conditions) or any(len(cell) != len(metrics) for cell in cells):
+            expected = f"{len(conditions)} conditions of {len(metrics)} metrics"
+            raise Refusal(f"published/{name}: {method}", expected, str([len(cell) for cell in cells]), "mend the row")
+        facts = {key: str(content[key]) for key in _NEEDED - {"metrics", "conditions", "rows"}}
+        for condition, cell in zip(conditions, cells, strict=True):
+            for metric, value in zip(metrics, cell, strict=True):
+                if value is not None:
+                    note = str(content.get("note", ""))
+                    found.append(Published(name, str(method), condition, metric, float(value), note=note, **facts))
+    return found
