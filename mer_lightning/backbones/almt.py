@@ -1,7 +1,8 @@
 """ALMT: language at several scales decides what of audio and vision is gathered into a hyper-modality.
 
 Each modality is read into a few learned tokens. The text's tokens go through two more layers; at each of the three
-scales they ask audio and vision, and what they hear is added to the hyper-modality. In the end the text looks at that.
+scales they ask audio and vision, and what they hear is added to the hyper-modality. In the end a summary token and the
+text look at that and, unless a fault is asked for, at the text itself; the summary is the state.
 
 Shapes: B batch, T time, S tokens per modality, D input width, d width, h heads.
 """
@@ -20,7 +21,10 @@ from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 
-_FAULTS: dict[str, tuple[Preset, ...]] = {"padding_counts": ("mmsa", "official")}
+_FAULTS: dict[str, tuple[Preset, ...]] = {
+    "padding_counts": ("mmsa", "official"),
+    "text_only_asks": ("mmsa", "official"),
+}
 _SCALES = 3
 _HEAD_WIDTH = 64  # of the released Transformers, whatever their width; the heads of the hyper-modality share the width
 
@@ -40,6 +44,8 @@ class ALMT(Backbone):
         dropout: of sub-layers; the released model has none.
         preset: whose faults to repeat.
         padding_counts: fault of mmsa and official: padded steps are read like any others.
+        text_only_asks: fault of both: the summary sees the hyper-modality alone, so that text only chooses what of
+            audio and vision is heard, and a text alone leaves the same state whatever it says.
     """
 
     paper = "Zhang et al., EMNLP 2023"
@@ -54,12 +60,14 @@ class ALMT(Backbone):
         dropout: float = 0.0,
         preset: Preset = "fixed",
         padding_counts: bool | None = None,
+        text_only_asks: bool | None = None,
     ) -> None:
         super().__init__()
         others = [m for m in dims if m != "text"]
         if "text" not in dims or not others:
             raise Refusal("almt", "text and at least one other modality", ", ".join(dims), "choose another backbone")
-        self.faults = resolve(preset, _FAULTS, {"padding_counts": padding_counts})
+        given = {"padding_counts": padding_counts, "text_only_asks": text_only_asks}
+        self.faults = resolve(preset, _FAULTS, given)
         self.state_width, self.vector_widths = width, dict.fromkeys(dims, width)
 
         def layer() -> CrossLayer:
@@ -96,9 +104,9 @@ class ALMT(Backbone):
         summary = self.summary.expand(len(present), 1, -1)
         text = torch.cat([summary, text], dim=1) + self.places_of_text
         hyper = torch.cat([summary, hyper], dim=1) + self.places_of_hyper
-        everything = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
         for layer in self.fusion:
-            text = layer(text, hyper, everything)
+            memory = hyper if self.faults["text_only_asks"] else torch.cat([hyper, text], dim=1)
+            text = layer(text, memory, torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device))
         return text[:, 0]
 
 
@@ -137,7 +145,7 @@ class HyperLayer(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, hyper: Tensor, text: Tensor, heard: dict[str, Tensor], here: dict[str, Tensor]) -> Tensor:
-        """(B, S, d) from hyper and text (B, S, d) and, of each other modality, tokens (B, S, d) and presence (B, 1, 1)."""
+        """(B, S, d) from hyper and text, and of each other modality the tokens (B, S, d) and presence (B, 1, 1)."""
         q = self.query(self.norm_text(text)).unflatten(2, (self.heads, -1)).transpose(1, 2)
         total = torch.zeros_like(text)
         for m, tokens in heard.items():

@@ -1,6 +1,10 @@
-"""BBFN: text meets audio, and text meets vision, in two stacks of layers that let in only what a gate allows.
+"""BBFN: text meets audio, and text meets vision, each pair in a stack of layers whose gates say what may come in.
 
-Shapes: B batch, T time, d width, M modalities.
+In every layer each side of a pair looks at the other. One gate says how much of a side stays as it was, another how
+much of what it found comes in. Both are steered by a code of each side, and a discriminator that must tell the two
+codes apart keeps them different. The first steps of all sides, with a residual block, are the state.
+
+Shapes: B batch, T time, D input width, d width.
 """
 
 from __future__ import annotations
@@ -10,45 +14,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.cross import CrossLayer, never_empty, selected
-from mer_lightning.backbones.layers import masked_mean, sinusoidal_positions
+from mer_lightning.backbones.cross import CrossLayer
+from mer_lightning.backbones.layers import Attention, masked_mean
+from mer_lightning.backbones.misa import BothWays
 from mer_lightning.batch import Batch
+from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 
 
-class Complementation(nn.Module):
-    """One layer of a pair: each side looks at the other, and a gate of both sides' means decides how much stays."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.look = nn.ModuleList(CrossLayer(width, heads, dropout) for _ in range(2))
-        self.gate = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(2))
-
-    def forward(
-        self, sides: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor], both: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        means = [masked_mean(side, steps) for side, steps in zip(sides, valid, strict=True)]
-        found = []
-        for number in range(2):
-            mine, other = sides[number], sides[1 - number]
-            looked = self.look[number](mine, other, never_empty(valid[1 - number]))
-            gate = torch.sigmoid(self.gate[number](torch.cat([means[number], means[1 - number]], 1))).unsqueeze(1)
-            # Where the other side is absent there is nothing to let in.
-            found.append(torch.where(both[:, None, None], mine + gate * (looked - mine), mine))
-        return found[0], found[1]
-
-
 class BBFN(Backbone):
-    """Bi-bimodal fusion. Its pairs both hold text; a text that is absent leaves each other modality to itself.
+    """Bi-bimodal fusion.
+
+    In place of an absent modality stands a sequence of one learned step: the other side of its pair looks at it, and it
+    looks at the other side, so that without text a pair still reads all of audio or vision. As released, no positions
+    are added: the convolution and the recurrences know the order of steps, attention does not. The feed-forward parts
+    have GELU for the released ReLU (our choice).
 
     Args:
-        dims: width of each modality's features; text must be among them.
-        width: of the convolved features.
-        layers: of each pair (our choice).
-        heads: attention heads.
+        dims: width of each modality's features; text and at least one other.
+        width: of steps and vectors; the state holds two steps of each pair.
+        depth: layers of each pair.
+        heads: of attention.
         dropout: of sub-layers.
-        separation_weight: of the modality discriminator, which keeps the modalities' vectors tellable. The released
-            code asks it in every layer of a pair; here it is asked of the vectors before they meet.
+        attention_dropout: on attention weights; the released code has .1, 0 keeps the fast kernels in use.
+        separation_weight: of telling the two codes of a pair apart, in every layer.
     """
 
     paper = "Han et al., ICMI 2021"
@@ -57,64 +46,130 @@ class BBFN(Backbone):
         self,
         dims: dict[str, int],
         width: int = 40,
-        layers: int = 2,
+        depth: int = 5,
         heads: int = 5,
         dropout: float = 0.1,
+        attention_dropout: float = 0.0,
         separation_weight: float = 0.1,
     ) -> None:
         super().__init__()
         others = [m for m in dims if m != "text"]
-        self.separation_weight, self.width = separation_weight, width
+        if "text" not in dims or not others:
+            raise Refusal("bbfn", "text and at least one other modality", ", ".join(dims), "choose another backbone")
+        self.separation_weight = separation_weight
         self.vector_widths = dict.fromkeys(dims, width)
-        self.state_width = max(2 * len(others), 1) * width
-        self.convolve = nn.ModuleDict({m: nn.Conv1d(dim, width, 3, padding=1) for m, dim in dims.items()})
-        self.pairs = nn.ModuleDict(
-            {m: nn.ModuleList(Complementation(width, heads, dropout) for _ in range(layers)) for m in others}
-        )
-        self.absent = nn.ParameterDict({m: nn.Parameter(torch.zeros(width)) for m in dims})
+        self.state_width = 2 * len(others) * width
+        self.convolve = nn.ModuleDict({m: nn.Conv1d(dim, width, 3, padding=1, bias=False) for m, dim in dims.items()})
+        self.absent = nn.ParameterDict({m: nn.Parameter(torch.randn(width) * 0.1) for m in dims})
+        self.pairs = nn.ModuleDict({m: Pair(width, depth, heads, dropout, attention_dropout) for m in others})
         self.residual = nn.Sequential(
-            nn.Linear(self.state_width, self.state_width),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(self.state_width, self.state_width),
+            nn.Linear(self.state_width, self.state_width), nn.ReLU(), nn.Linear(self.state_width, self.state_width)
         )
-        self.discriminator = nn.Linear(width, len(dims))
 
     def encode(self, batch: Batch) -> Encoded:
         sequences, valid = {}, {}
         for m, convolve in self.convolve.items():
             valid[m] = batch.valid_steps(m)
-            steps = batch.features[m].where(valid[m].unsqueeze(2), 0.0)  # a convolution looks over the end
-            steps = convolve(steps.transpose(1, 2)).transpose(1, 2)
-            steps = steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps)
-            sequences[m] = steps.where(valid[m].unsqueeze(2), 0.0)
-        return Encoded({m: masked_mean(s, valid[m]) for m, s in sequences.items()}, sequences, valid)
+            features = batch.features[m].where(valid[m].unsqueeze(2), 0.0)  # a convolution looks over the end
+            sequences[m] = convolve(features.transpose(1, 2)).transpose(1, 2)
+        return Encoded({m: masked_mean(steps, valid[m]) for m, steps in sequences.items()}, sequences, valid)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        here = {m: present[:, n] for n, m in enumerate(MODALITIES) if m in encoded.sequences}
-        sequences = {m: selected(s, here[m]) for m, s in encoded.sequences.items()}
-        parts = [] if self.pairs else [self._mean("text", sequences["text"], encoded.valid["text"], here["text"])]
-        for m, layers in self.pairs.items():
-            sides = sequences["text"], sequences[m]
-            valid = encoded.valid["text"] & here["text"].unsqueeze(1), encoded.valid[m] & here[m].unsqueeze(1)
-            for layer in layers.children():
-                sides = layer(sides, valid, here["text"] & here[m])
-            parts.append(self._mean("text", sides[0], valid[0], here["text"]))
-            parts.append(self._mean(m, sides[1], valid[1], here[m]))
-        together = torch.cat(parts, 1)
-        return together + self.residual(together)
+        heads = [side[:, 0] for sides, _ in self._met(encoded, present).values() for side in sides]
+        joined = torch.cat(heads, dim=1)
+        return joined + self.residual(joined)
 
-    def _mean(self, modality: str, sequence: Tensor, valid: Tensor, here: Tensor) -> Tensor:
-        mean = masked_mean(sequence, valid)
-        return mean.where(here.unsqueeze(1), self.absent[modality].to(mean.dtype))
+    def _met(self, encoded: Encoded, present: Tensor) -> dict[str, tuple[list[Tensor], list[list[Tensor]]]]:
+        """{other modality: the two sides of its pair with text, and their codes in every layer}."""
+        sequences, valid = {}, {}
+        for m, steps in encoded.sequences.items():
+            here = present[:, MODALITIES.index(m), None]
+            first = torch.arange(steps.shape[1], device=steps.device) == 0
+            stand_in = self.absent[m].to(steps.dtype).where(first.unsqueeze(1), 0.0)
+            sequences[m] = steps.where(here.unsqueeze(2), stand_in)
+            valid[m] = encoded.valid[m].where(here, first)
+        return {m: pair([sequences["text"], sequences[m]], [valid["text"], valid[m]]) for m, pair in self.pairs.items()}
 
     def auxiliary_losses(self, encoded: Encoded, state: Tensor, batch: Batch) -> dict[str, tuple[Tensor, float]]:
-        losses, rows = [], []
-        for label, m in enumerate(encoded.vectors):
-            here = batch.present[:, MODALITIES.index(m)]
-            vector = encoded.vectors[m].where(here.unsqueeze(1), 0.0)
-            target = torch.full((len(vector),), label, device=vector.device)
-            losses.append(F.cross_entropy(self.discriminator(vector).float(), target, reduction="none") * here)
-            rows.append(here.sum())
-        value = torch.stack(losses).sum() / torch.stack(rows).sum().clamp(min=1)
+        """separation: mean over pairs, layers and the sides that are present of the cross-entropy of telling the side.
+
+        The pairs are computed again: a state does not hold their codes.
+        """
+        met = self._met(encoded, batch.present)
+        total, count = [], []
+        with torch.autocast(batch.present.device.type, enabled=False):
+            for m, (_, codes) in met.items():
+                logits = self.pairs[m].told(codes)  # type: ignore[operator]
+                losses = F.softplus(torch.stack([-logits[:, 0], logits[:, 1]], dim=1))
+                here = batch.present[:, [MODALITIES.index("text"), MODALITIES.index(m)]].T.expand_as(losses)
+                total.append(losses.where(here, 0.0).sum())
+                count.append(here.sum())
+        value = torch.stack(total).sum() / torch.stack(count).sum().clamp(min=1)
         return {"separation": (value, self.separation_weight)}
+
+
+class Pair(nn.Module):
+    """The layers in which text and one other modality meet."""
+
+    def __init__(self, width: int, depth: int, heads: int, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+
+        def two(make: type[nn.Module], *options: object) -> nn.ModuleList:
+            return nn.ModuleList(make(*options) for _ in range(2))
+
+        self.codes = nn.ModuleList(two(RecurrentCode if number else MeanCode, width) for number in range(depth))
+        self.looks = nn.ModuleList(two(GatedLayer, width, heads, dropout, attention_dropout) for _ in range(depth))
+        self.tell = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, 1)) for _ in range(depth)
+        )
+
+    def forward(self, sides: list[Tensor], valid: list[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Both sides (B, T, d) after the last layer, and for every layer the codes (B, d) of both."""
+        all_codes = []
+        for code, look in zip(self.codes, self.looks, strict=True):
+            codes = [code[n](sides[n], valid[n]) for n in (0, 1)]  # type: ignore[index]
+            control = torch.cat(codes, dim=1)
+            sides = [look[n](sides[n], sides[1 - n], valid[1 - n], control) for n in (0, 1)]  # type: ignore[index]
+            all_codes.append(codes)
+        return sides, all_codes
+
+    def told(self, codes: list[list[Tensor]]) -> Tensor:
+        """(layers, 2, B) logits of being text."""
+        return torch.stack(
+            [tell(torch.stack(both).float()).squeeze(2) for tell, both in zip(self.tell, codes, strict=True)]
+        )
+
+
+class MeanCode(nn.Module):
+    """(B, d) linear map of the mean of the valid steps."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, steps: Tensor, valid: Tensor) -> Tensor:
+        return self.linear(masked_mean(steps, valid))
+
+
+class RecurrentCode(nn.Module):
+    """(B, d) mean over valid steps and both directions of a recurrence's outputs."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.recurrence = BothWays(width, width, nn.GRU)
+
+    def forward(self, steps: Tensor, valid: Tensor) -> Tensor:
+        outputs, _ = self.recurrence(steps, valid.sum(1))
+        return outputs.mean(1).unflatten(1, (2, -1)).mean(1)
+
+
+class GatedLayer(CrossLayer):
+    """keep * x + take * attention(norm x, norm memory), both gates from the codes; then x + feed-forward(norm x)."""
+
+    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
+        super().__init__(width, Attention(width, heads, attention_dropout), dropout)
+        self.keep, self.take = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
+
+    def forward(self, query: Tensor, memory: Tensor, valid: Tensor, control: Tensor) -> Tensor:  # type: ignore[override]
+        keep, take = (torch.sigmoid(gate(control)).unsqueeze(1) for gate in (self.keep, self.take))
+        return self.think(keep * query + take * self.look(query, memory, valid))

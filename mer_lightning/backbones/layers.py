@@ -27,7 +27,8 @@ def sinusoidal_positions(steps: int, width: int, like: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Multi-head attention with a key mask. Without dropout on the weights the fused kernels stay in use on a CPU.
 
-    The heads share the width between them, unless ``head_width`` says how wide each is. ``bias``: of all but the output.
+    The heads share the width between them, unless ``head_width`` says how wide each is. ``bias``: of queries, keys and
+    values.
     """
 
     def __init__(

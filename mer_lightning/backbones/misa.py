@@ -149,13 +149,13 @@ class StackedRecurrences(nn.Module):
 
 
 class BothWays(nn.Module):
-    """An LSTM over the valid steps and one over the same steps turned round; nothing is packed, for that needs lengths
-    on the CPU."""
+    """A recurrence over the valid steps and one over the same steps turned round; nothing is packed, for that needs
+    lengths on the CPU."""
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int, hidden: int, cell: type[nn.LSTM] | type[nn.GRU] = nn.LSTM) -> None:
         super().__init__()
-        self.forwards = nn.LSTM(dim, hidden, batch_first=True)
-        self.backwards = nn.LSTM(dim, hidden, batch_first=True)
+        self.forwards = cell(dim, hidden, batch_first=True)
+        self.backwards = cell(dim, hidden, batch_first=True)
 
     def forward(self, sequence: Tensor, lengths: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The outputs of both (B, T, 2 H), of which padded steps mean nothing, and the last state of each (B, H)."""

@@ -1,38 +1,49 @@
-"""TAILOR: private and common features of each modality, gathered step by step, and read by one query per label.
+"""TAILOR: private and common features of every modality, joined from coarse to fine, and read by one query per label.
 
-Shapes: B batch, T time, d width, M modalities, Q queries.
+Each modality has a Transformer of its own, whose steps are split into private and common features. A discriminator must
+tell the modality of both; the common features learn the opposite. Audio joins vision, then text joins both, then what
+is private joins what is common. The queries read the result, and their outputs side by side are the state.
+
+Shapes: B batch, T time, D input width, d width, Q queries.
 """
 
 from __future__ import annotations
+
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.cross import CrossLayer
-from mer_lightning.backbones.layers import TransformerLayer, masked_mean, sinusoidal_positions
+from mer_lightning.backbones.cross import never_empty
+from mer_lightning.backbones.layers import masked_mean, sinusoidal_positions
 from mer_lightning.batch import Batch
-from mer_lightning.losses.decoupling import reverse_gradient
+from mer_lightning.errors import Refusal
+from mer_lightning.losses.decoupling import reverse_gradient, token_overlap
 from mer_lightning.modalities import MODALITIES
+
+Sequence = tuple[Tensor, Tensor]  # steps (B, T, d), and which of them are data (B, T)
 
 
 class TAILOR(Backbone):
-    """Tailored multimodal learning. Common features are joined along time, so that modalities need no common length
-    (the released code adds them up, which needs one). The vector of a modality is the mean of its steps.
+    """Private and common features, and a query for every label.
 
-    The released loss of the label on common features needs a head and is left out.
+    What differs from the release, so that lengths may differ and an absent modality vanishes: common features follow
+    one another in time, each with positions from 0 and no mark of its modality, where the release adds them up; the
+    vector of a modality is the mean of its valid steps, where CDaT's code flattens them; positions are sinusoidal. The
+    loss of a classifier on common features needs a task and is left out.
 
     Args:
-        dims: width of each modality's features.
-        width: of all layers.
+        dims: width of each modality's features; all three are needed.
+        width: of all layers, also within their feed-forward parts.
         depth: layers of text, audio and vision.
-        cross_layers: of each of the three encoders that join two sequences.
-        heads: attention heads.
-        dropout: of sub-layers.
-        queries: one per label; the state holds them side by side.
-        adversarial_weight: of telling modalities by their private features, and not by their common ones.
-        orthogonality_weight: of the overlap of private and common features; unnormalised, hence small.
+        cross_depth: layers of each of the three encoders that join.
+        heads: of attention.
+        dropout: of layers, and on common features.
+        queries: how many labels there are (1 for a regression); the state holds one output of each, side by side.
+        adversarial_weight: of telling the modality of private and of common features.
+        orthogonality_weight: of the overlap of features that should differ; it grows with width and length.
     """
 
     paper = "Zhang et al., AAAI 2022"
@@ -42,7 +53,7 @@ class TAILOR(Backbone):
         dims: dict[str, int],
         width: int = 256,
         depth: list[int] = [6, 4, 4],  # noqa: B006 (never changed; jsonargparse shows it in the help)
-        cross_layers: int = 3,
+        cross_depth: int = 3,
         heads: int = 8,
         dropout: float = 0.3,
         queries: int = 6,
@@ -50,84 +61,137 @@ class TAILOR(Backbone):
         orthogonality_weight: float = 5e-6,
     ) -> None:
         super().__init__()
-        self.weights = adversarial_weight, orthogonality_weight
-        self.width, self.state_width = width, queries * width
+        if set(dims) != set(MODALITIES):
+            raise Refusal("tailor", "text, audio and vision", ", ".join(dims), "choose another backbone")
+        self.weights = {"adversarial": adversarial_weight, "orthogonality": orthogonality_weight}
         self.vector_widths = dict.fromkeys(dims, width)
-
-        def layers(count: int) -> nn.ModuleList:
-            return nn.ModuleList(TransformerLayer(width, heads, dropout, expansion=1) for _ in range(count))
-
-        self.norm_input = nn.ModuleDict({m: nn.LayerNorm(dim) for m, dim in dims.items()})
-        self.project = nn.ModuleDict({m: nn.Linear(dim, width) for m, dim in dims.items()})
-        self.encoders = nn.ModuleDict({m: layers(depth[MODALITIES.index(m)]) for m in dims})
+        self.state_width = queries * width
+        sizes = dict(zip(MODALITIES, depth, strict=True))
+        self.encoders = nn.ModuleDict({m: Encoder(dims[m], width, sizes[m], heads, dropout) for m in MODALITIES})
         self.private = nn.ModuleDict(
-            {m: nn.Sequential(nn.Linear(width, width), nn.Dropout(0.1), nn.Tanh()) for m in dims}
+            {m: nn.Sequential(nn.Linear(width, width), nn.Dropout(0.1), nn.Tanh()) for m in MODALITIES}
         )
         self.common = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout), nn.Tanh())
-        self.kind = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in (*dims, "common")})
-        self.nothing = nn.Parameter(torch.randn(width) * 0.02)  # always there, so that no attention is empty
-        self.join = nn.ModuleList(layers(cross_layers) for _ in range(3))
+        self.discriminator = nn.Sequential(
+            nn.Linear(width, width // 2), nn.Dropout(0.1), nn.ReLU(), nn.Linear(width // 2, len(MODALITIES))
+        )
+        self.join_unspoken, self.join_text, self.join_common = (
+            Join(width, cross_depth, heads, dropout) for _ in range(3)
+        )
         self.queries = nn.Parameter(torch.randn(queries, width) * 0.02)
-        self.among = TransformerLayer(width, heads, dropout, expansion=1)
-        self.read = CrossLayer(width, heads, dropout, expansion=1)
-        self.discriminator = nn.Linear(width, len(dims))
+        self.norm_queries = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.decoder = nn.TransformerDecoderLayer(width, heads, width, dropout, F.gelu, batch_first=True)
 
     def encode(self, batch: Batch) -> Encoded:
-        vectors, sequences, validity = {}, {}, {}
-        for m, layers in self.encoders.items():
-            valid = batch.valid_steps(m)
-            steps = self.project[m](self.norm_input[m](batch.features[m]))
-            steps = (steps + sinusoidal_positions(steps.shape[1], self.width, steps)).where(valid.unsqueeze(2), 0.0)
-            steps, valid = self._with_nothing(steps, valid)
-            for layer in layers.children():
-                steps = layer(steps, valid)
-            steps, valid = steps[:, 1:], valid[:, 1:]
-            vectors[m], validity[m] = masked_mean(steps, valid), valid
-            sequences[m] = torch.cat([self.private[m](steps), self.common(steps)], 2)
-        return Encoded(vectors, sequences, validity)
+        """Vectors are means of steps; sequences are private and common features side by side (B, T, 2 d)."""
+        vectors, sequences, valid = {}, {}, {}
+        for m, encoder in self.encoders.items():
+            valid[m] = batch.valid_steps(m)
+            steps = encoder(batch.features[m], valid[m])
+            vectors[m] = masked_mean(steps, valid[m])
+            sequences[m] = torch.cat([self.private[m](steps), self.common(steps)], dim=2)
+        return Encoded(vectors, sequences, valid)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        private, common = {}, []
-        for number, m in enumerate(MODALITIES):
-            if m in encoded.sequences:
-                valid = encoded.valid[m] & present[:, number, None]
-                kept = encoded.sequences[m].where(valid.unsqueeze(2), 0.0)
-                own, shared = kept.split(self.width, 2)
-                private[m] = own + self.kind[m].to(own.dtype), valid
-                common.append((shared + self.kind["common"].to(shared.dtype), valid))
-        spoken = [private[m] for m in ("text",) if m in private]
-        unspoken = [private[m] for m in ("audio", "vision") if m in private]
-        gathered = self._joined(0, unspoken) if unspoken else []
-        gathered = self._joined(1, [*spoken, *gathered])
-        ((memory, valid),) = self._joined(2, [*gathered, *common])
-        queries = self.queries.to(memory.dtype).expand(len(present), -1, -1)
-        queries = self.among(queries, torch.ones(queries.shape[:2], dtype=torch.bool, device=queries.device))
-        return self.read(queries, memory, valid).flatten(1)
-
-    def _joined(self, which: int, parts: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """Sequences one after the other, through one of the three encoders."""
-        steps, valid = self._with_nothing(torch.cat([s for s, _ in parts], 1), torch.cat([v for _, v in parts], 1))
-        for layer in self.join[which].children():
-            steps = layer(steps, valid)
-        return [(steps, valid)]
-
-    def _with_nothing(self, steps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        nothing = self.nothing.to(steps.dtype).expand(len(steps), 1, -1)
-        return torch.cat([nothing, steps], 1), torch.cat([valid.new_ones(len(valid), 1), valid], 1)
+        private, common, valid = _split(encoded, present)
+        text, audio, vision = ((private[m], valid[m]) for m in MODALITIES)
+        joined = self.join_text([text], self.join_unspoken([audio], [vision]))
+        joined = self.join_common(joined, [(common[m], valid[m]) for m in MODALITIES])
+        memory, keys = (torch.cat(parts, dim=1) for parts in zip(*joined, strict=True))
+        queries = self.dropout(self.norm_queries(self.queries).expand(len(present), -1, -1))
+        read: Tensor = self.decoder(queries, memory, memory_key_padding_mask=~never_empty(keys))
+        return read.flatten(1)
 
     def auxiliary_losses(self, encoded: Encoded, state: Tensor, batch: Batch) -> dict[str, tuple[Tensor, float]]:
-        told, overlaps, rows = [], [], []
-        for label, m in enumerate(encoded.sequences):
-            here = batch.present[:, MODALITIES.index(m)]
-            valid = encoded.valid[m] & here.unsqueeze(1)
-            private, common = encoded.sequences[m].where(valid.unsqueeze(2), 0.0).float().split(self.width, 2)
-            target = torch.full((len(here),), label, device=here.device)
-            for features in (masked_mean(private, valid), reverse_gradient(masked_mean(common, valid))):
-                told.append(F.cross_entropy(self.discriminator(features).float(), target, reduction="none") * here)
-            overlaps.append((private @ common.transpose(1, 2)).square().sum((1, 2)) * here)
-            rows.append(here.sum())
-        count = torch.stack(rows).sum().clamp(min=1)
-        return {
-            "adversarial": (torch.stack(told).sum() / count, self.weights[0]),
-            "orthogonality": (torch.stack(overlaps).sum() / count, self.weights[1]),
-        }
+        """Only valid steps of modalities that are present count, and a pair for the samples that have both.
+
+        adversarial    sum over m of CE(C(private_m), m) + CE(C(reversed gradient of common_m), m), means over steps
+        orthogonality  sum over pairs (m, n) of |private_m private_n^T|^2, and over m of |common_m private_m^T|^2,
+                       means over samples
+        """
+        private, common, valid = _split(encoded, batch.present)
+        here = {m: steps.any(1) for m, steps in valid.items()}
+        with torch.autocast(batch.present.device.type, enabled=False):
+            private, common = ({m: part.float() for m, part in parts.items()} for parts in (private, common))
+            told = []
+            for label, m in enumerate(MODALITIES):
+                for features in (private[m], reverse_gradient(common[m])):
+                    logits = self.discriminator(features).flatten(0, 1)
+                    losses = F.cross_entropy(logits, logits.new_full((len(logits),), label).long(), reduction="none")
+                    told.append(_mean(losses, valid[m].flatten()))
+            apart = [
+                _mean(token_overlap(private[m], private[n]), here[m] & here[n]) for m, n in combinations(private, 2)
+            ]
+            apart += [_mean(token_overlap(common[m], private[m]), here[m]) for m in private]
+        values = {"adversarial": torch.stack(told).sum(), "orthogonality": torch.stack(apart).sum()}
+        return {name: (value, self.weights[name]) for name, value in values.items()}
+
+
+class Encoder(nn.Module):
+    """(B, T, D) and valid (B, T) -> (B, T, d): layer norm of the features, projection, positions, layers."""
+
+    def __init__(self, dim: int, width: int, depth: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_features, self.project = nn.LayerNorm(dim), nn.Linear(dim, width)
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.layers = _layers(width, depth, heads, dropout)
+
+    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
+        steps = self.project(self.norm_features(features))
+        steps = self.norm(steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps))
+        return _through(self.layers, self.dropout(steps).where(valid.unsqueeze(2), 0.0), valid)
+
+
+class Join(nn.Module):
+    """Two groups of sequences, marked by a learned type, one after the other through the same layers.
+
+    Positions begin anew in every sequence: where a sequence begins would otherwise depend on how far those before it
+    are padded.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.types = nn.Parameter(torch.randn(2, width) * 0.02)
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.layers = _layers(width, depth, heads, dropout)
+
+    def forward(self, first: list[Sequence], second: list[Sequence]) -> list[Sequence]:
+        """The same sequences, changed, those of ``first`` before those of ``second``."""
+        marked = [
+            steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps) + kind
+            for kind, group in zip(self.types, (first, second), strict=True)
+            for steps, _ in group
+        ]
+        masks = [valid for _, valid in [*first, *second]]
+        steps, valid = torch.cat(marked, dim=1), torch.cat(masks, dim=1)
+        steps = _through(self.layers, self.dropout(self.norm(steps)), valid)
+        return list(zip(steps.split([each.shape[1] for each in marked], dim=1), masks, strict=True))
+
+
+def _layers(width: int, depth: int, heads: int, dropout: float) -> nn.ModuleList:
+    """Post-norm, as in BERT; a feed-forward part as wide as the rest."""
+    return nn.ModuleList(
+        nn.TransformerEncoderLayer(width, heads, width, dropout, F.gelu, batch_first=True) for _ in range(depth)
+    )
+
+
+def _through(layers: nn.ModuleList, steps: Tensor, valid: Tensor) -> Tensor:
+    padding = ~never_empty(valid)
+    for layer in layers:
+        steps = layer(steps, src_key_padding_mask=padding)
+    return steps
+
+
+def _split(encoded: Encoded, present: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Private features, common features and valid steps, with nothing left of modalities that are not present."""
+    private, common, valid = {}, {}, {}
+    for number, m in enumerate(MODALITIES):
+        valid[m] = encoded.valid[m] & present[:, number, None]
+        private[m], common[m] = encoded.sequences[m].where(valid[m].unsqueeze(2), 0.0).chunk(2, dim=2)
+    return private, common, valid
+
+
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Of the values that count; 0 where none does."""
+    return values.where(counted, 0.0).sum() / counted.sum().clamp(min=1)

@@ -52,6 +52,15 @@ def cross_correlation(x: Tensor, y: Tensor, rows: Tensor | None = None) -> Tenso
     return (x.T @ y).square().mean() * _at_least(2, share)
 
 
+def token_overlap(x: Tensor, y: Tensor) -> Tensor:
+    """TAILOR's orthogonality: (B,) |X Y^T|_F^2 of each sample's steps (B, T, d) and (B, S, d), as <X^T X, Y^T Y>.
+
+    Unnormalised: it grows with both lengths. Steps that do not count must be zero.
+    """
+    gram_x, gram_y = (each.transpose(1, 2) @ each for each in (x, y))
+    return (gram_x * gram_y).sum((1, 2))
+
+
 def hsic(x: Tensor, y: Tensor, rows: Tensor | None = None, bandwidth: float | None = None) -> Tensor:
     """Hilbert-Schmidt independence criterion tr(K H L H) / (n - 1)^2 with kernels exp(-|a - b|^2 / (2 s^2)).
 

@@ -1,4 +1,4 @@
-"""early, late_transformer and bottleneck: sizes, and equality with slow and obvious references."""
+"""early, late_transformer, bottleneck, and TFN under many masks: sizes, and equality with slow references."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mer_lightning.backbones.base import Backbone
 from mer_lightning.backbones.bottleneck import Bottleneck
 from mer_lightning.backbones.early import Early
 from mer_lightning.backbones.late_transformer import LateTransformer
+from mer_lightning.backbones.tfn import TFN
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
 from tests.conftest import DIMS, make_batch
 
@@ -75,3 +76,14 @@ def test_bottleneck_computes_its_first_talk_once_for_all_masks(monkeypatch: pyte
         layer["text"].register_forward_pre_hook(lambda _, args, number=number: rows.append((number, len(args[0]))))
     backbone.fuse_many(encoded, torch.ones(7, 6, 3, dtype=torch.bool))
     assert rows == [(0, 6), (1, 42)]
+
+
+def test_tfn_under_many_masks_is_tfn_under_each() -> None:
+    torch.manual_seed(0)
+    backbone = TFN(DIMS, [8, 6, 5], text_width=4, width=7).eval()
+    batch = make_batch()
+    encoded = backbone.encode(batch)
+    masks = torch.rand(9, len(batch), 3, generator=torch.Generator().manual_seed(0)) > 0.4
+    many = backbone.fuse_many(encoded, masks)
+    each = torch.stack([backbone.fuse(encoded, mask) for mask in masks])
+    torch.testing.assert_close(many, each, rtol=1e-5, atol=1e-6)

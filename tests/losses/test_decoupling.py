@@ -14,6 +14,7 @@ from mer_lightning.losses.decoupling import (
     label_margin,
     orthogonality,
     reverse_gradient,
+    token_overlap,
     wasserstein,
 )
 
@@ -34,6 +35,13 @@ def test_golden_values() -> None:
     assert orthogonality(X, Y).item() == pytest.approx(0.4687965513, abs=1e-5)
     assert cross_correlation(X, Y).item() == pytest.approx(0.2570856289, abs=1e-7)
     assert hsic(X, Y, bandwidth=1.0).item() == pytest.approx(0.0044172413, abs=1e-9)
+
+
+def test_token_overlap_by_hand() -> None:
+    x, y = tensor([[[1.0, 2.0], [0.0, 1.0]]]), tensor([[[1.0, 0.0], [1.0, 1.0], [2.0, 0.0]]])
+    assert token_overlap(x, y).tolist() == [15.0]  # products [[1, 3, 2], [0, 1, 0]]
+    shorter = torch.cat([y, torch.zeros(1, 2, 2)], dim=1)
+    assert token_overlap(x, shorter).tolist() == [15.0]
 
 
 def test_gaussians() -> None:

@@ -13,7 +13,9 @@ from scipy.stats import pearsonr, wilcoxon
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, recall_score
 
 from mer_lightning.cli import main
+from mer_lightning.studies.ledger import find_runs
 from mer_lightning.studies.report.figures import reliability
+from mer_lightning.studies.report.maps import state_map
 from mer_lightning.studies.report.tables import number
 
 QUICK = ["--model.backbone", "early", "--model.backbone.width", "8", "--data.synthetic", "true", "--data.samples", "90"]
@@ -157,6 +159,23 @@ def test_reliability_by_hand() -> None:
     assert count.tolist() == [1, 3]
     assert mean.tolist() == pytest.approx([0.05, (0.95 + 0.97 + 1) / 3])
     assert share.tolist() == pytest.approx([0.0, 2 / 3])
+
+
+def test_a_map_of_states(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn for MCUR from its checkpoint; without the checkpoint it is left out and nothing breaks."""
+    monkeypatch.setenv("MER_DATA", str(folder / "data"))
+    given = ["fit", "--model", "mcur", *QUICK, "--data.corpus", "iemocap4", "--run_dir", str(tmp_path / "mcur")]
+    assert main(given) == 0
+    assert main(["report", str(tmp_path / "mcur"), "--output", str(tmp_path / "out")]) == 0
+    assert "two principal components" in (tmp_path / "out" / "report.html").read_text()
+    run = find_runs([tmp_path / "mcur"])[0]
+    found = state_map(run)
+    assert found is not None
+    assert found.points.shape == (7, len(found.category), 2)
+    spread = found.points.flatten(0, 1).std(0)
+    assert spread[0] >= spread[1] > 0
+    (tmp_path / "mcur" / "checkpoints" / "best.ckpt").unlink()
+    assert state_map(run) is None
 
 
 @pytest.mark.parametrize("width", [1280, 390])

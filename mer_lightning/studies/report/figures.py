@@ -34,6 +34,7 @@ def figures(setting: Setting) -> dict[str, str]:
             drawn[f"Calibration of {label}, complete input, all seeds"] = _calibration(contender)
         drawn[f"Confidence of {label}: what it says, and what was true"] = _confidence(contender)
         drawn[f"Contributions of modalities in {label}"] = _contributions(contender)
+        drawn[f"States of {label}, first seed: two principal components, one colour per category"] = _map(contender)
     return {caption: svg for caption, svg in drawn.items() if svg}
 
 
@@ -215,6 +216,27 @@ def _confidence(contender: Contender) -> str:
         axes.legend(fontsize=8, markerscale=3)
 
     return _drawing(draw)
+
+
+def _map(contender: Contender) -> str:
+    """MCUR: are samples of one category near each other, whatever is there?"""
+    from mer_lightning.studies.report.maps import state_map
+
+    if "mcur" not in str(contender.runs[0].config["model"]["class_path"]):
+        return ""
+    found = state_map(contender.runs[0])
+    if found is None:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        for points, name, marker in zip(found.points, found.combinations, "ov^s<D*", strict=True):
+            x, y = points[:, 0].numpy(), points[:, 1].numpy()
+            axes.scatter(x, y, c=found.category.numpy(), cmap="tab10", marker=marker, s=10, alpha=0.6, label=name)
+        axes.legend(fontsize=8, ncols=2)
+        axes.set_xticks([])
+        axes.set_yticks([])
+
+    return _drawing(draw, height=4.4)
 
 
 def _contributions(contender: Contender) -> str:
