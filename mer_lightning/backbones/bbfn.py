@@ -160,7 +160,7 @@ class RecurrentCode(nn.Module):
 
     def forward(self, steps: Tensor, valid: Tensor) -> Tensor:
         outputs, _ = self.recurrence(steps, valid.sum(1))
-        return outputs.mean(1).unflatten(1, (2, -1)).mean(1)
+        return masked_mean(outputs, valid).unflatten(1, (2, -1)).mean(1)
 
 
 class GatedLayer(CrossLayer):

@@ -61,12 +61,13 @@ class Run:
         return pd.read_csv(self.folder / RESULTS).assign(run=str(self.folder), variant=self.variant, **self.cost())
 
     def cost(self) -> dict[str, float]:
-        """Seconds of training, epochs, and the most memory that was in use."""
+        """Seconds of training, epochs that it took and could have taken in all phases, and the most memory in use."""
         path = self.folder / PHASES
         phases = json.loads(path.read_text()).values() if path.is_file() else []
         return {
             "seconds": sum(phase["seconds"] for phase in phases),
             "epochs": sum(phase["epochs"] for phase in phases),
+            "budget": sum(phase.get("max_epochs") or 0 for phase in phases),
             "peak_megabytes": max((phase.get("peak_megabytes", 0.0) for phase in phases), default=0.0),
         }
 

@@ -50,6 +50,7 @@ def fit_phases(
             trainer.fit(method, datamodule=data, ckpt_path=start, weights_only=True)
             done[phase.name] = {
                 "epochs": trainer.current_epoch,
+                "max_epochs": trainer.max_epochs,
                 "seconds": round(time.monotonic() - began, 1),
                 "score": _score(trainer),
                 "peak_megabytes": _peak_megabytes(),

@@ -120,6 +120,17 @@ def test_without_text_all_of_the_other_modality_is_read(modality: str) -> None:
     assert (changed - state(backbone, batch)).abs().amax(1)[long].min() > 1e-3
 
 
+def test_one_learned_step_stands_for_an_absent_text_however_long_it_was() -> None:
+    backbone, batch = small(), make_batch().limited_to(torch.tensor([False, True, True]))
+    before = state(backbone, batch)
+    for length in (0, 1, 6):
+        other = batch.lengths | {"text": torch.full_like(batch.lengths["text"], length)}
+        assert torch.equal(state(backbone, replace(batch, lengths=other)), before)
+    with torch.no_grad():
+        backbone.absent["text"] += torch.randn(10)
+    assert (state(backbone, batch) - before).abs().amax(1).min() > 1e-3
+
+
 def losses_of(backbone: BBFN, batch: Batch) -> dict[str, tuple[Tensor, float]]:
     encoded = backbone.encode(batch)
     return backbone.auxiliary_losses(encoded, backbone.fuse(encoded, batch.present), batch)

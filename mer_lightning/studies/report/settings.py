@@ -65,11 +65,10 @@ class Setting:
             said.append(
                 "Methods have different numbers of seeds: " + ", ".join(f"{k} {v}" for k, v in counts.items()) + "."
             )
-        budgets = {
-            label: contender.runs[0].config["trainer"].get("max_epochs") for label, contender in self.contenders.items()
-        }
+        budgets = self.rows.groupby("label", sort=False)["budget"].first().to_dict()
         if len(set(budgets.values())) > 1:
-            said.append("Budgets differ (epochs): " + ", ".join(f"{k} {v}" for k, v in budgets.items()) + ".")
+            listed = ", ".join(f"{label} {budget:.0f}" for label, budget in budgets.items())
+            said.append(f"Budgets differ (epochs, of all phases): {listed}.")
         return said
 
 
