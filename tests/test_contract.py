@@ -78,17 +78,34 @@ def test_absent_modality_cannot_change_the_state(backbone: Backbone, alignment: 
     assert before.isfinite().all()
 
 
+def changed(backbone: Backbone, batch: Batch, modality: str) -> dict[str, torch.Tensor]:
+    """Token ids move to others of the vocabulary; features change in a way that no layer norm takes back."""
+    other = batch.features[modality] * 2 + 1
+    if not (backbone.needs_tokens and modality == "text"):
+        other = other * torch.rand(other.shape, generator=torch.Generator().manual_seed(1))
+    return batch.features | {modality: other}
+
+
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_present_modality_does_change_the_state(backbone: Backbone, alignment: str) -> None:
     batch = batch_for(backbone, alignment)
     for modality in MODALITIES:
-        # Token ids move to others of the vocabulary; features change in a way that no layer norm takes back.
-        other = batch.features[modality] * 2 + 1
-        if not (backbone.needs_tokens and modality == "text"):
-            other = other * torch.rand(other.shape, generator=torch.Generator().manual_seed(1))
-        changed = batch.features | {modality: other}
-        difference = state(backbone, batch) - state(backbone, replace(batch, features=changed))
+        difference = state(backbone, batch) - state(
+            backbone, replace(batch, features=changed(backbone, batch, modality))
+        )
         assert difference.abs().max() > 1e-5
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_a_modality_alone_changes_the_state(backbone: Backbone, alignment: str) -> None:
+    """With one modality present the state still depends on it: the conditions t, a and v are no constants."""
+    batch = batch_for(backbone, alignment)
+    for number, modality in enumerate(MODALITIES):
+        alone = batch.limited_to(torch.eye(3, dtype=torch.bool)[number])
+        difference = state(backbone, alone) - state(
+            backbone, replace(alone, features=changed(backbone, batch, modality))
+        )
+        assert difference.abs().max() > 1e-5, modality
 
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])

@@ -119,7 +119,7 @@ class MulT(Backbone):
         lasts = []
         for m in MODALITIES:
             first, second = (n for n in MODALITIES if n != m)
-            streams = [self._stream(encoded, m, n) for n in (first, second)]
+            streams = [(self._stream(encoded, m, n), self._alone(encoded, m, n)) for n in (first, second)]
             if masks < 4:
                 shown = torch.stack([here[first], here[second]])  # (2, K, B)
                 last = self._last(encoded, m, streams, shown)
@@ -136,10 +136,18 @@ class MulT(Backbone):
         stack = self.streams[f"{target}_{source}"]
         return stack(encoded.sequences[target], encoded.sequences[source], encoded.valid[source])
 
-    def _last(self, encoded: Encoded, target: str, streams: list[Tensor], shown: Tensor) -> Tensor:
+    def _alone(self, encoded: Encoded, target: str, source: str) -> Tensor:
+        """The stream of a target whose source is absent: attention finds nothing, and the target itself goes on."""
+        stack: Stack = self.streams[f"{target}_{source}"]  # type: ignore[assignment]
+        return stack.without_attention(encoded.sequences[target])
+
+    def _last(self, encoded: Encoded, target: str, streams: list[tuple[Tensor, Tensor]], shown: Tensor) -> Tensor:
         """(K, B, 2 d): the last step of a target, given which of its two sources (2, K, B) are shown."""
         masks = shown.shape[1]
-        parts = [s.where(seen[:, :, None, None], 0.0).flatten(0, 1) for s, seen in zip(streams, shown, strict=True)]
+        parts = [
+            both.where(seen[:, :, None, None], alone).flatten(0, 1)
+            for (both, alone), seen in zip(streams, shown, strict=True)
+        ]
         valid = encoded.valid[target].repeat(masks, 1)
         mixed = self.memories[target](torch.cat(parts, dim=2), None, valid)
         return last_step(mixed, valid.sum(1)).unflatten(0, (masks, -1))
@@ -171,6 +179,14 @@ class Stack(nn.Module):
             tokens = layer(tokens, memory, keys)
         return self.norm(tokens)
 
+    def without_attention(self, target: Tensor) -> Tensor:
+        """The same layers, had their attention found zeros."""
+        tokens = self._embed(target)
+        for layer in self.layers.children():
+            assert isinstance(layer, Layer)
+            tokens = layer.fed(tokens)
+        return self.norm(tokens)
+
     def _embed(self, sequence: Tensor) -> Tensor:
         embedded = sequence * math.sqrt(sequence.shape[2])
         if not self.faults["no_positions"]:
@@ -197,5 +213,7 @@ class Layer(nn.Module):
     def forward(self, tokens: Tensor, memory: Tensor | None, keys: Tensor) -> Tensor:
         normed = self.norm_attention(tokens)
         looked_at = normed if memory is None else self.norm_attention(memory)
-        tokens = tokens + self.dropout(self.attention(normed, looked_at, keys))
+        return self.fed(tokens + self.dropout(self.attention(normed, looked_at, keys)))
+
+    def fed(self, tokens: Tensor) -> Tensor:
         return tokens + self.dropout(self.feed(self.norm_feed(tokens)))
