@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +51,10 @@ def test_name_group_tags_config_table_and_checkpoint(offline: Path, tiny_corpus)
     given = ["fit", "--model", "supervised", "--model.backbone", "early", "--data.corpus", str(tiny_corpus())]
     given += ["--logger", "wandb", "--name", "study", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
     assert main([*given, "--trainer.enable_progress_bar", "false"]) == 0
-    said = records(offline / "runs" / "study" / "1")
+    deadline = time.monotonic() + 60
+    said = []
+    while not any(record.HasField("run") for record in said) and time.monotonic() < deadline:
+        said = records(offline / "runs" / "study" / "1")  # another process writes it, in its own time
     run = next(record.run for record in said if record.HasField("run"))
     assert run.display_name == "study/1"
     assert run.run_group == "study"
