@@ -151,6 +151,7 @@ def test_fusing_many_masks_equals_many_passes(backbone: Backbone, alignment: str
 def test_batch_of_one_and_bfloat16(backbone: Backbone, alignment: str) -> None:
     one = batch_for(backbone, alignment, samples=1)
     assert state(backbone, one).shape == (1, backbone.state_width)
+    assert state(backbone, one).isfinite().all()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert state(backbone, batch_for(backbone, alignment)).isfinite().all()
 
