@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import Attention
 
 
@@ -17,9 +18,9 @@ class CrossLayer(nn.Module):
         self.attention = attention
         self.norm_feed = nn.LayerNorm(width)
         self.feed = nn.Sequential(
-            nn.Linear(width, expansion * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(expansion * width, width)
+            nn.Linear(width, expansion * width), nn.GELU(), Dropout(dropout), nn.Linear(expansion * width, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
         """(B, T, d) from query (B, T, d), memory (B, S, d) and its valid steps (B, S), one of which must be."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.batch import Batch
 
@@ -30,9 +31,9 @@ class Early(Backbone):
         self.state_width = width
         self.vector_widths = dict.fromkeys(dims, width)
         self.encoders = nn.ModuleDict(
-            {m: nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, width), nn.ReLU()) for m, dim in dims.items()}
+            {m: nn.Sequential(Dropout(dropout), nn.Linear(dim, width), nn.ReLU()) for m, dim in dims.items()}
         )
-        self.fusion = nn.Sequential(nn.Dropout(dropout), nn.Linear(len(dims) * width, width), nn.ReLU())
+        self.fusion = nn.Sequential(Dropout(dropout), nn.Linear(len(dims) * width, width), nn.ReLU())
 
     def encode(self, batch: Batch) -> Encoded:
         pooled = {m: masked_mean(batch.features[m], batch.valid_steps(m)) for m in self.encoders}

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.backbones.presets import Preset, resolve
 from mer_lightning.backbones.subnetworks import last_step
@@ -60,7 +61,7 @@ class EFLSTM(Backbone):
         size = sum(dims.values())
         self.norm = nn.BatchNorm1d(steps) if self.faults["norm_over_time"] else nn.LayerNorm(size)
         self.lstm = nn.LSTM(size, width, depth, dropout=dropout if depth > 1 else 0.0, batch_first=True)
-        self.fusion = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU())
+        self.fusion = nn.Sequential(Dropout(dropout), nn.Linear(width, width), nn.ReLU())
 
     def encode(self, batch: Batch) -> Encoded:
         valid = {m: batch.valid_steps(m) for m in self.vector_widths}

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.presets import Preset, resolve
-from mer_lightning.backbones.shared_memory import network, remember, unrolled, with_previous
+from mer_lightning.backbones.recurrence import unrolled
+from mer_lightning.backbones.shared_memory import network, remember, with_previous
 from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
 from mer_lightning.modalities import MODALITIES
@@ -86,7 +88,7 @@ class GraphMFN(Backbone):
             network(inner + memory, shape, memory, drop) for shape, drop in zip(shapes[1:], dropout[1:], strict=True)
         )
         self.out = nn.Sequential(
-            nn.Linear(sum(self.vector_widths.values()) + memory, width), nn.ReLU(), nn.Dropout(out_dropout)
+            nn.Linear(sum(self.vector_widths.values()) + memory, width), nn.ReLU(), Dropout(out_dropout)
         )
 
     def encode(self, batch: Batch) -> Encoded:

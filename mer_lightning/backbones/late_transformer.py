@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import TransformerLayer, sinusoidal_positions
 from mer_lightning.batch import Batch
 
@@ -17,7 +18,7 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         self.project = nn.Linear(dim, width)
         self.summary = nn.Parameter(torch.randn(width) * 0.02)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
@@ -65,7 +66,7 @@ class LateTransformer(Backbone):
         )
         self.absent = nn.ParameterDict({m: nn.Parameter(torch.zeros(width)) for m in dims})
         self.fusion = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(len(dims) * width, width), nn.GELU(), nn.LayerNorm(width)
+            Dropout(dropout), nn.Linear(len(dims) * width, width), nn.GELU(), nn.LayerNorm(width)
         )
 
     def encode(self, batch: Batch) -> Encoded:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_lightning.backbones.dropout import Dropout, dropout
+
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """(B, d) mean of (B, T, d) over the valid steps; zero where a sample has none."""
@@ -24,8 +26,20 @@ def sinusoidal_positions(steps: int, width: int, like: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width].to(like.dtype)
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rate: float) -> Tensor:
+    """softmax(query key' / sqrt d) value, with dropout of the weights; True in ``mask`` lets a query see a key.
+
+    No fused kernel of a CPU knows dropout, and what torch falls back to looks for empty rows and draws slowly.
+    """
+    if rate == 0 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+    hidden = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, -math.inf)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    return dropout(scores.add_(hidden).softmax(dim=-1), rate) @ value
+
+
 class Attention(nn.Module):
-    """Multi-head attention with a key mask. Without dropout on the weights the fused kernels stay in use on a CPU.
+    """Multi-head attention with a key mask. Without dropout on the weights fused kernels do the work.
 
     The heads share the width between them, unless ``head_width`` says how wide each is. ``bias``: of queries, keys and
     values.
@@ -51,8 +65,7 @@ class Attention(nn.Module):
         q = self.query(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
         k, v = self.key_value(memory).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mask = valid[:, None, None, :] if valid.dim() == 2 else valid[:, None]
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        mixed = attend(q, k, v, mask, self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -65,9 +78,9 @@ class TransformerLayer(nn.Module):
         self.attention = Attention(width, heads)
         self.norm_feed = nn.LayerNorm(width)
         self.feed = nn.Sequential(
-            nn.Linear(width, expansion * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(expansion * width, width)
+            nn.Linear(width, expansion * width), nn.GELU(), Dropout(dropout), nn.Linear(expansion * width, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
         normed = self.norm_attention(tokens)

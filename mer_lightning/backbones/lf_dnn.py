@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.presets import Preset, resolve
 from mer_lightning.backbones.subnetworks import Subnetworks
 from mer_lightning.batch import Batch
@@ -45,7 +46,7 @@ class LFDNN(Backbone):
         self.vector_widths = self.subnetworks.widths
         self.state_width = width
         self.fusion = nn.Sequential(
-            nn.Dropout(dropout[3]),
+            Dropout(dropout[3]),
             nn.Linear(sum(self.vector_widths.values()), width),
             nn.ReLU(),
             nn.Linear(width, width),

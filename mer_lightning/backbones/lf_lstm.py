@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
 
@@ -30,10 +31,10 @@ class LFLSTM(Backbone):
         self.vector_widths = dict.fromkeys(dims, width)
         self.lstms = nn.ModuleDict({m: nn.LSTM(dim, width, batch_first=True) for m, dim in dims.items()})
         self.fusion = nn.Sequential(
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(len(dims) * width, width),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(width, width),
             nn.ReLU(),
         )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.batch import Batch
 from mer_lightning.encoders.base import refuse_other_text
@@ -71,7 +72,7 @@ class MAG(Backbone):
         others = {m: dim for m, dim in dims.items() if m != "text"}
         self.gates = nn.ModuleDict({m: nn.Linear(dim + width, width) for m, dim in others.items()})
         self.shifts = nn.ModuleDict({m: nn.Linear(dim, width) for m, dim in others.items()})
-        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
         # A word like all others on average: BERT has met nothing far from its own words.
         self.absent = nn.Parameter(self.bert.embeddings.word_embeddings.weight.detach().mean(0))
         self.train()

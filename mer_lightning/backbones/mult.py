@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import Attention, masked_mean, sinusoidal_positions
 from mer_lightning.backbones.presets import Preset, resolve
 from mer_lightning.backbones.subnetworks import last_step
@@ -87,7 +88,7 @@ class MulT(Backbone):
         self.streams = nn.ModuleDict({f"{m}_{n}": stack(width, depth) for m in dims for n in dims if m != n})
         self.memories = nn.ModuleDict({m: stack(2 * width, max(depth, 3)) for m in dims})
         self.residual = nn.Sequential(
-            nn.Linear(6 * width, 6 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(6 * width, 6 * width)
+            nn.Linear(6 * width, 6 * width), nn.ReLU(), Dropout(dropout), nn.Linear(6 * width, 6 * width)
         )
 
     def encode(self, batch: Batch) -> Encoded:
@@ -119,7 +120,7 @@ class MulT(Backbone):
         lasts = []
         for m in MODALITIES:
             first, second = (n for n in MODALITIES if n != m)
-            streams = [(self._stream(encoded, m, n), self._alone(encoded, m, n)) for n in (first, second)]
+            streams = [(self._stream(encoded, m, n), self._alone(encoded, m, n, here[n])) for n in (first, second)]
             if masks < 4:
                 shown = torch.stack([here[first], here[second]])  # (2, K, B)
                 last = self._last(encoded, m, streams, shown)
@@ -136,16 +137,25 @@ class MulT(Backbone):
         stack = self.streams[f"{target}_{source}"]
         return stack(encoded.sequences[target], encoded.sequences[source], encoded.valid[source])
 
-    def _alone(self, encoded: Encoded, target: str, source: str) -> Tensor:
-        """The stream of a target whose source is absent: attention finds nothing, and the target itself goes on."""
+    def _alone(self, encoded: Encoded, target: str, source: str, here: Tensor) -> Tensor | None:
+        """The stream of a target whose source is absent: attention finds nothing, and the target itself goes on.
+
+        None where no sample needs it, as in most training; a GPU is not made to wait for that question.
+        """
+        if here.device.type == "cpu" and here.all():
+            return None
         stack: Stack = self.streams[f"{target}_{source}"]  # type: ignore[assignment]
         return stack.without_attention(encoded.sequences[target])
 
-    def _last(self, encoded: Encoded, target: str, streams: list[tuple[Tensor, Tensor]], shown: Tensor) -> Tensor:
+    def _last(
+        self, encoded: Encoded, target: str, streams: list[tuple[Tensor, Tensor | None]], shown: Tensor
+    ) -> Tensor:
         """(K, B, 2 d): the last step of a target, given which of its two sources (2, K, B) are shown."""
         masks = shown.shape[1]
         parts = [
-            both.where(seen[:, :, None, None], alone).flatten(0, 1)
+            (both.expand(masks, *both.shape) if alone is None else both.where(seen[:, :, None, None], alone)).flatten(
+                0, 1
+            )
             for (both, alone), seen in zip(streams, shown, strict=True)
         ]
         valid = encoded.valid[target].repeat(masks, 1)
@@ -161,7 +171,7 @@ class Stack(nn.Module):
     ) -> None:
         super().__init__()
         self.faults = faults
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(Layer(width, heads, dropout, attention_dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
@@ -205,10 +215,8 @@ class Layer(nn.Module):
         self.norm_attention = nn.LayerNorm(width)  # of queries and keys alike, as released
         self.attention = Attention(width, heads, attention_dropout)
         self.norm_feed = nn.LayerNorm(width)
-        self.feed = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
-        )
-        self.dropout = nn.Dropout(dropout)
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), Dropout(dropout), nn.Linear(4 * width, width))
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, memory: Tensor | None, keys: Tensor) -> Tensor:
         normed = self.norm_attention(tokens)

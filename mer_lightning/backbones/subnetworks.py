@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.batch import Batch
 
@@ -28,7 +29,7 @@ class PooledNetwork(nn.Module):
         super().__init__()
         self.padding_counts = padding_counts
         self.norm = nn.BatchNorm1d(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.Sequential(
             nn.Linear(dim, hidden),
             nn.ReLU(),
@@ -50,7 +51,7 @@ class RecurrentNetwork(nn.Module):
         super().__init__()
         self.padding_counts = padding_counts
         self.lstm = nn.LSTM(dim, hidden, batch_first=True)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(hidden, width)
 
     def forward(self, features: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:

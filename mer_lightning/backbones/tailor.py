@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.cross import never_empty
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import masked_mean, sinusoidal_positions
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
@@ -69,18 +70,18 @@ class TAILOR(Backbone):
         sizes = dict(zip(MODALITIES, depth, strict=True))
         self.encoders = nn.ModuleDict({m: Encoder(dims[m], width, sizes[m], heads, dropout) for m in MODALITIES})
         self.private = nn.ModuleDict(
-            {m: nn.Sequential(nn.Linear(width, width), nn.Dropout(0.1), nn.Tanh()) for m in MODALITIES}
+            {m: nn.Sequential(nn.Linear(width, width), Dropout(0.1), nn.Tanh()) for m in MODALITIES}
         )
-        self.common = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout), nn.Tanh())
+        self.common = nn.Sequential(nn.Linear(width, width), Dropout(dropout), nn.Tanh())
         self.discriminator = nn.Sequential(
-            nn.Linear(width, width // 2), nn.Dropout(0.1), nn.ReLU(), nn.Linear(width // 2, len(MODALITIES))
+            nn.Linear(width, width // 2), Dropout(0.1), nn.ReLU(), nn.Linear(width // 2, len(MODALITIES))
         )
         self.join_unspoken, self.join_text, self.join_common = (
             Join(width, cross_depth, heads, dropout) for _ in range(3)
         )
         self.queries = nn.Parameter(torch.randn(queries, width) * 0.02)
         self.norm_queries = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.decoder = nn.TransformerDecoderLayer(width, heads, width, dropout, F.gelu, batch_first=True)
 
     def encode(self, batch: Batch) -> Encoded:
@@ -134,7 +135,7 @@ class Encoder(nn.Module):
     def __init__(self, dim: int, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm_features, self.project = nn.LayerNorm(dim), nn.Linear(dim, width)
-        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
         self.layers = _layers(width, depth, heads, dropout)
 
     def forward(self, features: Tensor, valid: Tensor) -> Tensor:
@@ -153,7 +154,7 @@ class Join(nn.Module):
     def __init__(self, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.types = nn.Parameter(torch.randn(2, width) * 0.02)
-        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
         self.layers = _layers(width, depth, heads, dropout)
 
     def forward(self, first: list[Sequence], second: list[Sequence]) -> list[Sequence]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.presets import Preset, resolve
 from mer_lightning.backbones.subnetworks import Subnetworks, with_one
 from mer_lightning.batch import Batch
@@ -56,7 +57,7 @@ class TFN(Backbone):
         for wide in self.vector_widths.values():
             size *= wide + 1
         self.fusion = nn.Sequential(
-            nn.Dropout(dropout[3]), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+            Dropout(dropout[3]), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
 
     def encode(self, batch: Batch) -> Encoded:

@@ -24,7 +24,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
-from mer_lightning.methods.optimizing import Schedule, decayed_and_plain, rate_factor
+from mer_lightning.methods.optimizing import Schedule, decayed_and_plain, fused, rate_factor
 from mer_lightning.methods.phase import Losses, Phase
 from mer_lightning.modalities import COMPLETE, MODALITIES
 from mer_lightning.tasks import task_from_card
@@ -228,7 +228,7 @@ class MERMethod(LightningModule, ABC):
         groups = decayed_and_plain(p for name, p in self.named_parameters() if not name.startswith("text_encoder."))
         if self.text_encoder is not None:
             groups += decayed_and_plain(self.text_encoder.parameters(), lr=self.text_encoder.lr)
-        optimizer = factory(groups)
+        optimizer = fused(factory(groups))
         factor = rate_factor(self.schedule, max(int(self.trainer.estimated_stepping_batches), 1))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

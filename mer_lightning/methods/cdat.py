@@ -14,9 +14,10 @@ import warnings
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mer_lightning.backbones.base import Encoded
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.losses import transfer
@@ -110,7 +111,7 @@ class CDaT(MERMethod):
         self.confidence_from, self.confidence_lr = confidence_from, confidence_lr
         self.on_masked, self.keep_unlabelled, self.gather = confidence_on_masked, keep_unlabelled, gather
         classes = self.task.probabilities(torch.zeros(1, self.task.outputs)) is not None
-        self.logit_dropout = nn.Dropout(logit_dropout if classes else 0.0)
+        self.logit_dropout = Dropout(logit_dropout if classes else 0.0)
         self.confidence: ConfidenceNetwork | None = None
         if self.uses_confidence and confidence_from != "label":
             self.confidence = ConfidenceNetwork(

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mer_lightning.backbones.dropout import Dropout
+
 ConfidenceOutput = Literal["sigmoid", "clamp", "linear"]
 
 
@@ -25,7 +27,7 @@ class ConfidenceNetwork(nn.Module):
         self.output = output
         blocks: list[nn.Module] = []
         for _ in range(layers - 1):
-            blocks += [nn.Linear(width, hidden), nn.ReLU(), nn.BatchNorm1d(hidden), nn.Dropout(dropout)]
+            blocks += [nn.Linear(width, hidden), nn.ReLU(), nn.BatchNorm1d(hidden), Dropout(dropout)]
             width = hidden
         self.layers = nn.Sequential(*blocks, nn.Linear(width, 1))
 

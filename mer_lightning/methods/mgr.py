@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Encoded
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.losses import decoupling, refinement
@@ -291,7 +292,7 @@ class MGR(MERMethod):
 
 
 def _mlp(inside: int, hidden: int, outside: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inside, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, outside))
+    return nn.Sequential(nn.Linear(inside, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, outside))
 
 
 def _symmetric_kl(mean_i: Tensor, std_i: Tensor, mean_j: Tensor, std_j: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import TransformerLayer
 
 _LOG_VARIANCE = (-6.0, 2.0)
@@ -32,7 +33,7 @@ class GaussianEncoder(nn.Module):
     def __init__(self, width: int, probabilistic: bool, dropout: float) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width), nn.GELU()
+            nn.Linear(width, width), nn.GELU(), Dropout(dropout), nn.Linear(width, width), nn.GELU()
         )
         self.mean = nn.Linear(width, width)
         self.log_variance = nn.Linear(width, width) if probabilistic else None
@@ -55,7 +56,7 @@ class CodeFusion(nn.Module):
         self.kind = nn.Parameter(torch.randn(tokens, width) * 0.02)
         self.absent = nn.Parameter(torch.zeros(tokens, width))
         self.layer = TransformerLayer(width, heads, dropout, expansion=2)
-        self.out = nn.Sequential(nn.Linear(tokens * width, width), nn.GELU(), nn.Dropout(dropout))
+        self.out = nn.Sequential(nn.Linear(tokens * width, width), nn.GELU(), Dropout(dropout))
 
     def forward(self, codes: Tensor, present: Tensor) -> Tensor:
         """(B, d) from codes (B, tokens, d) and those present (B, tokens)."""

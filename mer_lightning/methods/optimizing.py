@@ -1,4 +1,4 @@
-"""Which parameters decay, and the learning rate over time."""
+"""Which parameters decay, the learning rate over time, and one pass over the weights for each step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 Schedule = Literal["cosine", "constant"]
@@ -16,6 +17,21 @@ def decayed_and_plain(parameters: Iterable[nn.Parameter], **options: Any) -> lis
     learners = [parameter for parameter in parameters if parameter.requires_grad]
     decayed, plain = ([p for p in learners if (p.dim() > 1) is weights] for weights in (True, False))
     return [{"params": decayed, **options}, {"params": plain, "weight_decay": 0.0, **options}]
+
+
+def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Lets torch's own optimisers do a step in one pass over memory, where they know how and nothing else was asked.
+
+    They leave it to the constructor, which then refuses to clip gradients under 16-bit scaling; the groups' own setting
+    has the same kernels without that.
+    """
+    for group in optimizer.param_groups:
+        unasked = group.get("fused", False) is None and not any(
+            group.get(other) for other in ("foreach", "capturable", "differentiable")
+        )
+        if unasked and all(p.is_floating_point() for p in group["params"]):
+            group["fused"] = True
+    return optimizer
 
 
 def rate_factor(schedule: Schedule, total: int) -> Callable[[int], float]:

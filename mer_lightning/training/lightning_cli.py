@@ -25,6 +25,7 @@ from mer_lightning.methods.phase import Phase
 from mer_lightning.training import names
 from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
+from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
 from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, new_run_folder
 
@@ -141,6 +142,7 @@ class MERCLI(LightningCLI):
 def run(args: list[str]) -> MERCLI:
     """Run one subcommand; what a test or a study calls, too."""
     _quiet()
+    make_ready()
     all_methods()  # imported, so that Lightning accepts their names in checkpoints
     args = names.in_arguments(_with_resume(_with_run(args)))
     jsonargparse.set_loader("yaml", _load_yaml)

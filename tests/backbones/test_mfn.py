@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.mfn import MFN
-from mer_lightning.backbones.shared_memory import unrolled
+from mer_lightning.backbones.recurrence import unrolled
 from mer_lightning.batch import Batch
 from tests.backbones.mmsa_peer import mmsa_class
 from tests.conftest import DIMS, make_batch

@@ -14,6 +14,7 @@ from mer_lightning.data.datamodule import MERData
 from mer_lightning.data.masks import UniformCombinations
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.protocols import Protocol, freeze
+from mer_lightning.methods.optimizing import fused
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression
 from tests.conftest import DIMS, make_batch
@@ -118,3 +119,22 @@ def test_aligned_only_backbones_say_so_before_training(tiny_corpus) -> None:
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
     with pytest.raises(Refusal, match="as Aligned needs them; found unaligned"):
         trainer.fit(method, datamodule=MERData(corpus=str(tiny_corpus())))
+
+
+def test_torch_optimisers_step_in_one_pass_and_others_are_left_alone() -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    assert fused(torch.optim.AdamW([weight])).param_groups[0]["fused"] is True
+    assert fused(torch.optim.AdamW([weight], foreach=True)).param_groups[0]["fused"] is None
+    assert fused(torch.optim.AdamW([weight], fused=False)).param_groups[0]["fused"] is False
+    assert "fused" not in fused(torch.optim.Rprop([weight])).param_groups[0]
+    # Gradients under 16-bit scaling can still be clipped, which Lightning refuses for a fused constructor.
+    assert not getattr(fused(torch.optim.AdamW([weight])), "_step_supports_amp_scaling", False)
+    ends = []
+    for prepare in (fused, lambda optimizer: optimizer):
+        weight.data.fill_(1.0)
+        optimizer = prepare(torch.optim.AdamW([weight], lr=0.1))
+        for step in range(3):
+            weight.grad = torch.tensor([1.0, -2.0, 0.5]) * (step + 1)
+            optimizer.step()
+        ends.append(weight.detach().clone())
+    torch.testing.assert_close(*ends)

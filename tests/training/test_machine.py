@@ -1,0 +1,71 @@
+"""Quick products are as precise as before, or not taken; what a person set stays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from mer_lightning.training import machine
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def test_float32_stays_float32() -> None:
+    machine.quick_products()
+    draw = torch.Generator().manual_seed(1)
+    for rows, inner, columns in ((1, 7, 3), (50, 768, 129), (300, 64, 300)):
+        left, right = torch.randn(rows, inner, generator=draw), torch.randn(inner, columns, generator=draw)
+        exact = left.double() @ right.double()
+        assert (left @ right - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rules")
+def test_what_is_less_precise_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.quick_products()
+    taken = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+
+    def rounded(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        if left.dtype == torch.float32:
+            left, right = left.bfloat16().float(), right.bfloat16().float()
+        return torch.matmul(left, right)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    machine.quick_products()
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert taken in ("medium", "highest")
+
+
+def test_a_choice_of_the_user_stays() -> None:
+    torch.set_float32_matmul_precision("high")
+    machine.quick_products()
+    assert torch.get_float32_matmul_precision() == "high"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
+def test_memory_is_kept() -> None:
+    code = (
+        "import resource, sys, torch\n"
+        "from mer_lightning.training.machine import keep_memory\n"
+        "if sys.argv[1] == 'kept': keep_memory()\n"
+        "def step(): return float(torch.ones(20_000_000).sum())\n"
+        "for _ in range(10): step()  # the heap finds its size\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(5): step()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", code, how], capture_output=True, check=True, timeout=120).stdout)
+        for how in ("kept", "given back")
+    }
+    assert faults["kept"] < 1000 < faults["given back"], faults
