@@ -229,8 +229,8 @@ def test_without_dropout_the_first_phase_is_supervised_learning() -> None:
 
 
 def test_a_regression_has_no_dropout_on_its_output() -> None:
-    assert make(Regression()).logit_dropout.p == 0
-    assert make(SingleLabel(("a", "b"))).logit_dropout.p == 0.1
+    assert make(Regression()).logit_dropout.rate == 0
+    assert make(SingleLabel(("a", "b"))).logit_dropout.rate == 0.1
 
 
 def test_vectors_that_cannot_learn_are_refused_before_training(tiny_corpus) -> None:

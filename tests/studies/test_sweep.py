@@ -165,8 +165,8 @@ def test_every_kind_of_parameter_survives_the_storage(folder: Path) -> None:
 
 
 def test_hyperband_stops_the_worst(folder: Path) -> None:
-    """A learning rate of zero never improves: it is given up early, and the others are not."""
-    rates = {"model.optimizer.lr": {"values": [1e-2, 3e-2, 1e-3, 0.0, 0.0, 0.0, 0.0, 0.0]}}
+    """A learning rate of ten leaps about: it is given up early, and the others are not."""
+    rates = {"model.optimizer.lr": {"values": [1e-2, 3e-3, 1e-3, 10.0, 10.0, 10.0, 10.0, 10.0]}}
     early = {"type": "hyperband", "min_iter": 1, "max_iter": 9, "eta": 3}
     file = write(folder, method="grid", parameters=rates, early_terminate=early)
     (folder / "base.yaml").write_text(BASE.replace("max_epochs: 1", "max_epochs: 9") + "patience: 20\n")
@@ -175,7 +175,7 @@ def test_hyperband_stops_the_worst(folder: Path) -> None:
     pruned = found[found["state"] == "pruned"]
     assert len(found) == 8
     assert len(pruned) >= 2
-    assert set(pruned["model.optimizer.lr"]) == {0.0}
+    assert set(pruned["model.optimizer.lr"]) == {10.0}
 
 
 @pytest.mark.slow

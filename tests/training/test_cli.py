@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,9 @@ def test_validate_measures_the_checkpoint_on_validation(fit, capfd: pytest.Captu
     best = pd.read_csv(run / "logs" / "metrics.csv")["valid/score"].max()
     capfd.readouterr()
     assert main(["validate", "--run", str(run), "--run_dir", "validated"]) == 0
-    assert f"{best:.4f}"[:6] in capfd.readouterr().out
+    said = re.search(r"valid/score\s+│\s+(\S+)", capfd.readouterr().out)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(best, rel=1e-6)
 
 
 def test_another_corpus_must_fit_the_run(fit, tmp_path: Path, tiny_raw, capfd: pytest.CaptureFixture[str]) -> None:
