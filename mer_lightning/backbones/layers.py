@@ -13,8 +13,8 @@ from mer_lightning.backbones.dropout import Dropout, dropout
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """(B, d) mean of (B, T, d) over the valid steps; zero where a sample has none."""
-    kept = values.where(valid.unsqueeze(2), 0.0)
-    return kept.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+    total = torch.bmm(valid.unsqueeze(1).to(values.dtype), values).squeeze(1)
+    return total / valid.sum(1, keepdim=True).clamp(min=1)
 
 
 @torch.no_grad()

@@ -252,6 +252,7 @@ class CDaT(MERMethod):
         return {} if self.confidence is None else {"confidence": self.confidence(states)}
 
     def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
         found = self.transfer_log.read()
         self.log_dict({f"transfer/{name}": value for name, value in found.items()})
         spread = found.get("confidence_std", 1.0)

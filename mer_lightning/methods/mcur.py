@@ -134,7 +134,7 @@ class MCUR(MERMethod):
             anchors = self._everywhere(anchors)
         keys = None if self.memory is None else self.memory.keys
         value = contrast.contrastive_loss(anchors, self.temperature, self.mode, self.same_emotion_weight, keys)
-        self._log("with_positive", contrast.share_with_positive(anchors, keys), len(target))
+        self.watch({"diagnostics/with_positive": contrast.share_with_positive(anchors, keys)}, len(target))
         if self.memory is not None:  # the same on all processes, as DDP keeps buffers
             new = contrast.Keys(*(values.detach() for values in anchors))
             self.memory.push(new if self.gather else self._everywhere(new))
@@ -163,7 +163,7 @@ class MCUR(MERMethod):
         if self.log_scale is not None:
             # Times 0 and not left out: its parameters take part in every step, as DDP wants it.
             scale = uncertainty.bounded_log_scale(self.log_scale(states).float()).flatten() * float(ready)
-            self._log("weight_deviation", scale.detach().neg().exp().std(unbiased=False), len(batch))
+            self.watch({"diagnostics/weight_deviation": scale.detach().neg().exp().std(unbiased=False)}, len(batch))
             return uncertainty.heteroscedastic(losses, scale, isinstance(self.task, Regression)).mean()
         if self.estimator == "none":
             return losses.mean()
@@ -171,7 +171,7 @@ class MCUR(MERMethod):
         if not ready:
             return losses.mean()
         weights = uncertainty.sample_weights(unsure, self.direction, self.kappa)
-        self._log("weight_deviation", weights.std(unbiased=False), len(batch))
+        self.watch({"diagnostics/weight_deviation": weights.std(unbiased=False)}, len(batch))
         return (weights * losses).mean()
 
     def uncertainties(self, logits: Tensor, losses: Tensor, combinations: Tensor, index: Tensor) -> Tensor:
@@ -201,7 +201,3 @@ class MCUR(MERMethod):
         here = present[:, positions].T
         per_sample = (losses * here).sum(0) / here.sum(0).clamp(min=1)
         return per_sample.mean()
-
-    def _log(self, name: str, value: Tensor, samples: int) -> None:
-        if self._trainer is not None:
-            self.log(f"diagnostics/{name}", value, on_step=False, on_epoch=True, batch_size=samples)

@@ -283,12 +283,12 @@ class MGR(MERMethod):
         return torch.stack(values).mean()
 
     def _log(self, codes: Codes, weights: Tensor, present: Tensor) -> None:
-        if self._trainer is None or not self.training:
+        if not self.training:
             return
         means = weights.sum(0) / present.sum(0).clamp(min=1)
         said = {f"contribution/{m}": means[n] for n, m in enumerate(self.dims)}
         said["contribution/shared_std"] = codes.shared.mean.detach().std(0).mean()
-        self.log_dict(said, on_step=False, on_epoch=True, batch_size=len(present))
+        self.watch(said, len(present))
 
 
 def _mlp(inside: int, hidden: int, outside: int, dropout: float) -> nn.Sequential:
