@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.presets import Preset, resolve
-from mer_lightning.backbones.recurrence import unrolled
+from mer_lightning.backbones.recurrence import Packing, unrolled
 from mer_lightning.backbones.shared_memory import network, remember, with_previous
 from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
@@ -95,25 +95,27 @@ class GraphMFN(Backbone):
         """The sequences are the vertices of single modalities."""
         vectors, vertices, valid = {}, {}, {}
         for m, cell in self.cells.items():
-            states, _ = unrolled(cell, batch.features[m])  # type: ignore[arg-type]
-            vertices[m] = self.vertices[m](with_previous(states)).relu()
             valid[m] = batch.valid_steps(m)
             if self.faults["padding_counts"]:
                 valid[m] = torch.ones_like(valid[m])
-            vectors[m] = last_step(states, valid[m].sum(1))
+            lengths = valid[m].sum(1)
+            states, _ = unrolled(cell, batch.features[m], lengths)  # type: ignore[arg-type]
+            vertices[m] = self.vertices[m](with_previous(states)).relu()
+            vectors[m] = last_step(states, lengths)
         return Encoded(vectors, vertices, valid)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         here = {m: present[:, MODALITIES.index(m)] for m in encoded.vectors}
-        attended = self.graph({m: encoded.sequences[m].where(here[m][:, None, None], 0.0) for m in here})
         valid = torch.stack([encoded.valid[m] & here[m][:, None] for m in here]).any(0)
-        memory = remember(self.keep, self.take, attended, self.proposal(attended).tanh(), valid)
+        packing = Packing(valid.sum(1), valid.shape[1])
+        attended = self.graph({m: packing.pack(encoded.sequences[m].where(here[m][:, None, None], 0.0)) for m in here})
+        memory = remember(self.keep, self.take, attended, self.proposal(attended).tanh(), packing)
         lasts = [encoded.vectors[m].where(here[m][:, None], 0.0) for m in here]
         return self.out(torch.cat([*lasts, memory], dim=1))
 
 
 class FusionGraph(nn.Module):
-    """The summary (B, T, N) of the vertices of single modalities {modality: (B, T, H)} and all that follow from them.
+    """The summary (..., N) of the vertices of single modalities {modality: (..., H)} and all that follow from them.
 
     Args:
         widths: H of each modality.
@@ -149,10 +151,10 @@ class FusionGraph(nn.Module):
 
     def forward(self, singles: dict[str, Tensor]) -> Tensor:
         outputs = dict(singles)
-        efficacies = iter(self.efficacies(torch.cat(list(singles.values()), dim=2)).split(1, dim=2))  # (B, T, 1) each
+        efficacies = iter(self.efficacies(torch.cat(list(singles.values()), dim=-1)).split(1, dim=-1))  # (..., 1) each
         for vertex, inputs in self.inputs.items():
             flows = [outputs[name] * next(efficacies) for name in inputs]
-            outputs[vertex] = self.networks[vertex](torch.cat(flows, dim=2))
+            outputs[vertex] = self.networks[vertex](torch.cat(flows, dim=-1))
         return outputs[_SUMMARY]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
 from mer_lightning.backbones.dropout import Dropout
+from mer_lightning.backbones.recurrence import LSTM
 from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
 
@@ -29,7 +30,7 @@ class LFLSTM(Backbone):
         super().__init__()
         self.state_width = width
         self.vector_widths = dict.fromkeys(dims, width)
-        self.lstms = nn.ModuleDict({m: nn.LSTM(dim, width, batch_first=True) for m, dim in dims.items()})
+        self.lstms = nn.ModuleDict({m: LSTM(dim, width) for m, dim in dims.items()})
         self.fusion = nn.Sequential(
             Dropout(dropout),
             nn.Linear(len(dims) * width, width),
@@ -40,7 +41,8 @@ class LFLSTM(Backbone):
         )
 
     def encode(self, batch: Batch) -> Encoded:
-        return Encoded({m: last_step(lstm(batch.features[m])[0], batch.lengths[m]) for m, lstm in self.lstms.items()})
+        states = {m: lstm(batch.features[m], batch.lengths[m]) for m, lstm in self.lstms.items()}
+        return Encoded({m: last_step(states[m], batch.lengths[m]) for m in states})
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         return self.fusion(torch.cat(keep_present(encoded.vectors, present), dim=1))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.presets import Preset, resolve
-from mer_lightning.backbones.recurrence import unrolled
+from mer_lightning.backbones.recurrence import Packing, unrolled
 from mer_lightning.backbones.shared_memory import network, remember, with_previous
 from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
@@ -74,19 +74,21 @@ class MFN(Backbone):
     def encode(self, batch: Batch) -> Encoded:
         vectors, cells, valid = {}, {}, {}
         for m, cell in self.cells.items():
-            states, cells[m] = unrolled(cell, batch.features[m])  # type: ignore[arg-type]
             valid[m] = batch.valid_steps(m)
             if self.faults["padding_counts"]:
                 valid[m] = torch.ones_like(valid[m])
-            vectors[m] = last_step(states, valid[m].sum(1))
+            lengths = valid[m].sum(1)
+            states, cells[m] = unrolled(cell, batch.features[m], lengths)  # type: ignore[arg-type]
+            vectors[m] = last_step(states, lengths)
         return Encoded(vectors, cells, valid)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         here = {m: present[:, MODALITIES.index(m)] for m in encoded.vectors}
         now = torch.cat([encoded.sequences[m].where(here[m][:, None, None], 0.0) for m in here], dim=2)
-        both = with_previous(now)  # (B, T, 2 S): cells before and after a step
-        attended = both * self.attention(both).softmax(dim=2)
         valid = torch.stack([encoded.valid[m] & here[m][:, None] for m in here]).any(0)
-        memory = remember(self.keep, self.take, attended, self.proposal(attended).tanh(), valid)
+        packing = Packing(valid.sum(1), valid.shape[1])
+        both = packing.pack(with_previous(now))  # (N, 2 S): cells before and after a step
+        attended = both * self.attention(both).softmax(dim=1)
+        memory = remember(self.keep, self.take, attended, self.proposal(attended).tanh(), packing)
         lasts = [encoded.vectors[m].where(here[m][:, None], 0.0) for m in here]
         return self.out(torch.cat([*lasts, memory], dim=1))

@@ -1,17 +1,19 @@
-"""An LSTM that shows its cells, with one product for each gradient of a weight.
+"""LSTMs that read no padding, and show their cells.
 
-torch's own keeps its cells to itself; written out step by step, autograd would add up a gradient of the weights at
-every step.
+Packed, the valid steps of a batch lie one behind the other: the first steps of all samples, then the second ones, and
+so on, longer samples first. One product serves all steps, and the loop over time works on fewer and fewer rows.
+Gradients of weights are one product, too, where autograd would add one up for each step.
 
     i, f, g, o = W x_t + V h_{t-1} + b
     c_t = sigma(f) c_{t-1} + sigma(i) tanh(g)
     h_t = sigma(o) tanh(c_t)
 
-Shapes: B batch, T time, D input width, H hidden width.
+Shapes: B batch, T time, N valid steps of all samples, D input width, H hidden width.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,70 +22,134 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def unrolled(cell: nn.LSTMCell, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden states and cells (B, T, H) of all steps of features (B, T, D)."""
-    assert cell.bias_ih is not None
-    assert cell.bias_hh is not None
-    inputs, weight = F.linear(features, cell.weight_ih, cell.bias_ih + cell.bias_hh), cell.weight_hh
+class Packing:
+    """Which rows of a padded batch are its valid steps, in packed order.
+
+    To read lengths from an accelerator would make the host wait for it: there every step counts as valid.
+
+    Args:
+        lengths: (B,)
+        steps: T.
+    """
+
+    def __init__(self, lengths: Tensor, steps: int) -> None:
+        self.batch, self.steps, self.lengths = len(lengths), steps, lengths
+        time = torch.arange(steps, device=lengths.device).unsqueeze(1)
+        if lengths.device.type == "cpu":
+            order = lengths.argsort(descending=True, stable=True)
+            valid = time < lengths[order]  # (T, B)
+            self.rows = (order * steps + time)[valid]
+            self.sizes = [size for size in valid.sum(1).tolist() if size]
+        else:
+            self.rows = (torch.arange(self.batch, device=lengths.device) * steps + time).flatten()
+            self.sizes = [self.batch] * steps
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(N, ...) of (B, T, ...)."""
+        return padded.flatten(0, 1).index_select(0, self.rows)
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """(B, T, ...) of (N, ...), zero at the padding."""
+        padded = packed.new_zeros(self.batch * self.steps, *packed.shape[1:])
+        return padded.index_copy(0, self.rows, packed).unflatten(0, (self.batch, self.steps))
+
+
+def unrolled(cell: nn.LSTMCell, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states and cells (B, T, H) of features (B, T, D), zero at the padding."""
+    return _unrolled(features, lengths, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+
+
+class LSTM(nn.LSTM):
+    """torch's LSTM of one layer and direction, batches first. Training on a CPU goes our way where padding is long."""
+
+    # A step of our loop costs as much as this many multiplications of a padded batch, as measured.
+    _STEP = 1 << 21
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__(dim, hidden, batch_first=True)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        """Hidden states (B, T, H) of features (B, T, D); what they are at the padding is unspecified."""
+        if features.device.type == "cpu" and torch.is_grad_enabled():
+            padding = features.shape[0] * features.shape[1] - int(lengths.sum())
+            spared = padding * sum(weight.numel() for weight in self.all_weights[0][:2])
+            if spared > features.shape[1] * self._STEP:
+                return _unrolled(features, lengths, *self.all_weights[0])[0]
+        states: Tensor = super().forward(features)[0]
+        return states
+
+
+def _unrolled(
+    features: Tensor, lengths: Tensor, of_input: Tensor, of_state: Tensor, bias: Tensor, other_bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    packing = Packing(lengths, features.shape[1])
+    inputs = F.linear(packing.pack(features), of_input, bias + other_bias)
     with torch.autocast(inputs.device.type, enabled=False):  # cells add up over a sequence
-        states, cells = _Steps.apply(inputs.to(weight.dtype), weight)
-    return states, cells
+        states, cells = _Steps.apply(inputs.to(of_state.dtype), of_state, packing.sizes)
+    return packing.unpack(states), packing.unpack(cells)
 
 
 class _Steps(torch.autograd.Function):
-    """(B, T, 4 H) inputs to the gates, (4 H, H) weights V -> states, cells (B, T, H)."""
+    """(N, 4 H) inputs to the gates, (4 H, H) weights V, rows of each step -> states, cells (N, H)."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = weight.shape[1]
-        gates = inputs.transpose(0, 1).clone(memory_format=torch.contiguous_format)  # (T, B, 4 H)
-        cells, tanhs, states = (gates.new_empty(*gates.shape[:2], hidden) for _ in range(3))
-        squashed = gates.split([2 * hidden, hidden, hidden], dim=2)
-        content = state = gates.new_zeros(gates.shape[1], hidden)
-        transposed = weight.t()
-        every = zip(gates.unbind(), *(part.unbind() for part in (*squashed, cells, tanhs, states)), strict=True)
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+        gates, hidden, transposed = inputs.clone(), weight.shape[1], weight.t()
+        cells, tanhs, states = (gates.new_empty(len(gates), hidden) for _ in range(3))
+        squashed = gates.split([2 * hidden, hidden, hidden], dim=1)
+        every = zip(*(part.split(sizes) for part in (gates, *squashed, cells, tanhs, states)), strict=True)
+        content = state = None
         for gate, in_forget, new, out, cell, tanh, after in every:
-            gate.addmm_(state, transposed)
+            rows = len(gate)
+            if state is not None:
+                gate.addmm_(state[:rows], transposed)
             in_forget.sigmoid_()
             new.tanh_()
             out.sigmoid_()
-            torch.mul(in_forget[:, hidden:], content, out=cell).addcmul_(in_forget[:, :hidden], new)
+            torch.mul(in_forget[:, :hidden], new, out=cell)
+            if content is not None:
+                cell.addcmul_(in_forget[:, hidden:], content[:rows])
             torch.mul(out, torch.tanh(cell, out=tanh), out=after)
             content, state = cell, after
         ctx.save_for_backward(gates, cells, tanhs, states, weight)
-        return states.transpose(0, 1), cells.transpose(0, 1)
+        ctx.sizes = sizes
+        return states, cells
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_states: Tensor, of_cells: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, of_states: Tensor, of_cells: Tensor) -> tuple[Tensor, Tensor, None]:
         gates, cells, tanhs, states, weight = ctx.saved_tensors
-        hidden = weight.shape[1]
-        i, f, g, o = gates.chunk(4, dim=2)
+        sizes, hidden = ctx.sizes, weight.shape[1]
+        i, f, g, o = gates.chunk(4, dim=1)
         # How each gate's input changes the cell (the last one: the state). The loop multiplies by what cell and state
-        # change above.
+        # change further on.
         grads = torch.empty_like(gates)
-        of_i, of_f, of_g, of_o = grads.chunk(4, dim=2)
+        of_i, of_f, of_g, of_o = grads.chunk(4, dim=1)
         sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
         sigmoid_backward.grad_input(g, i, grad_input=of_i)
-        of_f[0] = 0.0
-        sigmoid_backward.grad_input(cells[:-1], f[1:], grad_input=of_f[1:])
+        of_f.copy_(sigmoid_backward(a_step_before(cells, sizes), f))
         tanh_backward.grad_input(i, g, grad_input=of_g)
         sigmoid_backward.grad_input(tanhs, o, grad_input=of_o)
         of_tanh = tanh_backward(o, tanhs)
-        into_cell = grads.unflatten(2, (4, hidden))[:, :, :3]
-        every = zip(
-            *(
-                part.unbind()
-                for part in (grads, into_cell, of_o, of_tanh, f, of_states.transpose(0, 1), of_cells.transpose(0, 1))
-            ),
-            strict=True,
-        )
-        state, cell = torch.zeros_like(cells[0]), torch.zeros_like(cells[0])
-        for grad, cell_grad, out_grad, tanh, forget, from_state, from_cell in reversed(list(every)):
-            state = state + from_state
-            cell = (cell + from_cell).addcmul_(state, tanh)
+        into_cell = grads.unflatten(1, (4, hidden))[:, :3]
+        parts = (grads, into_cell, of_o, of_tanh, f, of_states.clone(), of_cells.clone())
+        later: tuple[Tensor, Tensor, Tensor] | None = None
+        for grad, cell_grad, out_grad, tanh, forget, state, cell in reversed(
+            list(zip(*(part.split(sizes) for part in parts), strict=True))
+        ):
+            if later is not None:
+                later_grad, later_cell, later_forget = later
+                state[: len(later_grad)].addmm_(later_grad, weight)
+                cell[: len(later_grad)].addcmul_(later_cell, later_forget)
+            cell.addcmul_(state, tanh)
             cell_grad.mul_(cell.unsqueeze(1))
             out_grad.mul_(state)
-            state, cell = grad @ weight, cell.mul_(forget)
-        of_weight = grads[1:].flatten(0, 1).t() @ states[:-1].flatten(0, 1)
-        return grads.transpose(0, 1), of_weight
+            later = grad, cell, forget
+        return grads, grads.t() @ a_step_before(states, sizes), None
+
+
+def a_step_before(packed: Tensor, sizes: list[int]) -> Tensor:
+    """(N, H): of each row the one a step before, zero in the first step."""
+    steps = packed.split(sizes)
+    earlier = [step[: len(after)] for step, after in pairwise(steps)]
+    return torch.cat([torch.zeros_like(steps[0]), *earlier]) if steps else packed

@@ -1,6 +1,7 @@
 """A memory that recurrences of all modalities write to, step by step: what MFN and Graph-MFN share.
 
-Shapes: B batch, T time, A width of what is attended to, U of the memory, G hidden widths of the two gates together.
+Shapes: B batch, T time, N valid steps of all samples, A width of what is attended to, U of the memory, G hidden widths
+of the two gates together.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mer_lightning.backbones.dropout import Dropout
+from mer_lightning.backbones.recurrence import Packing, a_step_before
+from mer_lightning.backbones.subnetworks import last_step
 
 
 def network(dim: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
@@ -24,77 +27,78 @@ def with_previous(steps: Tensor) -> Tensor:
     return torch.cat([F.pad(steps, (0, 0, 1, 0))[:, :-1], steps], dim=2)
 
 
-def remember(keep: nn.Sequential, take: nn.Sequential, attended: Tensor, proposed: Tensor, valid: Tensor) -> Tensor:
+def remember(keep: nn.Sequential, take: nn.Sequential, attended: Tensor, proposed: Tensor, packing: Packing) -> Tensor:
     """(B, U) the memory after the last valid step: u_t = keep(a_t, u) * u + take(a_t, u) * proposed_t, u = u_{t-1}.
 
     Args:
         keep, take: networks whose outputs, through a sigmoid, are the gates.
-        attended: (B, T, A) what the gates see beside the memory.
-        proposed: (B, T, U) new content.
-        valid: (B, T); other steps leave the memory as it is.
+        attended: (N, A) what the gates see beside the memory.
+        proposed: (N, U) new content.
+        packing: of the N valid steps.
     """
     of_steps, of_memory, noise, outs = [], [], [], []
     for gate in (keep, take):
         first, _, drop, last = gate
-        seen, remembered = first.weight.split([attended.shape[2], proposed.shape[2]], dim=1)  # type: ignore[operator]
+        seen, remembered = first.weight.split([attended.shape[1], proposed.shape[1]], dim=1)  # type: ignore[operator]
         of_steps.append(F.linear(attended, seen, first.bias))  # type: ignore[arg-type]
         of_memory.append(remembered)
         noise.append(drop(torch.ones_like(of_steps[-1])))
         outs += [last.weight, last.bias]
-    steps = torch.cat(of_steps, dim=2)
+    steps = torch.cat(of_steps, dim=1)
     with torch.autocast(steps.device.type, enabled=False):
-        tensors = [each.to(of_memory[0].dtype) for each in (steps, torch.cat(noise, dim=2), proposed)]
-        memory: Tensor = _Remember.apply(*tensors, valid, torch.cat(of_memory), *outs)
-    return memory
+        tensors = [each.to(of_memory[0].dtype) for each in (steps, torch.cat(noise, dim=1), proposed)]
+        memories = packing.unpack(_Remember.apply(*tensors, packing.sizes, torch.cat(of_memory), *outs))
+    return last_step(memories, packing.lengths)
 
 
 class _Remember(torch.autograd.Function):
     """The loop over time, with one product for each gradient of a weight, where autograd would have one per step.
 
-    steps (B, T, G): what both gates' hidden layers get from what is attended to; noise (B, T, G): dropout's factors;
-    proposed (B, T, U); valid (B, T); remembering (G, U): the hidden layers' weights for the memory; outs: weight and
-    bias of the output layers.
+    steps (N, G): what both gates' hidden layers get from what is attended to; noise (N, G): dropout's factors; proposed
+    (N, U); sizes: rows of each step; remembering (G, U): the hidden layers' weights for the memory; outs: weight and
+    bias of the output layers. Gives the memory after every step, (N, U).
     """
 
     @staticmethod
     def forward(
-        ctx: Any, steps: Tensor, noise: Tensor, proposed: Tensor, valid: Tensor, remembering: Tensor, *outs: Tensor
+        ctx: Any, steps: Tensor, noise: Tensor, proposed: Tensor, sizes: list[int], remembering: Tensor, *outs: Tensor
     ) -> Tensor:
-        hidden = steps.transpose(0, 1).clone(memory_format=torch.contiguous_format)
-        factors, proposed = (each.transpose(0, 1).contiguous() for each in (noise, proposed))
-        unchanged = ~valid.t().unsqueeze(2)
-        kept, taken = torch.empty_like(proposed), torch.empty_like(proposed)
-        memories = proposed.new_zeros(len(proposed) + 1, *proposed.shape[1:])
         of_keep, bias_keep, of_take, bias_take = outs
         split = of_keep.shape[1]
-        for t in range(len(hidden)):
-            within = hidden[t].addmm_(memories[t], remembering.t()).relu_().mul_(factors[t])
-            torch.addmm(bias_keep, within[:, :split], of_keep.t(), out=kept[t]).sigmoid_()
-            torch.addmm(bias_take, within[:, split:], of_take.t(), out=taken[t]).sigmoid_()
-            changed = torch.mul(kept[t], memories[t], out=memories[t + 1]).addcmul_(taken[t], proposed[t])
-            torch.where(unchanged[t], memories[t], changed, out=changed)
-        ctx.save_for_backward(hidden, factors, proposed, unchanged, kept, taken, memories, remembering, *outs)
-        return memories[-1].clone()
+        hidden = steps.clone()
+        kept, taken, memories = (torch.empty_like(proposed) for _ in range(3))
+        parts = (hidden, noise, proposed, kept, taken, memories)
+        memory: Tensor | None = None
+        for within, factors, new, keeping, taking, after in zip(*(part.split(sizes) for part in parts), strict=True):
+            before = torch.zeros_like(after) if memory is None else memory[: len(after)]
+            within.addmm_(before, remembering.t()).relu_().mul_(factors)
+            torch.addmm(bias_keep, within[:, :split], of_keep.t(), out=keeping).sigmoid_()
+            torch.addmm(bias_take, within[:, split:], of_take.t(), out=taking).sigmoid_()
+            memory = torch.mul(keeping, before, out=after).addcmul_(taking, new)
+        ctx.save_for_backward(hidden, noise, proposed, kept, taken, memories, remembering, *outs)
+        ctx.sizes = sizes
+        return memories
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_memory: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, factors, proposed, unchanged, kept, taken, memories, remembering, *outs = ctx.saved_tensors
+    def backward(ctx: Any, of_memories: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, noise, proposed, kept, taken, memories, remembering, *outs = ctx.saved_tensors
         of_keep, _, of_take, _ = outs
-        split = of_keep.shape[1]
+        split, before = of_keep.shape[1], a_step_before(memories, ctx.sizes)
         sigmoid_backward = torch.ops.aten.sigmoid_backward
-        of_kept = sigmoid_backward(memories[:-1], kept).masked_fill_(unchanged, 0.0)
-        of_taken = sigmoid_backward(proposed, taken).masked_fill_(unchanged, 0.0)
-        of_proposed = taken.masked_fill(unchanged, 0.0)
-        through = kept.masked_fill(unchanged, 1.0)
-        of_hidden = factors * (hidden > 0)
-        for t in range(len(hidden) - 1, -1, -1):
-            of_proposed[t].mul_(of_memory)
-            of_hidden[t][:, :split].mul_(of_kept[t].mul_(of_memory) @ of_keep)
-            of_hidden[t][:, split:].mul_(of_taken[t].mul_(of_memory) @ of_take)
-            of_memory = torch.addmm(of_memory * through[t], of_hidden[t], remembering)
-        flat = [each.flatten(0, 1) for each in (of_hidden, memories[:-1], of_kept, of_taken, hidden)]
-        steps, before, keeping, taking, within = flat
-        of_outs = (keeping.t() @ within[:, :split], keeping.sum(0), taking.t() @ within[:, split:], taking.sum(0))
-        batch_first = (of_hidden.transpose(0, 1), None, of_proposed.transpose(0, 1), None)
-        return (*batch_first, steps.t() @ before, *of_outs)
+        of_hidden, of_proposed = noise * (hidden > 0), taken.clone()
+        of_kept, of_taken = sigmoid_backward(before, kept), sigmoid_backward(proposed, taken)
+        parts = (of_hidden, of_proposed, of_kept, of_taken, kept, of_memories.clone())
+        later: tuple[Tensor, Tensor, Tensor] | None = None
+        every = list(zip(*(part.split(ctx.sizes) for part in parts), strict=True))
+        for within, new, keeping, taking, through, memory in reversed(every):
+            if later is not None:
+                later_within, later_through, later_memory = later
+                earlier = memory[: len(later_memory)]
+                earlier.addcmul_(later_memory, later_through).addmm_(later_within, remembering)
+            new.mul_(memory)
+            within[:, :split].mul_(keeping.mul_(memory) @ of_keep)
+            within[:, split:].mul_(taking.mul_(memory) @ of_take)
+            later = within, through, memory
+        of_outs = (of_kept.t() @ hidden[:, :split], of_kept.sum(0), of_taken.t() @ hidden[:, split:], of_taken.sum(0))
+        return (of_hidden, None, of_proposed, None, of_hidden.t() @ before, *of_outs)

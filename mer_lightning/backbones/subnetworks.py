@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import masked_mean
+from mer_lightning.backbones.recurrence import LSTM
 from mer_lightning.batch import Batch
 
 
@@ -50,14 +51,14 @@ class RecurrentNetwork(nn.Module):
     def __init__(self, dim: int, hidden: int, width: int, dropout: float, padding_counts: bool) -> None:
         super().__init__()
         self.padding_counts = padding_counts
-        self.lstm = nn.LSTM(dim, hidden, batch_first=True)
+        self.lstm = LSTM(dim, hidden)
         self.dropout = Dropout(dropout)
         self.linear = nn.Linear(hidden, width)
 
     def forward(self, features: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
-        outputs, (final, _) = self.lstm(features)
-        state = final.squeeze(0) if self.padding_counts else last_step(outputs, lengths)
-        return self.linear(self.dropout(state))
+        if self.padding_counts:
+            lengths = torch.full_like(lengths, features.shape[1])
+        return self.linear(self.dropout(last_step(self.lstm(features, lengths), lengths)))
 
 
 class Subnetworks(nn.Module):

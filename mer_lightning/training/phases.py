@@ -65,7 +65,7 @@ def phase_callbacks(method: MERMethod, checkpoints: Path, seed: int, patience: i
     return [
         EpochSeeds(seed, name_key(method.phase.name if method.phase else "")),
         Stopping(monitor=monitor, mode="max", patience=patience, strict=False, check_on_train_epoch_end=True),
-        _checkpoint(checkpoints, "best", monitor=monitor, mode="max"),
+        _checkpoint(checkpoints, "best", monitor=monitor, mode="max", save_weights_only=True),
         _checkpoint(checkpoints, "last"),
     ]
 

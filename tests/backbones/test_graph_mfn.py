@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.graph_mfn import FusionGraph, GraphMFN
-from mer_lightning.backbones.shared_memory import remember
 from mer_lightning.batch import Batch
 from tests.backbones.mmsa_peer import mmsa_class
 from tests.conftest import DIMS, make_batch
@@ -113,15 +112,6 @@ def test_equals_a_loop_over_the_steps_of_each_sample_alone() -> None:
             )
         expected = backbone.out(torch.cat([*hidden.values(), memory], dim=1))[0]
         torch.testing.assert_close(said[row], expected, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_steps_that_are_not_valid_leave_the_memory_alone() -> None:
-    backbone = GraphMFN(DIMS, **SMALL).eval()
-    attended, proposed = torch.randn(1, 4, 6), torch.randn(1, 4, 5)
-    holes = torch.tensor([[True, False, True, False]])
-    without = remember(backbone.keep, backbone.take, attended[:, ::2], proposed[:, ::2], holes[:, ::2])
-    torch.testing.assert_close(remember(backbone.keep, backbone.take, attended, proposed, holes), without)
 
 
 @pytest.mark.parametrize("fault", [True, False])

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.mfn import MFN
-from mer_lightning.backbones.recurrence import unrolled
 from mer_lightning.batch import Batch
 from tests.backbones.mmsa_peer import mmsa_class
 from tests.conftest import DIMS, make_batch
@@ -83,17 +82,6 @@ def test_equals_a_loop_over_the_steps_of_each_sample_alone() -> None:
             )
         expected = backbone.out(torch.cat([*hidden.values(), memory], dim=1))[0]
         torch.testing.assert_close(said[row], expected, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_unrolled_gives_the_states_of_torch_and_their_cells() -> None:
-    cell, features = nn.LSTMCell(5, 3), torch.randn(2, 4, 5)
-    states, cells = unrolled(cell, features)
-    hidden = content = torch.zeros(2, 3)
-    for step in range(4):
-        hidden, content = cell(features[:, step], (hidden, content))
-        torch.testing.assert_close(states[:, step], hidden)
-        torch.testing.assert_close(cells[:, step], content)
 
 
 @pytest.mark.parametrize("fault", [True, False])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 from torch import Tensor, nn
 
-from mer_lightning.backbones.recurrence import unrolled
+from mer_lightning.backbones.recurrence import LSTM, Packing, unrolled
 from mer_lightning.backbones.shared_memory import network, remember
 
 
@@ -17,7 +20,7 @@ def test_unrolled_has_the_states_cells_and_gradients_of_torch() -> None:
     torch.manual_seed(0)
     cell = nn.LSTMCell(5, 3).double()
     features = torch.randn(2, 4, 5, dtype=torch.double, requires_grad=True)
-    states, cells = unrolled(cell, features)
+    states, cells = unrolled(cell, features, torch.tensor([4, 4]))
     hidden, content, expected = torch.zeros(2, 3).double(), torch.zeros(2, 3).double(), []
     for step in features.unbind(1):
         hidden, content = cell(step, (hidden, content))
@@ -27,6 +30,36 @@ def test_unrolled_has_the_states_cells_and_gradients_of_torch() -> None:
     weights, inputs = torch.randn_like(slow), (features, *cell.parameters())
     for ours, theirs in zip(gradients(said, weights, *inputs), gradients(slow, weights, *inputs), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_packing_reads_each_valid_step_once() -> None:
+    lengths = torch.tensor([2, 0, 4, 2])
+    packing, padded = Packing(lengths, 5), torch.arange(20.0).view(4, 5)
+    assert packing.sizes == [3, 3, 1, 1]
+    assert packing.pack(padded).tolist() == [10, 0, 15, 11, 1, 16, 12, 13]
+    expected = padded.where(torch.arange(5) < lengths.unsqueeze(1), 0.0)
+    assert torch.equal(packing.unpack(packing.pack(padded)), expected)
+    nothing = Packing(torch.zeros(2, dtype=torch.long), 3)
+    assert torch.equal(nothing.unpack(nothing.pack(torch.ones(2, 3, 4))), torch.zeros(2, 3, 4))
+
+
+def test_lstm_goes_either_way_and_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(5, 3).double()
+    features = torch.randn(4, 6, 5, dtype=torch.double, requires_grad=True)
+    lengths = torch.tensor([2, 6, 0, 1])
+    valid = (torch.arange(6) < lengths.unsqueeze(1)).unsqueeze(2)
+    inputs, weights = (features, *lstm.parameters()), torch.randn(4, 6, 3).double()
+    found = []
+    for step in (math.inf, -1):  # never worth it, always worth it
+        monkeypatch.setattr(LSTM, "_STEP", step)
+        states = lstm(features, lengths).where(valid, 0.0)
+        found.append([states, *gradients(states, weights, *inputs)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert lstm(features, torch.zeros(4, dtype=torch.long)).shape == (4, 6, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(lstm(features, lengths).where(valid, 0.0), found[0][0].detach())
 
 
 def slowly(
@@ -52,10 +85,12 @@ def test_remember_and_its_gradients() -> None:
     for training in (False, True):
         keep.train(training)
         torch.manual_seed(1)
-        said = remember(keep, take, attended, proposed, valid)
+        packing = Packing(valid.sum(1), 7)
+        said = remember(keep, take, packing.pack(attended), packing.pack(proposed), packing)
         torch.manual_seed(1)
-        noise = [keep[2](torch.ones(3, 7, 5).double()), torch.ones(3, 7, 3).double()]
-        assert bool((noise[0] == 0).any()) == training
+        factors = keep[2](torch.ones(11, 5).double())
+        assert bool((factors == 0).any()) == training
+        noise = [packing.unpack(factors), torch.ones(3, 7, 3).double()]
         slow = slowly(keep, take, attended, proposed, valid, noise)
         torch.testing.assert_close(said, slow)
         assert torch.equal(said[2], torch.zeros(4).double())
@@ -69,8 +104,8 @@ def test_half_precision_around_them() -> None:
     torch.manual_seed(0)
     cell, features = nn.LSTMCell(5, 3), torch.randn(2, 4, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        states, cells = unrolled(cell, features)
+        states, cells = unrolled(cell, features, torch.tensor([4, 3]))
     assert states.dtype == cells.dtype == torch.float32
     states.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in cell.parameters())
-    torch.testing.assert_close(states, unrolled(cell, features)[0], rtol=0.05, atol=0.05)
+    torch.testing.assert_close(states, unrolled(cell, features, torch.tensor([4, 3]))[0], rtol=0.05, atol=0.05)
