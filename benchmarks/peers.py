@@ -40,7 +40,7 @@ class Peer:
 PEERS = (
     Peer("TFN", "tfn", 32, "3.5"),
     Peer("LMF", "lmf", 64, "2"),
-    Peer("MFN", "mfn", 128, "3"),
+    Peer("MFN", "mfn", 128, "3", samples=640),
     Peer("MulT", "mult", 16, "2", samples=128),
     Peer("MulT", "mult", 16, "2.5", alignment="unaligned", samples=32, rounds=3),
 )

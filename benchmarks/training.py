@@ -7,14 +7,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
 
 from benchmarks.harness import Row, side_by_side
 from benchmarks.transcription import transfer_step
@@ -67,113 +63,6 @@ def cdat_rows() -> Iterator[Row]:
         title = f"CDaT transfer step, {name}"
         yield side_by_side(title, ("released procedure", released), ("ours", step), "4")
         yield side_by_side(f"{title}, cost", ("transfer", step), ("supervised", plain), "under 1.6")
-
-
-class _PerSample(Dataset[dict[str, Tensor]]):
-    """One sample at a time, as MMSA's own data set gives them to the default collation."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return len(self.batch)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        assert self.batch.target is not None
-        features = {m: f[index] for m, f in self.batch.features.items()}
-        return {**features, "target": self.batch.target[index]}
-
-
-MMSA_OPTIONS: dict[str, dict[str, Any]] = {
-    "TFN": {"hidden_dims": [128, 32, 128], "text_out": 32, "post_fusion_dim": 64, "dropouts": [0.3, 0.3, 0.3, 0.5]},
-    "LMF": {"hidden_dims": [128, 16, 128], "dropouts": [0.3, 0.3, 0.3, 0.3], "rank": 3},
-    "MULT": {
-        "dst_feature_dim_nheads": [50, 10], "nlevels": 4, "conv1d_kernel_size_l": 5, "conv1d_kernel_size_a": 5,
-        "conv1d_kernel_size_v": 5, "attn_dropout": 0.3, "attn_dropout_a": 0.2, "attn_dropout_v": 0.0,
-        "relu_dropout": 0.0, "embed_dropout": 0.2, "res_dropout": 0.2, "output_dropout": 0.1, "text_dropout": 0.1,
-        "attn_mask": True,
-    },
-}  # fmt: skip
-MODULES = {"TFN": "models.singleTask.TFN", "LMF": "models.singleTask.LMF", "MULT": "models.singleTask.MULT"}
-
-
-def mmsa_rows() -> Iterator[Row]:
-    """An epoch of a few batches: MMSA's class, fed sample by sample, against ours, fed by one gather."""
-    import pytest
-
-    from tests.backbones.mmsa_peer import mmsa_class
-
-    batch = made_batch(128)
-    dims = [DIMS["text"], DIMS["audio"], DIMS["vision"]]
-    for name, wanted in (("TFN", "3.5"), ("LMF", "2"), ("MULT", "2")):
-        try:
-            cls = mmsa_class(MODULES[name], name)
-        except pytest.skip.Exception:
-            return
-        options = SimpleNamespace(
-            feature_dims=dims, train_mode="regression", num_classes=1, use_bert=False, need_data_aligned=True,
-            seq_lens=[50, 50, 50], use_finetune=False, transformers="bert", pretrained="", **MMSA_OPTIONS[name],
-        )  # fmt: skip
-        peer: nn.Module = cls(options)
-        sizes = (
-            {"width": 50, "depth": 4, "heads": 10, "kernels": [5, 5, 5], "attention_dropout": 0.2}
-            if name == "MULT"
-            else {}
-        )
-        mine = Supervised(
-            DIMS, Regression().card(), lambda d, n=name, s=sizes: all_backbones()[n.lower()](d, preset="mmsa", **s)
-        )
-        mine.enter(mine.phases()[0])
-        yield side_by_side(
-            f"{name}, training epoch, aligned",
-            ("MMSA's class, its loop", _mmsa_epoch(peer, _averaged(batch) if name in ("TFN", "LMF") else batch)),
-            ("ours", _our_epoch(mine, batch)),
-            wanted,
-            rounds=5,
-            note="128 samples of 50 steps in batches of 32",
-        )
-
-
-def _averaged(batch: Batch) -> Batch:
-    """For these models MMSA averages audio and vision over time once, when it loads a file."""
-    features = {m: f if m == "text" else f.mean(1, keepdim=True) for m, f in batch.features.items()}
-    return replace(batch, features=features)
-
-
-def _mmsa_epoch(model: nn.Module, batch: Batch) -> Callable[[], None]:
-    loader = DataLoader(_PerSample(batch), batch_size=32, shuffle=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-
-    def epoch() -> None:
-        model.train()
-        for part in loader:
-            optimizer.zero_grad()
-            out = model(part["text"], part["audio"], part["vision"])
-            said = out["M"] if isinstance(out, dict) else out
-            loss = (said.view(-1) - part["target"]).abs().mean()
-            loss.backward()
-            optimizer.step()
-
-    return epoch
-
-
-def _our_epoch(method: Supervised, batch: Batch) -> Callable[[], None]:
-    optimizer = torch.optim.Adam(method.parameters(), lr=1e-3, fused=True)
-
-    def epoch() -> None:
-        for index in torch.randperm(len(batch)).split(32):
-            part = Batch(
-                {m: f[index] for m, f in batch.features.items()},
-                {m: n[index] for m, n in batch.lengths.items()},
-                batch.present[index],
-                None if batch.target is None else batch.target[index],
-                index,
-            )
-            optimizer.zero_grad()
-            weighted(method, part).backward()
-            optimizer.step()
-
-    return epoch
 
 
 def study_row() -> Iterator[Row]:
