@@ -27,7 +27,8 @@ def memory_rows() -> Iterator[Row]:
             options = [
                 "--model", "supervised", "--model.backbone", backbone, "--data.corpus", str(corpus),
                 "--trainer.max_steps", "40", "--trainer.limit_val_batches", "2", "--trainer.accelerator", "cpu",
-                "--trainer.enable_progress_bar", "false", "--test_after_fit", "false", "--run_dir", f"{place}/{backbone}",
+                "--trainer.enable_progress_bar", "false", "--test_after_fit", "false",
+                "--run_dir", f"{place}/{backbone}",
             ]  # fmt: skip
             peak = _peak_of([sys.executable, "-m", "mer_lightning.cli", "fit", *options])
             title = f"peak memory, MOSEI-sized, unaligned, {backbone}"
