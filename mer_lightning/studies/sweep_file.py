@@ -8,7 +8,10 @@ command: ["${env}", mer-lightning, fit, --config, experiments/cdat_mosi.yaml, --
 parameters:
   model.weight: {distribution: log_uniform_values, min: 0.1, max: 1000}
   data.batch_size: {values: [32, 64]}
-repeat: {seed_everything: [1111, 1112, 1113]}     # ours: each trial runs for each, and its score is their mean
+  seed_everything: {values: [1111, 1112, 1113]}
+
+Nobody searches for the best seed or the best fold: here each trial runs for every value of these two, and its score is
+their mean. W&B, to which they are parameters like others, runs the same grid, and draws one for each run otherwise.
 """
 
 from __future__ import annotations
@@ -27,9 +30,10 @@ from mer_lightning.errors import Refusal
 
 Method = Literal["grid", "random", "bayes"]
 
-_KNOWN = {"method", "metric", "run_cap", "early_terminate", "command", "parameters", "repeat", "name", "description"}
+_KNOWN = {"method", "metric", "run_cap", "early_terminate", "command", "parameters", "name", "description"}
 _KNOWN |= {"program", "project", "entity"}
 _DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values", "q_uniform", "q_log_uniform_values", "normal")
+_REPEATED = ("seed_everything", "data.partition")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _MACROS = ("${args_json_file}", "${args}")
 
@@ -142,8 +146,8 @@ def read_sweep(path: Path) -> Sweep:
     if metric["name"].startswith("test"):
         remedy = "choose by a validation score, valid/score"
         raise Refusal(f"{path}: metric", "a metric of the validation split", f"'{metric['name']}'", remedy)
-    parameters = tuple(_parameters(path, content.get("parameters") or {}, ""))
-    if not parameters:
+    varied = list(_parameters(path, content.get("parameters") or {}, ""))
+    if not varied:
         raise Refusal(f"{path}: parameters", "one parameter or more", "none", "add what is to be varied")
     early = content.get("early_terminate")
     if early is not None and early.get("type") != "hyperband":
@@ -154,11 +158,11 @@ def read_sweep(path: Path) -> Sweep:
         method=method,
         metric=metric["name"],
         maximize=metric.get("goal", "minimize") == "maximize",
-        parameters=parameters,
+        parameters=tuple(each for each in varied if not _is_repeated(each)),
         command=_command(path, content.get("command")),
         run_cap=content.get("run_cap"),
         early_terminate=early,
-        repeat=_repeats(content.get("repeat") or {}),
+        repeat=_repeats({each.name: each.values for each in varied if _is_repeated(each)}),
     )
 
 
@@ -211,8 +215,12 @@ def _command(path: Path, tokens: list[str] | None) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _repeats(content: dict[str, list[Any]]) -> tuple[dict[str, Any], ...]:
-    """Every combination, e.g. of seeds and partitions; one empty one where nothing is repeated."""
+def _is_repeated(parameter: Parameter) -> bool:
+    return parameter.name in _REPEATED and parameter.kind == "choice"
+
+
+def _repeats(content: dict[str, tuple[Any, ...]]) -> tuple[dict[str, Any], ...]:
+    """Every combination of seeds and partitions; one empty one where nothing is repeated."""
     return tuple(dict(zip(content, values, strict=True)) for values in itertools.product(*content.values()))
 
 

@@ -70,13 +70,8 @@ def test_a_grid_runs_once_and_is_chosen_by_validation(folder: Path, capsys: pyte
 
 
 def test_a_trial_is_repeated_and_its_score_is_the_mean(folder: Path) -> None:
-    seeds = {"seed_everything": [1, 2]}
-    assert (
-        main(
-            ["sweep", write(folder, method="random", run_cap=1, parameters={"model.optimizer.lr": RATE}, repeat=seeds)]
-        )
-        == 0
-    )
+    parameters = {"model.optimizer.lr": RATE, "seed_everything": {"values": [1, 2]}}
+    assert main(["sweep", write(folder, method="random", run_cap=1, parameters=parameters)]) == 0
     logs = [pd.read_csv(path)["valid/score"].max() for path in sorted(folder.rglob("metrics.csv"))]
     assert len(logs) == 2
     assert logs[0] != logs[1]

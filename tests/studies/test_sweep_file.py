@@ -73,7 +73,10 @@ def test_arguments_of_a_trial(tmp_path: Path) -> None:
 
 
 def test_repeats_are_all_combinations(tmp_path: Path) -> None:
-    found = sweep(tmp_path, repeat={"seed_everything": [1, 2], "data.partition": ["fold-1", "fold-2"]})
+    seeds, folds = {"values": [1, 2]}, {"values": ["fold-1", "fold-2"]}
+    nested = {"model.weight": {"value": 3}, "seed_everything": seeds, "data": {"parameters": {"partition": folds}}}
+    found = sweep(tmp_path, parameters=nested)
+    assert [each.name for each in found.parameters] == ["model.weight"]
     assert len(found.repeat) == 4
     assert {"seed_everything": 1, "data.partition": "fold-2"} in found.repeat
     assert sweep(tmp_path).repeat == ({},)
