@@ -25,7 +25,9 @@ class Provenance:
 
     method: str
     backbone: str
+    trained_on: str
     corpus: str
+    labels: str  # "its own", or how the classes of the model were read
     corpus_sha256: str
     feature_set: str
     partition: str

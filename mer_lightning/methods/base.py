@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.base import BackboneFactory, Encoded
 from mer_lightning.batch import Batch
-from mer_lightning.encoders.base import TOKENS, TextEncoderFactory, refuse_other_text, refuse_other_than_ids
-from mer_lightning.errors import Refusal
+from mer_lightning.encoders.base import TextEncoderFactory, refuse_other_text, refuse_other_than_ids
+from mer_lightning.evaluation.label_spaces import LabelMap
 from mer_lightning.evaluation.metrics import evaluate, score
-from mer_lightning.evaluation.predictions import Predictions, PredictionStore
+from mer_lightning.evaluation.predictions import PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
-from mer_lightning.methods.optimizing import Schedule, decayed_and_plain, fused, rate_factor
+from mer_lightning.methods.fitting import refuse_what_does_not_fit
+from mer_lightning.methods.optimizing import Schedule, decayed_and_plain, fused, with_schedule
 from mer_lightning.methods.phase import Losses, Phase
 from mer_lightning.modalities import COMPLETE, MODALITIES
 from mer_lightning.tasks import task_from_card
@@ -80,6 +81,8 @@ class MERMethod(LightningModule, ABC):
         self.protocol = Protocol(["fixed-7"])
         self.store = PredictionStore()
         self.frozen: FrozenProtocol | None = None
+        self.trained_on = ""  # the corpus; a checkpoint keeps it
+        self.label_map: LabelMap | None = None  # how classes are read, in a test on a corpus with others
         self.phase: Phase | None = None
         self.prefix = ""
         self._learners: list[nn.Parameter] | None = None
@@ -153,8 +156,9 @@ class MERMethod(LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        self._refuse_what_does_not_fit(data, stage)
+        self.refuse_what_does_not_fit(data, stage)
         if stage == "fit":
+            self.trained_on = data.corpus.card.label
             if self.phase is None:
                 self.enter(self.phases()[0])
             if self.vocabulary is not None:
@@ -166,22 +170,15 @@ class MERMethod(LightningModule, ABC):
                 self.get_buffer(f"mean_{modality}").copy_(mean)
                 self.get_buffer(f"scale_{modality}").copy_(scale)
 
-    def _refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
-        """Before the first step, by name, and not in a tensor error an hour later."""
-        corpus, backbone = data.corpus.card.label, type(self.backbone).__name__
-        for modality, width in data.dims.items():
-            if width != self.dims.get(modality, width):
-                expected = f"{modality} features {self.dims[modality]} wide, as in training"
-                raise Refusal(corpus, expected, str(width), "import the corpus with the feature set of the run")
-        if stage in ("validate", "test") and data.task_card != self.task.card():
-            expected = f"the task that was trained, {self.task.card()}"
-            raise Refusal(corpus, expected, str(data.task_card), "test on a corpus with the same labels")
-        if self.vocabulary is None and data.corpus.card.feature_set.get("text", "").startswith(TOKENS):
-            remedy = "give --model.text_encoder hugging_face with the path of the encoder of these tokens"
-            raise Refusal(corpus, "a text encoder for token ids", "none", remedy)
-        if self.backbone.aligned_only and data.corpus.card.alignment == "unaligned":
-            remedy = "choose --data.alignment aligned, or another backbone"
-            raise Refusal(corpus, f"the same steps in all modalities, as {backbone} needs them", "unaligned", remedy)
+    def refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
+        """A method that needs more of a corpus or a backbone says so here, too."""
+        refuse_what_does_not_fit(self, data, stage)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["trained_on"] = self.trained_on
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.trained_on = checkpoint["trained_on"]
 
     def prepared(self, batch: Batch) -> Batch:
         """Standardised features of the modalities that the model was built for; those not there are absent.
@@ -218,8 +215,8 @@ class MERMethod(LightningModule, ABC):
         assert self.phase is not None
         losses = self.phase.losses(self.prepared(batch))
         total = torch.stack([weight * value for value, weight in losses.values()]).sum()
-        self.watch({f"{self.prefix}train/{name}": value for name, (value, _) in losses.items()}, len(batch))
-        self.watch({f"{self.prefix}train/loss": total}, len(batch))
+        parts = {name: value for name, (value, _) in losses.items()} | {"loss": total}
+        self.watch({f"{self.prefix}train/{name}": value for name, value in parts.items()}, len(batch))
         return total
 
     def watch(self, values: dict[str, Tensor], samples: int) -> None:
@@ -228,22 +225,17 @@ class MERMethod(LightningModule, ABC):
             total, count = self._watched.get(name, (0.0, 0))
             self._watched[name] = (total + value.detach() * samples, count + samples)
 
-    def on_train_epoch_start(self) -> None:
-        self._watched.clear()
-
     def on_train_epoch_end(self) -> None:
         for name, (total, count) in self._watched.items():
             self.log(name, total / count, prog_bar=name.endswith("train/loss"))
+        self._watched.clear()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        factory = (self.phase.optimizer if self.phase else None) or self.optimizer_factory
+        encoder = self.text_encoder
         groups = decayed_and_plain(p for name, p in self.named_parameters() if not name.startswith("text_encoder."))
-        if self.text_encoder is not None:
-            groups += decayed_and_plain(self.text_encoder.parameters(), lr=self.text_encoder.lr)
-        optimizer = fused(factory(groups))
-        factor = rate_factor(self.schedule, max(int(self.trainer.estimated_stepping_batches), 1))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        groups += decayed_and_plain(encoder.parameters(), lr=encoder.lr) if encoder else []
+        optimizer = ((self.phase.optimizer if self.phase else None) or self.optimizer_factory)(groups)
+        return with_schedule(fused(optimizer), self.schedule, max(int(self.trainer.estimated_stepping_batches), 1))
 
     # --- evaluation: encode once, fuse under every condition
 
@@ -269,24 +261,19 @@ class MERMethod(LightningModule, ABC):
         self.store.reset()
         self.frozen = freeze(protocol, self.trainer.datamodule.split(split))  # type: ignore[attr-defined]
 
-    def _evaluation_step(self, batch: Batch) -> None:
-        assert self.frozen is not None
-        logits, extras = self.condition_outputs(batch, self.frozen)
-        self.store.update(logits, batch.target, batch.index, extras)
-
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation(Protocol([self.select_under]), "valid")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if self.phase is None or self.phase.validation_losses is None:
-            self._evaluation_step(batch)
+            self.test_step(batch, batch_idx)
         else:
             losses = self.phase.validation_losses(self.prepared(batch))
             self.store.update(losses[:, None, None], batch.target, batch.index)
 
     def on_validation_epoch_end(self) -> None:
         assert self.frozen is not None
-        said: Predictions = self.store.gather()
+        said = self.store.gather()
         if self.phase is None or self.phase.validation_losses is None:
             assert said.target is not None
             names = [condition.name for condition in self.frozen.conditions]
@@ -296,16 +283,17 @@ class MERMethod(LightningModule, ABC):
         else:
             best = -float(said.logits.mean())
         self.log(f"{self.prefix}valid/score", best, prog_bar=True)
-        self.store.reset()
 
     def on_test_epoch_start(self) -> None:
         self._start_evaluation(self.protocol, "test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluation_step(batch)
+        assert self.frozen is not None
+        logits, extras = self.condition_outputs(batch, self.frozen)
+        self.store.update(logits, batch.target, batch.index, extras)
 
     def on_predict_epoch_start(self) -> None:
         self._start_evaluation(Protocol([COMPLETE]), "predict")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluation_step(batch)
+        self.test_step(batch, batch_idx)

@@ -130,8 +130,8 @@ class CDaT(MERMethod):
     def uses_confidence(self) -> bool:
         return self.weighting not in ("static", "ce", "ce_released")
 
-    def _refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
-        super()._refuse_what_does_not_fit(data, stage)
+    def refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
+        super().refuse_what_does_not_fit(data, stage)
         if stage == "fit" and self.weight != 0 and self.prefix == "fusion/":  # before the first step
             sample = self.prepared(data.split("train").batch(torch.arange(2)).to(self.device))
             if not all(vector.requires_grad for vector in self.backbone.encode(sample).vectors.values()):

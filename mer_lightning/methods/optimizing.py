@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 Schedule = Literal["cosine", "constant"]
@@ -46,3 +47,9 @@ def rate_factor(schedule: Schedule, total: int) -> Callable[[int], float]:
         return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1.0)))
 
     return factor
+
+
+def with_schedule(optimizer: torch.optim.Optimizer, schedule: Schedule, total: int) -> OptimizerLRScheduler:
+    """What Lightning wants of ``configure_optimizers``: the rate changes with every step."""
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(schedule, total))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 _NOT_OF_THE_VARIANT = ("seed_everything", "run_dir", "name", "resume", "logger", "test_after_fit", "config")
 # Scores that differ in one of these never stand in one table.
 SETTING = [
+    "trained_on",
     "corpus",
+    "labels",
     "corpus_sha256",
     "feature_set",
     "partition",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
+from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.results import Provenance, table, tidy
@@ -40,7 +42,9 @@ class RunConfig(SaveConfigCallback):
         folder.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, str(folder / CONFIG), skip_none=False, overwrite=True)
         write_environment(folder)
-        write_whole(folder / CORPUS, trainer.datamodule.corpus.card.dump())  # type: ignore[attr-defined]
+        card: CorpusCard = trainer.datamodule.corpus.card  # type: ignore[attr-defined]
+        mapped = pl_module.label_map if isinstance(pl_module, MERMethod) else None
+        write_whole(folder / CORPUS, (replace(card, task=mapped.task.card()) if mapped else card).dump())
         if trainer.logger is not None and not isinstance(trainer.logger, CSVLogger):  # the folder has it already
             trainer.logger.log_hyperparams(yaml.safe_load((folder / CONFIG).read_text()))
 
@@ -83,16 +87,22 @@ class WriteResults(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         frozen = method.frozen
         assert frozen is not None
+        task, labels, train_target = method.task, "its own", data.split("train").target
+        if mapped := method.label_map:
+            predictions, train_target = mapped.predictions(predictions), mapped.targets(train_target)
+            task, labels = mapped.task, str(mapped)
         rows = tidy(
             predictions,
-            method.task,
+            task,
             method.protocol,
             data.corpus.card,
-            data.split("train").target,
+            train_target,
             Provenance(
                 method=method.label,
                 backbone=type(method.backbone).__name__,
+                trained_on=method.trained_on,
                 corpus=data.corpus.card.label,
+                labels=labels,
                 corpus_sha256=data.corpus.card.sha256[:16],
                 feature_set=data.corpus.card.feature_set_label,
                 partition=data.partition,
@@ -105,15 +115,16 @@ class WriteResults(Callback):
                 samples=len(predictions.index),
             ),
         )
-        self.rows, self.task = rows, method.task
+        self.rows, self.task = rows, task
         self.folder.mkdir(parents=True, exist_ok=True)
-        said = prediction_table(predictions, method.task, [c.name for c in frozen.conditions], data.split("test").ids)
+        ids = [data.split("test").ids[row] for row in predictions.index.tolist()]
+        said = prediction_table(predictions, task, [c.name for c in frozen.conditions], ids)
         temporary = self.folder / f".{PREDICTIONS}.{os.getpid()}"
         said.to_parquet(temporary, index=False)
         os.replace(temporary, self.folder / PREDICTIONS)
         write_whole(self.folder / RESULTS, rows.to_csv(index=False))
         if trainer.logger is not None:
-            headline = [metric for metric, info in describe(method.task).items() if info.headline]
+            headline = [metric for metric, info in describe(task).items() if info.headline]
             shown = rows[rows["metric"].isin(headline)]
             keys = "test/" + shown["condition"] + "/" + shown["metric"]
             values = dict(zip(keys, shown["value"].astype(float), strict=True))
@@ -130,5 +141,8 @@ class WriteResults(Callback):
         title = f"{first['corpus']}, test split of {first['partition']}: {first['method']}, seed {first['seed']}"
         console = Console()
         console.print(table(self.rows, self.task, title))
+        if first["trained_on"] != first["corpus"]:
+            left = f"; {first['samples']} samples" if first["labels"] != "its own" else ""
+            console.print(f"[dim]trained on {first['trained_on']}; labels: {first['labels']}{left}[/]", highlight=False)
         console.print(f"[dim]chosen by {first['selection']}; masks {first['mask_hash']}[/]", highlight=False)
         console.print(f"[dim]{self.folder}: config, checkpoints, results, predictions[/]", highlight=False)

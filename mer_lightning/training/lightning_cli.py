@@ -18,10 +18,12 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.label_spaces import label_map
 from mer_lightning.evaluation.protocols import Protocol
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import all_methods, load_method
 from mer_lightning.methods.phase import Phase
+from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
 from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
@@ -59,6 +61,9 @@ class MERCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "test":
+            said = "how classes of the run are read in a corpus with others: {mine: theirs, ...}"
+            parser.add_argument("--labels", type=dict[str, str] | None, default=None, help=said)
         if subcommand == "predict":
             parser.add_argument("--output", type=str | None, default=None, help="table to write, .csv or .parquet")
         return parser
@@ -80,6 +85,8 @@ class MERCLI(LightningCLI):
         super().instantiate_classes()
         if self.subcommand != "fit":
             self.model = load_method(self._get(self.config, "ckpt_path"))
+        if self.subcommand == "test" and (labels := self._get(self.config, "labels")):
+            self.model.label_map = label_map(self.model.task, task_from_card(self.datamodule.task_card), labels)
         self.model.protocol = self.protocol
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -212,3 +212,26 @@ def test_errors_are_one_line_with_a_remedy(
     assert len(lines) == 1, lines
     for fragment in fragments:
         assert fragment in lines[0]
+
+
+def test_a_corpus_with_other_classes(fit, tmp_path: Path, tiny_raw, capfd: pytest.CaptureFixture[str]) -> None:
+    run = fit(task=SingleLabel(("happy", "sad", "excited")))
+    others = SingleLabel(("sadness", "joy", "fear"))
+    write_corpus(tiny_raw(others), tmp_path / "others", "others")
+    given = ["test", "--run", str(run), "--data.corpus", str(tmp_path / "others"), "--run_dir", "elsewhere"]
+    assert main(given) == 2
+    assert "say which class is which: test --labels" in capfd.readouterr().err
+    assert main([*given, "--labels", "{happy: joy, excited: joy, sad: sadness}"]) == 0
+    assert "labels: sad as sadness, happy+excited as joy" in " ".join(capfd.readouterr().out.split())
+    rows, said = pd.read_csv("elsewhere/results.csv"), pd.read_parquet("elsewhere/predictions.parquet")
+    assert set(rows["trained_on"]) != set(rows["corpus"])
+    assert set(said["target"]) <= {"sadness", "joy"}
+    complete = said[said["condition"] == "tav"]
+    accuracy = rows.query("condition == 'tav' and metric == 'wa'")["value"].item()
+    assert accuracy == pytest.approx((complete["prediction"] == complete["target"]).mean(), abs=1e-6)
+    everything = pd.read_parquet(run / "predictions.parquet").query("condition == 'tav'")
+    assert rows["samples"][0] == len(complete) < len(everything)
+    # Beside the run itself it stands in a table of its own.
+    assert main(["report", str(run), "elsewhere", "--output", "report"]) == 0
+    assert pd.read_csv("report/scores.csv")["setting"].nunique() == 2
+    assert ", trained on " in Path("report/report.md").read_text()

@@ -26,13 +26,17 @@ class Setting:
 
     @property
     def title(self) -> str:
-        return f"{self.fact('corpus')}, {self.fact('split')} split of {self.fact('partition')}"
+        title = f"{self.fact('corpus')}, {self.fact('split')} split of {self.fact('partition')}"
+        if self.fact("trained_on") != self.fact("corpus"):
+            title += f", trained on {self.fact('trained_on')}"
+        return title
 
     @property
     def provenance(self) -> str:
         seeds = sorted(set(self.rows["seed"]))
         return (
-            f"features {self.fact('feature_set')}; protocol {self.fact('protocol')}, masks {self.fact('mask_hash')}; "
+            f"features {self.fact('feature_set')}; labels: {self.fact('labels')}; "
+            f"protocol {self.fact('protocol')}, masks {self.fact('mask_hash')}; "
             f"{self.fact('samples')} samples; seeds {', '.join(map(str, seeds))}; "
             f"metrics version {self.fact('metrics_version')}"
         )
