@@ -3,6 +3,7 @@
 source, evidence (C read in it, C2 in another source that quotes it, M recalled), corpus, feature_set, protocol,
 selection, variant, metrics, conditions, note (if any)
 rows: {method: one list per condition, with one number (or null) per metric}
+sources: {method: source} of a table that was put together from several
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ def rows_of(name: str, content: dict[str, Any]) -> list[Published]:
             expected = f"{len(conditions)} conditions of {len(metrics)} metrics"
             raise Refusal(f"published/{name}: {method}", expected, str([len(cell) for cell in cells]), "mend the row")
         facts = {key: str(content[key]) for key in _NEEDED - {"metrics", "conditions", "rows"}}
+        facts["source"] = content.get("sources", {}).get(method, facts["source"])
         for condition, cell in zip(conditions, cells, strict=True):
             for metric, value in zip(metrics, cell, strict=True):
                 if value is not None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from typing import TYPE_CHECKING
 
 from mer_lightning.errors import Refusal
 from mer_lightning.published.rows import Published, published
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def main(args: list[str]) -> int:
@@ -35,26 +39,31 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _print(console: object, rows: list[Published]) -> None:
+def _print(console: Console, rows: list[Published]) -> None:
+    """One table per metric with the conditions as columns, or one of all metrics where there is one condition."""
+    first = rows[0]
+    conditions, metrics = (list(dict.fromkeys(getattr(row, fact) for row in rows)) for fact in ("condition", "metric"))
+    if len(conditions) == 1:
+        cells = {(row.method, row.metric): row.value for row in rows}
+        _print_table(console, f"{first.corpus}, {conditions[0]}", metrics, cells)
+    else:
+        for metric in metrics:
+            cells = {(row.method, row.condition): row.value for row in rows if row.metric == metric}
+            _print_table(console, f"{first.corpus}, {metric}", conditions, cells)
+    sources = {row.method: row.source for row in rows}
+    said = first.source if len(set(sources.values())) == 1 else "; ".join(f"{m}: {s}" for m, s in sources.items())
+    facts = f"{said} [{first.evidence}]. Features {first.feature_set}; protocol {first.protocol}; {first.variant}; "
+    console.print(f"{facts}selection {first.selection}. {first.note}\n", style="dim", markup=False)
+
+
+def _print_table(console: Console, title: str, columns: list[str], cells: dict[tuple[str, str], float]) -> None:
     from rich import box
     from rich.table import Table
 
-    first = rows[0]
-    conditions = list(dict.fromkeys(row.condition for row in rows))
-    for metric in dict.fromkeys(row.metric for row in rows):
-        here = {(row.method, row.condition): row.value for row in rows if row.metric == metric}
-        shown = Table(
-            box=box.SIMPLE, padding=0, pad_edge=False, title=f"{first.corpus}, {metric}", title_justify="left"
-        )
-        for column in ("", *[name.removeprefix("rate-cpm-") for name in conditions]):
-            shown.add_column(column, justify="left" if not column else "right")
-        for method in dict.fromkeys(row.method for row in rows):
-            cells = [here.get((method, condition)) for condition in conditions]
-            shown.add_row(method, *["" if value is None else f"{value:g}" for value in cells])
-        console.print(shown)  # type: ignore[attr-defined]
-    facts = (
-        f"{first.source} [{first.evidence}]. Features {first.feature_set}; protocol {first.protocol}; {first.variant}; "
-    )
-    facts += f"selection {first.selection}. {first.note}"
-    console.print(facts, style="dim", markup=False)  # type: ignore[attr-defined]
-    console.print()  # type: ignore[attr-defined]
+    shown = Table(box=box.SIMPLE, padding=0, pad_edge=False, title=title, title_justify="left")
+    for column in ("", *columns):
+        shown.add_column(column.removeprefix("rate-cpm-"), justify="right" if column else "left")
+    for method in dict.fromkeys(method for method, _ in cells):
+        values = [cells.get((method, column)) for column in columns]
+        shown.add_row(method, *["" if value is None else f"{value:g}" for value in values])
+    console.print(shown)

@@ -37,6 +37,17 @@ def test_schema(path) -> None:
         ("comp_iemocap4_rates", "GCNet", "rate-cpm-0.2", "wa", 75.87),
         ("hrlf_mosi_fixed", "HRLF", "tav", "f1", 84.15),
         ("mmsa_mosi_complete", "MISA", "tav", "mae", 0.7765),
+        ("almt_mosi_complete", "ALMT", "tav", "acc5", 56.41),
+        ("almt_mosei_complete", "CHFN", "tav", "non0_f1", 86.1),
+        ("various_mosei_complete", "DLF", "tav", "acc5", 55.7),
+        ("various_mosi_complete", "ConFEDE", "tav", "has0_acc2", 84.17),
+        ("cmbert_mosi_complete", "MCTN", "tav", "corr", 0.676),
+        ("gsit_mosei_complete", "ALMT", "tav", "mae", 0.583),
+        ("pmr_iemocap_complete", "PMR", "tav", "angry_f1", 71.3),
+        ("recap_mosi_frames", "LNLN", "mean-rmfm_same", "has0_acc2", 72.05),
+        ("tcmr_mosei_frames", "TCMR", "mean-rmfm_same", "mae", 0.661),
+        ("tmdc_iemocap4_fixed", "MoMKE", "mean-7", "ua", 72.78),
+        ("semmsa_mosei_fixed", "SemMSA", "tav", "f1", 86.32),
     ],
 )
 def test_by_hand(table: str, method: str, condition: str, metric: str, value: float) -> None:
@@ -52,6 +63,25 @@ def test_what_was_only_recalled_is_never_given(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     assert "Recalled" not in said
     assert "MPLMM, Table 1" in said
+
+
+def test_a_mean_is_the_mean_of_its_conditions() -> None:
+    """Where a table gives all combinations and a mean of them: within a rounding."""
+    rows = {(r.table, r.method, r.metric, r.condition): r.value for r in published()}
+    compared = 0
+    for (table, method, metric, condition), value in rows.items():
+        single = ["t", "a", "v", "ta", "tv", "av"] + (["tav"] if condition == "mean-7" else [])
+        parts = [rows.get((table, method, metric, each)) for each in single]
+        if condition in ("mean-6", "mean-7") and None not in parts:
+            compared += 1
+            assert value == pytest.approx(sum(parts) / len(parts), abs=0.06), (table, method, metric)
+    assert compared > 80
+
+
+def test_each_row_of_a_table_of_several_sources_has_its_own() -> None:
+    rows = {row.method: row.source for row in published("mosei", "tav") if row.table == "various_mosei_complete"}
+    assert rows["ConFEDE"] == "quoted by Semi-IIN"
+    assert rows["HyCon"] == "quoted by MAESTRO"
 
 
 def test_rows_that_are_quoted_are_kept_apart() -> None:
