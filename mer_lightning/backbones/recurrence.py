@@ -55,7 +55,7 @@ class Packing:
 
 
 def unrolled(cell: nn.LSTMCell, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden states and cells (B, T, H) of features (B, T, D), zero at the padding."""
+    """Hidden states and cells (B, T, H) of features (B, T, D); at the padding they are unspecified."""
     return _unrolled(features, lengths, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
 
 
