@@ -11,7 +11,7 @@ import torch
 _PRECISE = 1e-5  # relative to the largest entry; float32 has 1e-6 here, and bfloat16 1e-3
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of malloc.h
 # oneDNN keeps 1024 programs, torch as many on top, one for each shape. With sequences of varying length most are never
-# met again, and fill a gigabyte. Packed recurrences need two hundred: a shape for each number of samples still going on.
+# met again, and fill a gigabyte. Packed recurrences need two hundred: a shape for each number of samples in a step.
 _PROGRAMS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "64"}
 
 
