@@ -84,8 +84,11 @@ def test_programs_for_shapes_that_do_not_return_are_not_kept() -> None:
         "from mer_lightning.training import machine\n"
         "if sys.argv[1] == 'all': machine._PROGRAMS.clear()\n"
         "machine.quick_products()\n"
-        "for n in range(1, 1500): torch.ones(n, 32) @ torch.ones(32, 32)\n"
+        "shapes = 1 if sys.argv[1] == 'none' else 1500\n"
+        "for n in range(shapes): torch.ones(1 + n, 32) @ torch.ones(32, 32)\n"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmRSS')))\n"
     )
-    memory = {how: int(_printed(code, how)) for how in ("few", "all")}
-    assert memory["few"] + 20_000 < memory["all"], memory  # KiB
+    none, few, every = (int(_printed(code, how)) for how in ("none", "few", "all"))  # KiB
+    if every - none < 50_000:
+        pytest.skip("something else than oneDNN multiplies here")
+    assert few - none < (every - none) / 2
