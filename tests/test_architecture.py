@@ -14,7 +14,7 @@ import mer_lightning
 PACKAGE = Path(mer_lightning.__file__).parent
 # A part may import from its own layer and from those below it.
 LAYERS = (
-    {"errors", "modalities", "randomness", "discovery"},
+    {"errors", "modalities", "numerals", "randomness", "discovery"},
     {"batch", "tasks"},
     {"data"},
     {"encoders", "losses"},

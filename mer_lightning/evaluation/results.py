@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from mer_lightning.evaluation.floors import best_floor, floors
 from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate
 from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.evaluation.protocols import Protocol, averages
+from mer_lightning.numerals import spread
 from mer_lightning.tasks import Task
 
 if TYPE_CHECKING:
@@ -95,27 +97,22 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
         mean=("value", "mean"), std=("value", "std"), count=("value", "count"), bayes=("bayes", "mean")
     )
     several = bool((cells["count"] > 1).any())
+
+    def cell(value: float | None, deviation: float = math.nan) -> str:
+        """With deviations three digits, so that a table fits 80 columns; four for a single run."""
+        if several or value is None or math.isnan(value):
+            return spread(value, deviation)
+        return f"{value:.4f}"
+
     best = cells.xs(task.score[0], level="metric")["bayes"]
     if best.notna().any():
         shown.add_column(f"Best\n{headline[task.score[0]].title}", justify="right", style="dim")
     for condition in dict.fromkeys(rows["condition"]):
         here = cells.loc[condition]
-        row = [_spread(here.loc[m], several) if m in here.index else "" for m in headline]
-        row.append(_number(best.get(condition), several))
+        row = [cell(*here.loc[m, ["mean", "std"]]) if m in here.index else "" for m in headline]
+        row.append(cell(best.get(condition)))
         shown.add_row(*[condition, *row][: len(shown.columns)], style="bold" if "mean" in condition else None)
     shown.add_section()
     floor = rows.groupby("metric")["floor"].mean()
-    shown.add_row("constant", *[_number(floor.get(m), several) for m in headline], style="dim")
+    shown.add_row("constant", *[cell(floor.get(m)) for m in headline], style="dim")
     return Group(f"[bold]{title}[/]", shown)
-
-
-def _spread(row: Any, several: bool) -> str:
-    deviation = f"±{_number(row['std'], several)}" if several else ""
-    return _number(row["mean"], several) + deviation
-
-
-def _number(value: float | None, several: bool) -> str:
-    """Four digits; with deviations beside them three and no leading zero, so that a table fits 80 columns."""
-    if value is None or value != value:
-        return ""
-    return f"{value:.3f}".replace("0.", ".", 1) if several else f"{value:.4f}"

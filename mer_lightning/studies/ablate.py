@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mer_lightning.errors import Refusal
+from mer_lightning.numerals import interval, number
 from mer_lightning.studies.jobs import Job, run_silently
 from mer_lightning.studies.pool import run_all
 from mer_lightning.studies.progress import Progress
@@ -158,16 +159,15 @@ def _show(console: Console, table: pd.DataFrame, ablation: Ablation, folder: Pat
     for column in ("without", "under", "full", "ablated", "gain", "95 %", "p (Holm)"):
         shown.add_column(column, justify="left" if column in ("without", "under") else "right")
     for _, row in table.iterrows():
-        between = f"{row['low']:+.3f} {row['high']:+.3f}"
         style = "bold" if row["p_holm"] < 0.05 else None
         shown.add_row(
             row["without"],
             row["condition"],
-            f"{row['full']:.3f}",
-            f"{row['ablated']:.3f}",
-            f"{row['gain']:+.3f}",
-            between,
-            f"{row['p_holm']:.3f}",
+            number(row["full"]),
+            number(row["ablated"]),
+            number(row["gain"], "+"),
+            interval(row["low"], row["high"]),
+            number(row["p_holm"]),
             style=style,
         )
     console.print(shown)

@@ -13,10 +13,10 @@ from scipy.stats import pearsonr, wilcoxon
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, recall_score
 
 from mer_lightning.cli import main
+from mer_lightning.numerals import spread
 from mer_lightning.studies.ledger import find_runs
 from mer_lightning.studies.report.figures import reliability
 from mer_lightning.studies.report.maps import state_map
-from mer_lightning.studies.report.tables import number
 
 QUICK = ["--model.backbone", "early", "--model.backbone.width", "8", "--data.synthetic", "true", "--data.samples", "90"]
 QUICK += ["--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
@@ -120,7 +120,7 @@ def test_texts_say_the_numbers(folder: Path) -> None:
     markdown, latex = ((folder / "out" / name).read_text() for name in ("report.md", "report.tex"))
     page = (folder / "out" / "report.html").read_text()
     for _, row in scores.iterrows():
-        cell = f"{number(row['mean'])}±{number(row['std'])}"
+        cell = spread(row["mean"], row["std"])
         assert cell in markdown
         assert cell in page
         assert cell.replace("±", r"$\pm$") in latex

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mer_lightning.modalities import COMBINATIONS, COMPLETE
+from mer_lightning.numerals import number
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import metrics_shown, scores
@@ -71,7 +72,7 @@ def _combinations(setting: Setting) -> str:
         middle = (better.max() + better.min()) / 2
         for (row, column), value in np.ndenumerate(values):
             colour = "black" if better[row, column] > middle else "white"
-            axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=8)
+            axes.text(column, row, number(value), ha="center", va="center", color=colour, fontsize=8)
         axes.set_title(title)
 
     return _drawing(draw, height=1.0 + 0.45 * len(values))
@@ -199,8 +200,8 @@ def _confidence(contender: Contender) -> str:
         return ""
     there: list[str] = [c for c in ("tav", "av", "tv", "ta") if c in contender.conditions]
     points: dict[str, Any] = {}
-    for number, condition in enumerate(there):
-        logits = contender.logits(there)[:, number]
+    for place, condition in enumerate(there):
+        logits = contender.logits(there)[:, place]
         true = np.concatenate([contender.task.true_class_probability(run, contender.target).numpy() for run in logits])
         said = np.concatenate([t[t["condition"] == condition]["confidence"].to_numpy() for t in contender.tables])
         points[condition] = (said, true)

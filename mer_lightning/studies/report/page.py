@@ -6,9 +6,10 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from mer_lightning.numerals import interval, number
 from mer_lightning.studies.report.figures import figures
 from mer_lightning.studies.report.settings import Setting
-from mer_lightning.studies.report.tables import costs, grid, metrics_shown, number, scores
+from mer_lightning.studies.report.tables import costs, grid, metrics_shown, scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,11 +99,12 @@ def _differences(tests: pd.DataFrame) -> str:
         return ""
     rows = []
     for _, row in tests.iterrows():
-        sure = ' class="sure"' if row["bootstrap_p_holm"] < 0.05 else ""
+        direction = "better" if row["difference"] > 0 else "worse"
+        sure = f' class="{direction}"' if row["bootstrap_p_holm"] < 0.05 else ""
         rows.append(
             f"<tr><td>{escape(row['label'])}</td><td>{row['condition']}</td>"
-            f'<td{sure} data-value="{row["difference"]:.9g}">{row["difference"]:+.3f}</td>'
-            f'<td data-value="{row["low"]:.9g}">{row["low"]:+.3f} to {row["high"]:+.3f}</td>'
+            f'<td{sure} data-value="{row["difference"]:.9g}">{number(row["difference"], "+")}</td>'
+            f'<td data-value="{row["low"]:.9g}">{interval(row["low"], row["high"])}</td>'
             f"<td>{number(row['bootstrap_p_holm'])}</td><td>{number(row['wilcoxon_p_holm'])}</td></tr>"
         )
     head = ["method", "under", "difference", "95 %", "p bootstrap", "p Wilcoxon"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.significance import compare, holm
+from mer_lightning.numerals import number, spread
 from mer_lightning.studies.report.settings import Setting
 
 if TYPE_CHECKING:
@@ -92,11 +93,3 @@ def grid(setting: Setting, metric: str) -> tuple[list[str], list[str], dict[tupl
             labels.append(name)
             cells |= {(name, c): number(float(first[column][c])) for c in conditions}
     return labels, conditions, cells
-
-
-def spread(mean: float, std: float) -> str:
-    return number(mean) + (f"±{number(std)}" if std == std else "")
-
-
-def number(value: float) -> str:
-    return "" if value is None or value != value else f"{value:.3f}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mer_lightning.numerals import interval, number
 from mer_lightning.studies.report.settings import Setting
-from mer_lightning.studies.report.tables import grid, metrics_shown, number
+from mer_lightning.studies.report.tables import grid, metrics_shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +57,8 @@ def _difference(row: pd.Series) -> list[str]:
     return [
         row["label"],
         row["condition"],
-        f"{row['difference']:+.3f}",
-        f"{row['low']:+.3f} to {row['high']:+.3f}",
+        number(row["difference"], "+"),
+        interval(row["low"], row["high"]),
         number(row["bootstrap_p_holm"]),
         number(row["wilcoxon_p_holm"]),
     ]
