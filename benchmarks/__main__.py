@@ -1,10 +1,13 @@
-"""`make bench`: every row, on one thread, as a table here and in benchmarks/RESULTS.md."""
+"""`make bench`: every row, on one thread, as a table here and in benchmarks/RESULTS.md.
+
+`python -m benchmarks cdat memory` prints the rows of these groups and writes nothing.
+"""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import warnings
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -16,6 +19,9 @@ from benchmarks.peers import peer_rows
 from benchmarks.training import cdat_rows, study_row
 from mer_lightning.training.machine import make_ready
 
+GROUPS = {
+    "peers": peer_rows, "cdat": cdat_rows, "evaluation": evaluation_rows, "study": study_row, "memory": memory_rows
+}  # fmt: skip
 HEAD = "| row | ratio | quartiles | CPU | wanted | what against what | seconds (GiB) | note |\n" + 8 * "|---" + "|"
 
 
@@ -27,14 +33,22 @@ def line(row: Row) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("groups", nargs="*", help=f"of rows, among {', '.join(GROUPS)}; all are written to RESULTS.md")
+    asked = parser.parse_args().groups
+    if unknown := set(asked) - set(GROUPS):
+        parser.error(f"no group {', '.join(unknown)} among {', '.join(GROUPS)}")
     torch.set_num_threads(1)
     make_ready()  # as every command does
     warnings.simplefilter("ignore")
     rows = []
     print(HEAD)
-    for row in chain(peer_rows(), cdat_rows(), evaluation_rows(), study_row(), memory_rows()):
-        rows.append(row)
-        print(line(row), flush=True)
+    for group in asked or GROUPS:
+        for row in GROUPS[group]():
+            rows.append(row)
+            print(line(row), flush=True)
+    if asked:
+        return
     said = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     text = (
         "# Benchmarks\n\n"

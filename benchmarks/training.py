@@ -63,7 +63,7 @@ def weighted(method: MERMethod, batch: Batch) -> Tensor:
 
 def cdat_rows() -> Iterator[Row]:
     batch, card = made_batch(), Regression().card()
-    for name in ("late_transformer", "tfn"):
+    for name in ("late_transformer", "tfn", "early", "bottleneck", "lmf", "lf_dnn", "lf_lstm", "mfn"):
         backbone = all_backbones()[name]
         ours, theirs = (CDaT(dims=DIMS, task_card=card, backbone=backbone) for _ in range(2))
         supervised = Supervised(DIMS, card, backbone)
