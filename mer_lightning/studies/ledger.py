@@ -78,13 +78,6 @@ class Run:
 
         return pd.read_parquet(self.folder / PREDICTIONS)
 
-    def logs(self) -> pd.DataFrame:
-        """Metrics over time; a run that went on after a kill has them in several files."""
-        import pandas as pd
-
-        paths = sorted((self.folder / "logs").rglob("metrics.csv"))
-        return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True) if paths else pd.DataFrame()
-
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
     """Every run with results in or below ``folders``."""

@@ -17,6 +17,7 @@ from mer_lightning.studies.jobs import Job, run_silently
 from mer_lightning.studies.pool import run_all
 from mer_lightning.studies.search import Search, Trial
 from mer_lightning.studies.sweep_file import canonical, read_sweep
+from mer_lightning.training.run_folder import metrics_over_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,11 +106,8 @@ def _work(trial: Trial, search: Search, folder: Path) -> Work:
 
 
 def _best(run: Path, metric: str, maximize: bool) -> float:
-    """The best epoch's value. A run that went on after a kill has its log in several files."""
-    import pandas as pd
-
-    logs = [pd.read_csv(path) for path in sorted((run / "logs").rglob("metrics.csv"))]
-    values = pd.concat(logs).get(metric)
+    """The best epoch's value."""
+    values = metrics_over_time(run).get(metric)
     if values is None or values.dropna().empty:
         raise Refusal(f"{run}/logs", f"the metric {metric}", "none", "name one that training logs, e.g. valid/score")
     return float(values.max() if maximize else values.min())

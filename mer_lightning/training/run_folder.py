@@ -19,9 +19,12 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Refusal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Processes that DDP starts again from the command line find the folder of the first one here.
 _VARIABLE = "MER_RUN_FOLDER"
@@ -62,6 +65,17 @@ def _next_number(parent: Path) -> Path:
             return parent / str(number)
         except FileExistsError:  # another run took it just now
             number += 1
+
+
+def metrics_over_time(folder: Path) -> pd.DataFrame:
+    """What a run's fit has logged, in several files if it went on after a kill.
+
+    One that was killed as it began to write has left a file with nothing in it.
+    """
+    import pandas as pd
+
+    paths = sorted(path for path in (folder / "logs").rglob("metrics.csv") if path.stat().st_size)
+    return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True) if paths else pd.DataFrame()
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mer_lightning.training.run_folder import environment, forget_run_folder, new_run_folder, write_whole
+from mer_lightning.training.run_folder import (
+    environment,
+    forget_run_folder,
+    metrics_over_time,
+    new_run_folder,
+    write_whole,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +46,16 @@ def test_environment_names_versions_and_device() -> None:
     assert found["packages"]["lightning"].startswith("2.6.")
     assert found["packages"]["torch"]
     assert found["devices"]
+
+
+def test_logs_of_a_fit_that_was_killed_as_it_began_to_write(tmp_path: Path) -> None:
+    assert metrics_over_time(tmp_path).empty
+    for part, text in (
+        ("", "epoch,valid/score\n0,-1.5\n"),
+        ("resumed-1", ""),
+        ("resumed-2", "epoch,valid/score\n1,-1.2\n"),
+    ):
+        folder = tmp_path / "logs" / part
+        folder.mkdir(exist_ok=True, parents=True)
+        (folder / "metrics.csv").write_text(text)
+    assert metrics_over_time(tmp_path)["valid/score"].tolist() == [-1.5, -1.2]

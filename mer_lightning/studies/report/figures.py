@@ -14,6 +14,7 @@ from mer_lightning.numerals import number
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import metrics_shown, scores
+from mer_lightning.training.run_folder import metrics_over_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +110,7 @@ def _rate_curves(setting: Setting) -> dict[str, str]:
 def _learning_curves(setting: Setting) -> str:
     curves = {}
     for label, contender in setting.contenders.items():
-        logs = [run.logs() for run in contender.runs]
+        logs = [metrics_over_time(run.folder) for run in contender.runs]
         runs = [log.groupby("epoch")["valid/score"].last().dropna() for log in logs if "valid/score" in log]
         if runs:
             longest = max(len(run) for run in runs)
@@ -242,7 +243,7 @@ def _map(contender: Contender) -> str:
 
 def _contributions(contender: Contender) -> str:
     """MGR: mean contribution of each modality over training."""
-    logs = [run.logs() for run in contender.runs]
+    logs = [metrics_over_time(run.folder) for run in contender.runs]
     logs = [log for log in logs if any(str(name).startswith("contribution/") for name in log)]
     names = [name for name in ("text", "audio", "vision") if logs and f"contribution/{name}" in logs[0]]
     if not names:
