@@ -63,17 +63,17 @@ def _printed(code: str, how: str) -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
 def test_memory_is_kept() -> None:
     code = (
-        "import resource, sys, torch\n"
+        "import resource, statistics, sys, torch\n"
         "from mer_lightning.training.machine import keep_memory\n"
         "if sys.argv[1] == 'kept': keep_memory()\n"
         "def step(): return float(torch.ones(20_000_000).sum())\n"
         "for _ in range(10): step()  # the heap finds its size\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(20): step()\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def of_a_step(): before = faults(); step(); return faults() - before\n"
+        "print(int(statistics.median(of_a_step() for _ in range(20))))  # a heap may still grow once or twice\n"
     )
     faults = {how: int(_printed(code, how)) for how in ("kept", "given back")}
-    assert faults["kept"] * 4 < faults["given back"], faults  # a heap may still grow once or twice
+    assert faults["kept"] < 200 < faults["given back"], faults
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rules")
