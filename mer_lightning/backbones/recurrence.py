@@ -8,7 +8,7 @@ Gradients of weights are one product, too, where autograd would add one up for e
     c_t = sigma(f) c_{t-1} + sigma(i) tanh(g)
     h_t = sigma(o) tanh(c_t)
 
-Shapes: B batch, T time, N valid steps of all samples, D input width, H hidden width.
+Shapes: B batch, T time, N packed steps of all samples, D input width, H hidden width.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+# oneDNN compiles a program for each shape, which takes longer than most steps. So that few shapes occur, a step has a
+# multiple of this many rows: samples that have ended lend their place to the longest one, whose row is read again.
+_ROWS = 8
 
 
 class Packing:
@@ -37,21 +41,24 @@ class Packing:
         time = torch.arange(steps, device=lengths.device).unsqueeze(1)
         if lengths.device.type == "cpu":
             order = lengths.argsort(descending=True, stable=True)
-            valid = time < lengths[order]  # (T, B)
-            self.rows = (order * steps + time)[valid]
-            self.sizes = [size for size in valid.sum(1).tolist() if size]
+            valid, rows = time < lengths[order], order * steps + time  # (T, B)
+            sizes = (valid.sum(1) + _ROWS - 1).div(_ROWS, rounding_mode="floor").mul(_ROWS).clamp(max=self.batch)
+            packed = torch.arange(self.batch) < sizes.unsqueeze(1)
+            self.read = rows.where(valid, rows[:, :1])[packed]
+            self.written = rows.where(valid, self.batch * steps)[packed]  # behind the last row
+            self.sizes = [size for size in sizes.tolist() if size]
         else:
-            self.rows = (torch.arange(self.batch, device=lengths.device) * steps + time).flatten()
-            self.sizes = [self.batch] * steps
+            self.read = (torch.arange(self.batch, device=lengths.device) * steps + time).flatten()
+            self.written, self.sizes = self.read, [self.batch] * steps
 
     def pack(self, padded: Tensor) -> Tensor:
         """(N, ...) of (B, T, ...)."""
-        return padded.flatten(0, 1).index_select(0, self.rows)
+        return padded.flatten(0, 1).index_select(0, self.read)
 
     def unpack(self, packed: Tensor) -> Tensor:
         """(B, T, ...) of (N, ...), zero at the padding."""
-        padded = packed.new_zeros(self.batch * self.steps, *packed.shape[1:])
-        return padded.index_copy(0, self.rows, packed).unflatten(0, (self.batch, self.steps))
+        padded = packed.new_zeros(self.batch * self.steps + 1, *packed.shape[1:])
+        return padded.index_copy(0, self.written, packed)[:-1].unflatten(0, (self.batch, self.steps))
 
 
 def unrolled(cell: nn.LSTMCell, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +67,7 @@ def unrolled(cell: nn.LSTMCell, features: Tensor, lengths: Tensor) -> tuple[Tens
 
 
 class LSTM(nn.LSTM):
-    """torch's LSTM of one layer and direction, batches first. Training on a CPU goes our way where padding is long."""
+    """torch's LSTM of one layer and direction, batches first. On a CPU it goes our way where padding is long."""
 
     # A step of our loop costs as much as this many multiplications of a padded batch, as measured.
     _STEP = 1 << 21
@@ -70,7 +77,7 @@ class LSTM(nn.LSTM):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
         """Hidden states (B, T, H) of features (B, T, D); what they are at the padding is unspecified."""
-        if features.device.type == "cpu" and torch.is_grad_enabled():
+        if features.device.type == "cpu":
             padding = features.shape[0] * features.shape[1] - int(lengths.sum())
             spared = padding * sum(weight.numel() for weight in self.all_weights[0][:2])
             if spared > features.shape[1] * self._STEP:

@@ -1,6 +1,6 @@
 """A memory that recurrences of all modalities write to, step by step: what MFN and Graph-MFN share.
 
-Shapes: B batch, T time, N valid steps of all samples, A width of what is attended to, U of the memory, G hidden widths
+Shapes: B batch, T time, N packed steps of all samples, A width of what is attended to, U of the memory, G hidden widths
 of the two gates together.
 """
 
@@ -34,7 +34,7 @@ def remember(keep: nn.Sequential, take: nn.Sequential, attended: Tensor, propose
         keep, take: networks whose outputs, through a sigmoid, are the gates.
         attended: (N, A) what the gates see beside the memory.
         proposed: (N, U) new content.
-        packing: of the N valid steps.
+        packing: of the N steps.
     """
     of_steps, of_memory, noise, outs = [], [], [], []
     for gate in (keep, take):

@@ -32,13 +32,19 @@ def test_unrolled_has_the_states_cells_and_gradients_of_torch() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_packing_reads_each_valid_step_once() -> None:
-    lengths = torch.tensor([2, 0, 4, 2])
-    packing, padded = Packing(lengths, 5), torch.arange(20.0).view(4, 5)
-    assert packing.sizes == [3, 3, 1, 1]
-    assert packing.pack(padded).tolist() == [10, 0, 15, 11, 1, 16, 12, 13]
+def test_packing_reads_valid_steps_only_and_few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths, padded = torch.tensor([2, 0, 4, 2]), torch.arange(20.0).view(4, 5)
     expected = padded.where(torch.arange(5) < lengths.unsqueeze(1), 0.0)
-    assert torch.equal(packing.unpack(packing.pack(padded)), expected)
+    for rows, sizes, read in (
+        (1, [3, 3, 1, 1], [10, 0, 15, 11, 1, 16, 12, 13]),
+        (2, [4, 4, 2, 2], [10, 0, 15, 10, 11, 1, 16, 11, 12, 12, 13, 13]),  # the longest sample fills up
+        (8, [4, 4, 4, 4], [10, 0, 15, 10, 11, 1, 16, 11, 12, 12, 12, 12, 13, 13, 13, 13]),
+    ):
+        monkeypatch.setattr("mer_lightning.backbones.recurrence._ROWS", rows)
+        packing = Packing(lengths, 5)
+        assert packing.sizes == sizes
+        assert packing.pack(padded).tolist() == read
+        assert torch.equal(packing.unpack(packing.pack(padded)), expected)
     nothing = Packing(torch.zeros(2, dtype=torch.long), 3)
     assert torch.equal(nothing.unpack(nothing.pack(torch.ones(2, 3, 4))), torch.zeros(2, 3, 4))
 
@@ -88,7 +94,7 @@ def test_remember_and_its_gradients() -> None:
         packing = Packing(valid.sum(1), 7)
         said = remember(keep, take, packing.pack(attended), packing.pack(proposed), packing)
         torch.manual_seed(1)
-        factors = keep[2](torch.ones(11, 5).double())
+        factors = keep[2](torch.ones(sum(packing.sizes), 5).double())
         assert bool((factors == 0).any()) == training
         noise = [packing.unpack(factors), torch.ones(3, 7, 3).double()]
         slow = slowly(keep, take, attended, proposed, valid, noise)
