@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import Task, task_from_card
+from mer_lightning.yaml_text import from_yaml
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class CatalogueEntry:
 
 @functools.cache
 def catalogue() -> dict[str, CatalogueEntry]:
-    values = yaml.safe_load((Path(__file__).with_name("catalogue.yaml")).read_text())
+    values = from_yaml((Path(__file__).with_name("catalogue.yaml")).read_text())
     return {name: CatalogueEntry(name=name, **entry) for name, entry in values.items()}
 
 

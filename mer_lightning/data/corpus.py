@@ -24,6 +24,7 @@ from mer_lightning.data.raw import SPLITS, Alignment
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import Task, task_from_card
+from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,9 +174,10 @@ class Split:
             padding = steps >= lengths[m].unsqueeze(1)
             where = (self.starts[m][index].unsqueeze(1) + steps).masked_fill_(padding, 0)
             if len(values):
+                features[m] = values.index_select(0, where.flatten()).view(*where.shape, -1)
                 # Values are finite, so that a product blanks the padding; filling under a mask takes six times as long.
-                gathered = values.index_select(0, where.flatten()).view(*where.shape, -1)
-                features[m] = gathered.mul_(~padding.unsqueeze(2))
+                if shortest < len(steps):
+                    features[m].mul_(~padding.unsqueeze(2))
             else:
                 features[m] = values.new_zeros(*padding.shape, values.shape[1])
         available = self.present[index]
@@ -191,7 +193,7 @@ class Split:
 
 def read_card(folder: Path) -> CorpusCard:
     try:
-        card = CorpusCard(**yaml.safe_load((folder / CARD).read_text(encoding="utf-8")))
+        card = CorpusCard(**from_yaml((folder / CARD).read_text(encoding="utf-8")))
         task_from_card(card.task)
         return card
     except (OSError, yaml.YAMLError, TypeError, ValueError, AttributeError) as error:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from mer_lightning.data.corpus import CARD, Corpus, open_corpus
@@ -21,6 +20,7 @@ from mer_lightning.data.raw import SPLITS, PackedSequences, RawCorpus, Sequences
 from mer_lightning.data.readers.base import detect
 from mer_lightning.data.store import chunks
 from mer_lightning.modalities import MODALITIES
+from mer_lightning.yaml_text import from_yaml
 
 Progress = Callable[[int, int], None]
 
@@ -166,7 +166,7 @@ def _checksums(path: Path) -> tuple[str | None, str | None]:
         while piece := file.read(2**22):
             for digest in digests:
                 digest.update(piece)
-    known: dict[str, str] = yaml.safe_load(Path(__file__).with_name("known_files.yaml").read_text())
+    known: dict[str, str] = from_yaml(Path(__file__).with_name("known_files.yaml").read_text())
     sha1 = digests[1].hexdigest()
     return digests[0].hexdigest(), next((what for prefix, what in known.items() if sha1.startswith(prefix)), None)
 

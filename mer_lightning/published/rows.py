@@ -13,9 +13,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from mer_lightning.errors import Refusal
+from mer_lightning.yaml_text import from_yaml
 
 _NEEDED = {
     "source",
@@ -74,7 +73,7 @@ def _all() -> tuple[Published, ...]:
     found: list[Published] = []
     for path in sorted(files("mer_lightning.published").iterdir(), key=lambda each: each.name):
         if path.name.endswith(".yaml"):
-            found += rows_of(path.name.removesuffix(".yaml"), yaml.safe_load(path.read_text(encoding="utf-8")))
+            found += rows_of(path.name.removesuffix(".yaml"), from_yaml(path.read_text(encoding="utf-8")))
     return tuple(found)
 
 

@@ -24,6 +24,7 @@ from mer_lightning.studies.jobs import Job, run_silently
 from mer_lightning.studies.pool import run_all
 from mer_lightning.studies.progress import Progress
 from mer_lightning.studies.sweep_file import canonical
+from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +61,7 @@ class Ablation:
 
 def read_ablation(path: Path) -> Ablation:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = from_yaml(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise Refusal(
             path, "an ablation file", f"{type(error).__name__}: {error}", "see docs/how-to/sweeps.md"

@@ -10,13 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import COMBINATIONS, COMPLETE
 from mer_lightning.studies.ledger import Run, logits_of, targets_of
 from mer_lightning.tasks import Task
 from mer_lightning.training.run_folder import CONFIG
+from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +67,7 @@ class Contender:
 
 
 def contender(folders: list[Path]) -> Contender:
-    return Contender(tuple(Run(folder, yaml.safe_load((folder / CONFIG).read_text())) for folder in folders))
+    return Contender(tuple(Run(folder, from_yaml((folder / CONFIG).read_text())) for folder in folders))
 
 
 def refuse_other_samples(first: Contender, second: Contender) -> None:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import Task, task_from_card
 from mer_lightning.training.run_folder import CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS
+from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +54,7 @@ class Run:
 
     @property
     def task(self) -> Task:
-        return task_from_card(yaml.safe_load((self.folder / CORPUS).read_text())["task"])
+        return task_from_card(from_yaml((self.folder / CORPUS).read_text())["task"])
 
     def results(self) -> pd.DataFrame:
         import pandas as pd
@@ -86,7 +85,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         here = [path for path in sorted(folder.rglob(RESULTS)) if (path.parent / CONFIG).is_file()]
         if not here:
             raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", "none", "name one that fit made")
-        found += [Run(path.parent, yaml.safe_load((path.parent / CONFIG).read_text())) for path in here]
+        found += [Run(path.parent, from_yaml((path.parent / CONFIG).read_text())) for path in here]
     return list({run.folder.resolve(): run for run in found}.values())
 
 

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.jobs import Job, run_silently
 from mer_lightning.studies.pool import run_all
 from mer_lightning.studies.progress import Progress
 from mer_lightning.studies.report.command import write_report
+from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +119,7 @@ def _file(name: str, folder: Path) -> Path:
 def _is_there(experiment: Path) -> bool:
     from mer_lightning.data.places import find_corpus
 
-    data = yaml.safe_load(experiment.read_text())["data"]
+    data = from_yaml(experiment.read_text())["data"]
     try:
         find_corpus(data["corpus"], data.get("alignment", "aligned"))
     except Refusal:
@@ -171,7 +170,7 @@ def _report(console: Console, planned: list[Planned]) -> None:
     for run in planned:
         groups.setdefault(run.group, []).append(run.job)
     for group, jobs in groups.items():
-        card = CorpusCard(**yaml.safe_load((jobs[0].run_folder / CORPUS).read_text()))
+        card = CorpusCard(**from_yaml((jobs[0].run_folder / CORPUS).read_text()))
         title = f"{card.label}: {group}, {len(jobs)} seeds, mean ± deviation"
         console.print()
         console.print(table(_rows(jobs), task_from_card(card.task), title))

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import yaml
 
 from mer_lightning.errors import Refusal
+from mer_lightning.yaml_text import from_yaml
 
 Method = Literal["grid", "random", "bayes"]
 
@@ -131,7 +132,7 @@ class Sweep:
 def read_sweep(path: Path) -> Sweep:
     """A sweep file, or a Refusal that names the key which is wrong."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = from_yaml(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise Refusal(path, "a sweep file", f"{type(error).__name__}: {error}", "see docs/how-to/sweeps.md") from error
     if not isinstance(content, dict):

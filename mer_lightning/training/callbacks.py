@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -27,6 +26,7 @@ from mer_lightning.training.run_folder import (
     write_whole,
 )
 from mer_lightning.training.wandb_logger import send_results
+from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ class RunConfig(SaveConfigCallback):
         mapped = pl_module.label_map if isinstance(pl_module, MERMethod) else None
         write_whole(folder / CORPUS, (replace(card, task=mapped.task.card()) if mapped else card).dump())
         if trainer.logger is not None and not isinstance(trainer.logger, CSVLogger):  # the folder has it already
-            trainer.logger.log_hyperparams(yaml.safe_load((folder / CONFIG).read_text()))
+            trainer.logger.log_hyperparams(from_yaml((folder / CONFIG).read_text()))
 
 
 class Announce(Callback):

@@ -29,6 +29,7 @@ from mer_lightning.data.store import partition_from
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import MultiLabel, Regression, Task
+from mer_lightning.yaml_text import from_yaml
 
 _NAMES = {"text": "glove|wordvector", "audio": "covarep|opensmile|acoustic|audio", "vision": "facet|openface|visual"}
 _SPLIT_FILES = ("splits.json", "splits.yaml")
@@ -230,7 +231,7 @@ def _read_splits(folder: Path, videos: list[str]) -> NDArray[np.int8]:
         found = f"neither {' nor '.join(_SPLIT_FILES)}"
         raise Refusal(folder, "the split of each video, which .csd files do not carry", found, remedy)
     try:
-        splits = (json.loads if file.suffix == ".json" else yaml.safe_load)(file.read_text())
+        splits = (json.loads if file.suffix == ".json" else from_yaml)(file.read_text())
     except (ValueError, yaml.YAMLError) as error:
         raise Refusal(file, "lists of videos", str(error), remedy) from error
     lists = {name for name, videos in splits.items() if isinstance(videos, list)} if isinstance(splits, dict) else set()
