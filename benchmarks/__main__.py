@@ -15,13 +15,18 @@ import torch
 from benchmarks.evaluation import evaluation_rows
 from benchmarks.harness import Row
 from benchmarks.memory import memory_rows
-from benchmarks.peers import peer_rows
+from benchmarks.peers import peer_rows, precision_rows
 from benchmarks.training import cdat_rows, study_row
 from mer_lightning.training.machine import make_ready
 
 GROUPS = {
-    "peers": peer_rows, "cdat": cdat_rows, "evaluation": evaluation_rows, "study": study_row, "memory": memory_rows
-}  # fmt: skip
+    "peers": peer_rows,
+    "precision": precision_rows,
+    "cdat": cdat_rows,
+    "evaluation": evaluation_rows,
+    "study": study_row,
+    "memory": memory_rows,
+}
 HEAD = "| row | ratio | quartiles | CPU | wanted | what against what | seconds (GiB) | note |\n" + 8 * "|---" + "|"
 
 

@@ -66,23 +66,41 @@ def peer_rows() -> Iterator[Row]:
             yield _row(peer, spoken, "fixed", "as each is used: lengths as in MOSI, ours reads no padding")
 
 
+def precision_rows() -> Iterator[Row]:
+    """Ours alone: what 16 bits in products are worth on this processor."""
+    with tempfile.TemporaryDirectory() as place:
+        for peer in PEERS[:4]:
+            folder = Path(place, f"{peer.alignment}-{peer.samples}-spoken")
+            _written(peer, folder)
+            full, short = (
+                process("ours", *_ours(peer, folder, "fixed"), "--trainer.precision", precision)
+                for precision in ("32-true", "bf16-mixed")
+            )
+            with full as slow, short as fast:
+                title = f"{peer.name}, epoch, {peer.alignment}, 16 bits"
+                yield side_by_side(title, ("32 bits", slow), ("bf16-mixed", fast), "", rounds=peer.rounds)
+
+
 def _row(peer: Peer, folder: Path, preset: str, note: str) -> Row:
     file = _written(peer, folder)
-    mine = [
+    options = {"batch_size": peer.batch, "learning_rate": 1e-3, "need_data_aligned": peer.alignment == "aligned"}
+    options |= {"need_model_aligned": False} | OF_MMSA.get(peer.name, {})
+    given = peer.name.lower(), str(file), json.dumps(options)
+    with process("theirs", *given, **KEPT_MEMORY) as theirs, process("ours", *_ours(peer, folder, preset)) as ours:
+        title = f"{peer.name}, epoch, {peer.alignment}, {preset}"
+        sides = ("MMSA", theirs), ("ours", ours)
+        note = f"{note}; {peer.samples} samples in batches of {peer.batch}"
+        return side_by_side(title, *sides, peer.wanted, rounds=peer.rounds, note=note)
+
+
+def _ours(peer: Peer, folder: Path, preset: str) -> list[str]:
+    return [
         "--model", "supervised", "--model.backbone", peer.backbone, "--model.backbone.preset", preset,
         *(f"--model.backbone.{each}" for each in (MULT if peer.backbone == "mult" else ())),
         "--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", "1e-3", "--model.schedule", "constant",
         "--data.corpus", str(folder / "corpus"), "--data.batch_size", str(peer.batch),
         "--run_dir", tempfile.mkdtemp(dir=folder),
     ]  # fmt: skip
-    options = {"batch_size": peer.batch, "learning_rate": 1e-3, "need_data_aligned": peer.alignment == "aligned"}
-    options |= {"need_model_aligned": False} | OF_MMSA.get(peer.name, {})
-    given = peer.name.lower(), str(file), json.dumps(options)
-    with process("theirs", *given, **KEPT_MEMORY) as theirs, process("ours", *mine) as ours:
-        title = f"{peer.name}, epoch, {peer.alignment}, {preset}"
-        sides = ("MMSA", theirs), ("ours", ours)
-        note = f"{note}; {peer.samples} samples in batches of {peer.batch}"
-        return side_by_side(title, *sides, peer.wanted, rounds=peer.rounds, note=note)
 
 
 def _written(peer: Peer, folder: Path) -> Path:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FULL = "full"
+_PARTITION = "data.partition"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ def read_ablation(path: Path) -> Ablation:
     if not full.is_file():
         raise Refusal(f"{path}: full", "an experiment's file", content["full"], "name it relative to this file")
     repeat = content.get("repeat") or {"seed_everything": [1111, 1112, 1113, 1114, 1115]}
+    if _PARTITION in {key for options in (repeat, *content["without"].values()) for key in options}:
+        remedy = f"give it to all runs, one ablation each: --{_PARTITION} fold-1 --runs runs/fold-1"
+        raise Refusal(path, "the same test samples in every run", _PARTITION, remedy)
     repetitions = tuple(dict(zip(repeat, values, strict=True)) for values in itertools.product(*repeat.values()))
     return Ablation(path, full, repetitions, content["without"])
 
@@ -121,9 +125,10 @@ def differences(variants: dict[str, list[Job]]) -> pd.DataFrame:
     import pandas as pd
 
     from mer_lightning.evaluation.significance import compare, holm
-    from mer_lightning.studies.comparing import Contender, contender
+    from mer_lightning.studies.comparing import Contender, contender, refuse_other_samples
 
     found = {name: contender([job.run_folder for job in jobs]) for name, jobs in variants.items()}
+    refuse_other_samples(found.values())
     full: Contender = found.pop(FULL)
     rows: list[dict[str, Any]] = []
     for title, conditions in full.condition_groups().items():

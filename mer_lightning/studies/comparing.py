@@ -5,6 +5,7 @@ Shapes: S seeds, K conditions, N samples, O outputs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.modalities import COMBINATIONS, COMPLETE
 from mer_lightning.studies.ledger import Run, logits_of, targets_of
 from mer_lightning.tasks import Task
-from mer_lightning.training.run_folder import CONFIG
+from mer_lightning.training.run_folder import CONFIG, RESULTS
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
@@ -70,13 +71,14 @@ def contender(folders: list[Path]) -> Contender:
     return Contender(tuple(Run(folder, from_yaml((folder / CONFIG).read_text())) for folder in folders))
 
 
-def refuse_other_samples(first: Contender, second: Contender) -> None:
-    """A paired test needs the same samples, under the same masks."""
+def refuse_other_samples(contenders: Iterable[Contender]) -> None:
+    """A paired test needs the same samples, under the same masks, in every run."""
     import pandas as pd
 
-    from mer_lightning.training.run_folder import RESULTS
-
-    for column in ("corpus_sha256", "partition", "split", "mask_hash"):
-        said = [pd.read_csv(each.runs[0].folder / RESULTS)[column].iloc[0] for each in (first, second)]
-        if said[0] != said[1]:
-            raise Refusal(second.runs[0].folder, f"the {column} {said[0]}", str(said[1]), "compare runs of one corpus")
+    folders = [run.folder for contender in contenders for run in contender.runs]
+    first, *others = (pd.read_csv(folder / RESULTS, nrows=1).iloc[0] for folder in folders)
+    for folder, other in zip(folders[1:], others, strict=True):
+        for column in ("corpus_sha256", "partition", "split", "mask_hash"):
+            if other[column] != first[column]:
+                here, there = (f"{column} {each[column]}" for each in (other, first))
+                raise Refusal(folder, f"{there}, as in {folders[0]}", here, "compare runs on the same samples")

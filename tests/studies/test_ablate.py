@@ -56,7 +56,14 @@ def test_differences_are_those_of_the_results(folder: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [({"full": "other.yaml", "without": {}}, "other.yaml"), ({"wihtout": {}}, "full, without"), ({}, "full, without")],
+    [
+        ({"full": "other.yaml", "without": {}}, "other.yaml"),
+        ({"wihtout": {}}, "full, without"),
+        ({}, "full, without"),
+        ({"without": {"half": {"data.partition": "fold-2"}}}, "same test samples"),
+        ({"without": {}, "repeat": {"data.partition": ["fold-1", "fold-2"]}}, "same test samples"),
+        ({"without": {"samples": {"data.samples": 40}}, "repeat": {"seed_everything": [1]}}, "corpus_sha256"),
+    ],
 )
 def test_mistakes_are_named(folder: Path, content: dict, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ablate", write(folder, **content)]) == 2
