@@ -53,7 +53,8 @@ class CDaT(MERMethod):
 
     Args:
         preset: `cdat`; `cdat_r1`, the released equations; `static`, the same weight for all; `ce`, weights from how
-            much a mask changes the output; `baseline`, the same phases without transfer. Options below override it.
+            much a mask changes the output; `baseline`, the same phases without transfer. Options below override it, but
+            nothing makes a baseline transfer.
         weighting: how much a modality learns from another one.
         reduction: a weight for each sample (`row`), or the batch's mean (`released`).
         detach_teacher: the modality that is learnt from does not move towards the learner.
@@ -95,6 +96,9 @@ class CDaT(MERMethod):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
+        if preset == "baseline" and weight:
+            remedy = "give 0, too, where an experiment sets a weight, or leave the preset away"
+            raise Refusal("--model.weight", "0, as the baseline does not transfer", f"{weight:g}", remedy)
         given = {
             "weighting": weighting,
             "reduction": reduction,

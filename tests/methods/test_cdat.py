@@ -213,8 +213,11 @@ def test_static_transfer_is_the_loss_with_weights_of_one() -> None:
 
 
 def test_the_baseline_goes_on_without_transfer() -> None:
-    losses = phase(make(preset="baseline"), "transfer").transfer_losses(make_batch(task=SINGLE))
-    assert set(losses) == {"task"}
+    for weight in (None, 0.0):
+        losses = phase(make(preset="baseline", weight=weight), "transfer").transfer_losses(make_batch(task=SINGLE))
+        assert set(losses) == {"task"}
+    with pytest.raises(Refusal, match="does not transfer"):
+        make(preset="baseline", weight=1.0)
 
 
 def test_without_dropout_the_first_phase_is_supervised_learning() -> None:
