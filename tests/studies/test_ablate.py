@@ -35,7 +35,11 @@ def write(folder: Path, **content) -> str:
 
 
 def test_differences_are_those_of_the_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write(folder, without={"transfer": {"model.preset": "baseline"}, "confidence": {"model.preset": "static"}})
+    parts = {
+        "transfer": {"model.preset": "baseline", "model.weight": 0.0},
+        "confidence": {"model.preset": "static"},
+    }
+    file = write(folder, without=parts)
     assert main(["ablate", file, "--workers", "2", "--model.optimizer.lr", "0.01"]) == 0
     table = pd.read_csv(folder / "runs/ablations/parts/differences.csv").set_index(["without", "condition"])
     for part in ("transfer", "confidence"):
