@@ -42,7 +42,7 @@ class Packing:
         if lengths.device.type == "cpu":
             order = lengths.argsort(descending=True, stable=True)
             valid, rows = time < lengths[order], order * steps + time  # (T, B)
-            sizes = (valid.sum(1) + _ROWS - 1).div(_ROWS, rounding_mode="floor").mul(_ROWS).clamp(max=self.batch)
+            sizes = ((valid.sum(1) + _ROWS - 1) // _ROWS * _ROWS).clamp(max=self.batch)
             packed = torch.arange(self.batch) < sizes.unsqueeze(1)
             self.read = rows.where(valid, rows[:, :1])[packed]
             self.written = rows.where(valid, self.batch * steps)[packed]  # behind the last row

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import COMBINATIONS, COMPLETE
-from mer_lightning.studies.ledger import Run, logits_of, targets_of
+from mer_lightning.studies.ledger import Run, logits_of, run_in, targets_of
 from mer_lightning.tasks import Task
-from mer_lightning.training.run_folder import CONFIG, RESULTS
-from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,17 +66,15 @@ class Contender:
 
 
 def contender(folders: list[Path]) -> Contender:
-    return Contender(tuple(Run(folder, from_yaml((folder / CONFIG).read_text())) for folder in folders))
+    return Contender(tuple(map(run_in, folders)))
 
 
 def refuse_other_samples(contenders: Iterable[Contender]) -> None:
     """A paired test needs the same samples, under the same masks, in every run."""
-    import pandas as pd
-
-    folders = [run.folder for contender in contenders for run in contender.runs]
-    first, *others = (pd.read_csv(folder / RESULTS, nrows=1).iloc[0] for folder in folders)
-    for folder, other in zip(folders[1:], others, strict=True):
+    runs = [run for contender in contenders for run in contender.runs]
+    first, *others = (run.results().iloc[0] for run in runs)
+    for run, other in zip(runs[1:], others, strict=True):
         for column in ("corpus_sha256", "partition", "split", "mask_hash"):
             if other[column] != first[column]:
                 here, there = (f"{column} {each[column]}" for each in (other, first))
-                raise Refusal(folder, f"{there}, as in {folders[0]}", here, "compare runs on the same samples")
+                raise Refusal(run.folder, f"{there}, as in {runs[0].folder}", here, "compare runs on the same samples")

@@ -78,6 +78,10 @@ class Run:
         return pd.read_parquet(self.folder / PREDICTIONS)
 
 
+def run_in(folder: Path) -> Run:
+    return Run(folder, from_yaml((folder / CONFIG).read_text()))
+
+
 def find_runs(folders: Iterable[Path]) -> list[Run]:
     """Every run with results in or below ``folders``."""
     found = []
@@ -85,7 +89,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
         here = [path for path in sorted(folder.rglob(RESULTS)) if (path.parent / CONFIG).is_file()]
         if not here:
             raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", "none", "name one that fit made")
-        found += [Run(path.parent, from_yaml((path.parent / CONFIG).read_text())) for path in here]
+        found += [run_in(path.parent) for path in here]
     return list({run.folder.resolve(): run for run in found}.values())
 
 

@@ -16,6 +16,12 @@ def gradients(said: Tensor, weights: Tensor, *inputs: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad((said * weights).sum(), inputs, retain_graph=True))
 
 
+@pytest.fixture(params=[1, 2, 8])
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of as many samples as are left, of one more, and of all: these batches are small."""
+    monkeypatch.setattr("mer_lightning.backbones.recurrence._ROWS", request.param)
+
+
 def test_unrolled_has_the_states_cells_and_gradients_of_torch() -> None:
     torch.manual_seed(0)
     cell = nn.LSTMCell(5, 3).double()
@@ -49,6 +55,7 @@ def test_packing_reads_valid_steps_only_and_few_sizes(monkeypatch: pytest.Monkey
     assert torch.equal(nothing.unpack(nothing.pack(torch.ones(2, 3, 4))), torch.zeros(2, 3, 4))
 
 
+@pytest.mark.usefixtures("rows")
 def test_lstm_goes_either_way_and_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     lstm = LSTM(5, 3).double()
@@ -81,6 +88,7 @@ def slowly(
     return memory
 
 
+@pytest.mark.usefixtures("rows")
 def test_remember_and_its_gradients() -> None:
     torch.manual_seed(0)
     keep, take = network(6 + 4, 5, 4, 0.3).double(), network(6 + 4, 3, 4, 0.0).double()
