@@ -59,20 +59,13 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        refusal = _refusal_behind(error)
+        from mer_lightning.errors import refusal_behind
+
+        refusal = refusal_behind(error)
         if refusal is None:
             raise
         print(f"mer-lightning: {refusal}", file=sys.stderr)
         return 2
-
-
-def _refusal_behind(error: BaseException | None) -> Exception | None:
-    """The Refusal that ``error`` is, or that some library wrapped on its way here."""
-    from mer_lightning.errors import Refusal
-
-    while error is not None and not isinstance(error, Refusal):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _run(command: str, rest: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 
@@ -15,3 +16,15 @@ class Refusal(Exception):
         self.where, self.expected, self.found, self.remedy = str(where), expected, found, remedy
         line = f"{where}: expected {expected}; found {found}; {remedy}"
         super().__init__(" ".join(line.split()))
+
+
+def refusal_behind(error: BaseException | None) -> Refusal | None:
+    """The Refusal that ``error`` is, or that some library wrapped on its way here."""
+    while error is not None and not isinstance(error, Refusal):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def told(error: BaseException) -> str:
+    """What somebody who waits for a run elsewhere has to know: the refusal's line, or where it broke."""
+    return str(refusal_behind(error) or "".join(traceback.format_exception(error)))

@@ -74,11 +74,16 @@ def read_ablation(path: Path) -> Ablation:
     if not full.is_file():
         raise Refusal(f"{path}: full", "an experiment's file", content["full"], "name it relative to this file")
     repeat = content.get("repeat") or {"seed_everything": [1111, 1112, 1113, 1114, 1115]}
-    if _PARTITION in {key for options in (repeat, *content["without"].values()) for key in options}:
+    if not isinstance(repeat, dict) or not all(isinstance(values, list) for values in repeat.values()):
+        raise Refusal(f"{path}: repeat", "a list of values for each option", str(repeat), "see experiments/ablations/")
+    without = content["without"]
+    if not isinstance(without, dict) or not all(isinstance(options, dict) for options in without.values()):
+        raise Refusal(f"{path}: without", "options for each part", str(without), "see experiments/ablations/")
+    if _PARTITION in {key for options in (repeat, *without.values()) for key in options}:
         remedy = f"give it to all runs, one ablation each: --{_PARTITION} fold-1 --runs runs/fold-1"
         raise Refusal(path, "the same test samples in every run", _PARTITION, remedy)
     repetitions = tuple(dict(zip(repeat, values, strict=True)) for values in itertools.product(*repeat.values()))
-    return Ablation(path, full, repetitions, content["without"])
+    return Ablation(path, full, repetitions, without)
 
 
 def main(args: list[str]) -> int:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
+
+from mer_lightning.errors import told
 
 Item = TypeVar("Item")
 Work = Callable[[Any], Any]
@@ -105,8 +106,8 @@ def _serve(connection: Connection, work: Work, number: int) -> None:
             return
         try:
             connection.send((work(item), None))
-        except Exception:
-            connection.send((None, traceback.format_exc()))
+        except Exception as error:
+            connection.send((None, told(error)))
 
 
 def _end_with_parent() -> None:

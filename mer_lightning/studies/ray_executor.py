@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, told
 from mer_lightning.studies.pool import Item, Outcome, Work
 
 
@@ -45,5 +44,5 @@ def _guarded(work: Work, item: Any) -> tuple[Any, str | None]:
     torch.set_num_threads(1)
     try:
         return work(item), None
-    except Exception:
-        return None, traceback.format_exc()
+    except Exception as error:
+        return None, told(error)

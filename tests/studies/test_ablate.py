@@ -64,6 +64,9 @@ def test_differences_are_those_of_the_results(folder: Path, capsys: pytest.Captu
         ({"full": "other.yaml", "without": {}}, "other.yaml"),
         ({"wihtout": {}}, "full, without"),
         ({}, "full, without"),
+        ({"without": None}, "options for each part"),
+        ({"without": {"transfer": None}}, "options for each part"),
+        ({"without": {}, "repeat": {"seed_everything": 1}}, "a list of values"),
         ({"without": {"half": {"data.partition": "fold-2"}}}, "same test samples"),
         ({"without": {}, "repeat": {"data.partition": ["fold-1", "fold-2"]}}, "same test samples"),
         ({"without": {"samples": {"data.samples": 40}}, "repeat": {"seed_everything": [1]}}, "corpus_sha256"),
@@ -72,6 +75,12 @@ def test_differences_are_those_of_the_results(folder: Path, capsys: pytest.Captu
 def test_mistakes_are_named(folder: Path, content: dict, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ablate", write(folder, **content)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_run_that_is_refused_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(folder, without={"transfer": {"model.preset": "baseline"}}, repeat={"seed_everything": [1]})
+    assert main(["ablate", file, "--workers", "1"]) == 1
+    assert "the baseline does not transfer" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
