@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ def _serve(connection: Connection, work: Work, number: int) -> None:
     """What a worker does until nobody is there any more."""
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which stops its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     if devices := torch.cuda.device_count():
@@ -102,12 +104,13 @@ def _serve(connection: Connection, work: Work, number: int) -> None:
     while True:
         try:
             item = connection.recv()
-        except (EOFError, ConnectionResetError):
+            try:
+                answer: tuple[Any, str | None] = work(item), None
+            except Exception as error:
+                answer = None, told(error)
+            connection.send(answer)
+        except (EOFError, ConnectionError):
             return
-        try:
-            connection.send((work(item), None))
-        except Exception as error:
-            connection.send((None, told(error)))
 
 
 def _end_with_parent() -> None:

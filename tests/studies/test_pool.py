@@ -32,6 +32,11 @@ def die_once(path: str) -> str:
     return path
 
 
+def interrupted(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGINT)
+    return number
+
+
 def always_die(number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -39,6 +44,11 @@ def always_die(number: int) -> None:
 def test_every_item_once() -> None:
     outcomes = list(run_all(iter(range(7)), square, workers=2))
     assert sorted((outcome.item, outcome.result) for outcome in outcomes) == [(n, n * n) for n in range(7)]
+
+
+def test_an_interrupt_is_for_the_parent(capfd: pytest.CaptureFixture[str]) -> None:
+    assert [outcome.result for outcome in run_all(iter([3]), interrupted, workers=1)] == [3]
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
 
 
 def test_an_error_is_told_and_the_others_go_on() -> None:
