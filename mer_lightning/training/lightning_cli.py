@@ -157,7 +157,7 @@ def run(args: list[str]) -> MERCLI:
     _quiet()
     make_ready()
     all_methods()  # imported, so that Lightning accepts their names in checkpoints
-    args = names.in_arguments(_with_resume(_with_run(args)))
+    args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
     jsonargparse.set_loader("yaml", _load_yaml)
     Parser.arguments = args
     try:

@@ -17,6 +17,7 @@ from mer_lightning.errors import Refusal
 
 _TRUSTED = ("mer_lightning", "torch", "lightning")
 _TRUST_VARIABLE = "MER_TRUST"  # comma-separated packages of one's own
+_CONFIG = ("--config", "-c")
 
 
 def _methods() -> Mapping[str, type]:
@@ -76,6 +77,27 @@ def in_arguments(args: list[str]) -> list[str]:
             replaced.append(str(_resolved(_place(option), arg)))
             option = ""
     return replaced
+
+
+def classes_first(args: list[str]) -> list[str]:
+    """`--model NAME` before `--model.backbone NAME` before other options: a class has to be known before its own.
+
+    Nothing moves past a configuration, since what comes later overrides it.
+    """
+    chunks: list[list[str]] = []  # an option and its value, or the command
+    for arg in args:
+        if not chunks or arg.startswith("--") or arg in _CONFIG:
+            chunks.append([arg])
+        else:
+            chunks[-1].append(arg)
+    behind, stretch, ranked = 1 + max(map(len, _NAMED)), 0, []
+    for chunk in chunks:
+        option = chunk[0].partition("=")[0]
+        place = _place(option.removeprefix("--"))
+        stretch += option in _CONFIG
+        first = option in _CONFIG or not option.startswith("--")
+        ranked.append((stretch, 0 if first else len(place) if place in _NAMED else behind, chunk))
+    return [arg for *_, chunk in sorted(ranked, key=lambda each: each[:2]) for arg in chunk]
 
 
 def in_config(value: Any, place: tuple[str, ...] = ()) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mer_lightning.errors import Refusal
-from mer_lightning.training.names import in_arguments, in_config
+from mer_lightning.training.names import classes_first, in_arguments, in_config
 
 SUPERVISED = "mer_lightning.methods.supervised.Supervised"
 EARLY = "mer_lightning.backbones.early.Early"
@@ -32,6 +32,27 @@ DROPOUT = "mer_lightning.data.masks.ModalityDropout"
 )
 def test_arguments(given: list[str], expected: list[str]) -> None:
     assert in_arguments(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            "fit --model.backbone.width 8 --name x --model.backbone early --model=supervised",
+            "fit --model=supervised --model.backbone early --model.backbone.width 8 --name x",
+        ),
+        # What stands before a configuration is overridden by it, and what stands behind it overrides it.
+        (
+            "fit --model.weight 1 --model cdat --config f.yaml --name y --model mgr",
+            "fit --model cdat --model.weight 1 --config f.yaml --model mgr --name y",
+        ),
+        ("fit --model.weight -1 --model cdat -c f.yaml", "fit --model cdat --model.weight -1 -c f.yaml"),
+        # Each option goes to the callback before it.
+        ("fit --trainer.callbacks+=A --trainer.callbacks.n 1 --trainer.callbacks+=B", None),
+    ],
+)
+def test_a_class_comes_before_its_options(given: str, expected: str | None) -> None:
+    assert classes_first(given.split()) == (expected or given).split()
 
 
 def test_configs_nested_and_flat() -> None:
