@@ -10,12 +10,12 @@ Shapes: B batch, T time, S tokens per modality, D input width, d width, h heads.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_lightning.backbones.attention import Attention, attend
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.cross import CrossLayer
-from mer_lightning.backbones.layers import Attention, sinusoidal_positions
+from mer_lightning.backbones.layers import sinusoidal_positions
 from mer_lightning.backbones.presets import Preset, resolve
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
@@ -150,6 +150,6 @@ class HyperLayer(nn.Module):
         total = torch.zeros_like(text)
         for m, tokens in heard.items():
             k, v = self.key_value[m](self.norms[m](tokens)).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            mixed = attend(q, k, v).transpose(1, 2).flatten(2)
             total = total + mixed.where(here[m], 0.0)
         return self.norm_hyper(hyper) + self.out(total)

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_lightning.backbones.attention import Attention
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.cross import CrossLayer
-from mer_lightning.backbones.layers import Attention, masked_mean
+from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.backbones.misa import BothWays
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mer_lightning.backbones.attention import Attention
 from mer_lightning.backbones.dropout import Dropout
-from mer_lightning.backbones.layers import Attention
 
 
 class CrossLayer(nn.Module):

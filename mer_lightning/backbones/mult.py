@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_lightning.backbones.attention import Attention
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.dropout import Dropout
-from mer_lightning.backbones.layers import Attention, masked_mean, sinusoidal_positions
+from mer_lightning.backbones.layers import masked_mean, sinusoidal_positions
 from mer_lightning.backbones.presets import Preset, resolve
 from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mer_lightning.backbones.almt import ALMT, HyperLayer, TokenReader
+from mer_lightning.backbones.attention import Attention
 from mer_lightning.backbones.cross import CrossLayer
-from mer_lightning.backbones.layers import Attention, sinusoidal_positions
+from mer_lightning.backbones.layers import sinusoidal_positions
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from tests.conftest import DIMS, make_batch
