@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_lightning.backbones.attention import Attention
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.cross import never_empty
 from mer_lightning.backbones.dropout import Dropout
@@ -136,12 +137,12 @@ class Encoder(nn.Module):
         super().__init__()
         self.norm_features, self.project = nn.LayerNorm(dim), nn.Linear(dim, width)
         self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
-        self.layers = _layers(width, depth, heads, dropout)
+        self.layers = Layers(width, depth, heads, dropout)
 
     def forward(self, features: Tensor, valid: Tensor) -> Tensor:
         steps = self.project(self.norm_features(features))
         steps = self.norm(steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps))
-        return _through(self.layers, self.dropout(steps).where(valid.unsqueeze(2), 0.0), valid)
+        return self.layers(self.dropout(steps).where(valid.unsqueeze(2), 0.0), valid)
 
 
 class Join(nn.Module):
@@ -155,7 +156,7 @@ class Join(nn.Module):
         super().__init__()
         self.types = nn.Parameter(torch.randn(2, width) * 0.02)
         self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
-        self.layers = _layers(width, depth, heads, dropout)
+        self.layers = Layers(width, depth, heads, dropout)
 
     def forward(self, first: list[Sequence], second: list[Sequence]) -> list[Sequence]:
         """The same sequences, changed, those of ``first`` before those of ``second``."""
@@ -166,22 +167,37 @@ class Join(nn.Module):
         ]
         masks = [valid for _, valid in [*first, *second]]
         steps, valid = torch.cat(marked, dim=1), torch.cat(masks, dim=1)
-        steps = _through(self.layers, self.dropout(self.norm(steps)), valid)
+        steps = self.layers(self.dropout(self.norm(steps)), valid)
         return list(zip(steps.split([each.shape[1] for each in marked], dim=1), masks, strict=True))
 
 
-def _layers(width: int, depth: int, heads: int, dropout: float) -> nn.ModuleList:
-    """Post-norm, as in BERT; a feed-forward part as wide as the rest."""
-    return nn.ModuleList(
-        nn.TransformerEncoderLayer(width, heads, width, dropout, F.gelu, batch_first=True) for _ in range(depth)
-    )
+class Layers(nn.ModuleList):
+    """Post-norm layers, as in BERT; a feed-forward part as wide as the rest."""
+
+    def __init__(self, width: int, depth: int, heads: int, dropout: float) -> None:
+        super().__init__(Layer(width, heads, dropout) for _ in range(depth))
+
+    def forward(self, steps: Tensor, valid: Tensor) -> Tensor:
+        keys = never_empty(valid)
+        for layer in self:
+            steps = layer(steps, keys)
+        return steps
 
 
-def _through(layers: nn.ModuleList, steps: Tensor, valid: Tensor) -> Tensor:
-    padding = ~never_empty(valid)
-    for layer in layers:
-        steps = layer(steps, src_key_padding_mask=padding)
-    return steps
+class Layer(nn.Module):
+    """norm(x + attention(x)), then norm(x + feed-forward(x))."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, dropout)
+        self.norm_attention = nn.LayerNorm(width)
+        self.feed = nn.Sequential(nn.Linear(width, width), nn.GELU(), Dropout(dropout), nn.Linear(width, width))
+        self.norm_feed = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, steps: Tensor, keys: Tensor) -> Tensor:
+        steps = self.norm_attention(steps + self.dropout(self.attention(steps, steps, keys)))
+        return self.norm_feed(steps + self.dropout(self.feed(steps)))
 
 
 def _split(encoded: Encoded, present: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
