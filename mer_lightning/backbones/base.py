@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -28,6 +28,8 @@ class Encoded:
     vectors: dict[str, Tensor]  # {modality: (B, d_m)}
     sequences: dict[str, Tensor] = field(default_factory=dict)  # {modality: (B, T_m, d_m)}
     valid: dict[str, Tensor] = field(default_factory=dict)  # {modality: (B, T_m) bool}, True where a step is data
+    # (mask, what fusing under it found), for auxiliary losses; not taken along when something is replaced
+    fused: list[tuple[Tensor, Any]] = field(default_factory=list, init=False)
 
     def repeated(self, times: int) -> Encoded:
         """The same samples ``times`` times over: (K * B, ...)."""

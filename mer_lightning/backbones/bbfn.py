@@ -76,7 +76,9 @@ class BBFN(Backbone):
         return Encoded({m: masked_mean(steps, valid[m]) for m, steps in sequences.items()}, sequences, valid)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        heads = [side[:, 0] for sides, _ in self._met(encoded, present).values() for side in sides]
+        met = self._met(encoded, present)
+        encoded.fused.append((present, met))
+        heads = [side[:, 0] for sides, _ in met.values() for side in sides]
         joined = torch.cat(heads, dim=1)
         return joined + self.residual(joined)
 
@@ -92,11 +94,9 @@ class BBFN(Backbone):
         return {m: pair([sequences["text"], sequences[m]], [valid["text"], valid[m]]) for m, pair in self.pairs.items()}
 
     def auxiliary_losses(self, encoded: Encoded, state: Tensor, batch: Batch) -> dict[str, tuple[Tensor, float]]:
-        """separation: mean over pairs, layers and the sides that are present of the cross-entropy of telling the side.
-
-        The pairs are computed again: a state does not hold their codes.
-        """
-        met = self._met(encoded, batch.present)
+        """separation: mean over pairs, layers and present sides of the cross-entropy of telling the side."""
+        known = (met for mask, met in encoded.fused if mask is batch.present)
+        met = next(known, None) or self._met(encoded, batch.present)
         total, count = [], []
         with torch.autocast(batch.present.device.type, enabled=False):
             for m, (_, codes) in met.items():

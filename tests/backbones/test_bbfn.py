@@ -157,6 +157,25 @@ def test_separation_is_the_mean_over_the_codes_of_what_is_present() -> None:
     assert weight == 0.1
 
 
+@torch.no_grad()
+def test_the_loss_takes_the_codes_of_the_fusion_under_its_mask_and_of_no_other() -> None:
+    backbone, batch = small(), replace(make_batch(), present=SOME)
+    calls: list[int] = []
+    for pair in backbone.pairs.values():
+        pair.register_forward_hook(lambda *_: calls.append(1))
+    encoded = backbone.encode(batch)
+    state = backbone.fuse(encoded, batch.present)
+    known = backbone.auxiliary_losses(encoded, state, batch)["separation"][0]
+    assert len(calls) == 2
+    other = replace(batch, present=SOME.clone())
+    assert torch.equal(backbone.auxiliary_losses(encoded, state, other)["separation"][0], known)
+    assert len(calls) == 4
+    all_there = replace(batch, present=torch.ones(6, 3).bool())
+    assert not torch.equal(backbone.auxiliary_losses(encoded, state, all_there)["separation"][0], known)
+    changed = replace(encoded, sequences={m: steps + 1 for m, steps in encoded.sequences.items()})
+    assert not torch.equal(backbone.auxiliary_losses(changed, state, batch)["separation"][0], known)
+
+
 @pytest.mark.parametrize("present", [SOME, torch.zeros(6, 3).bool()], ids=["some", "none"])
 def test_what_is_absent_cannot_change_the_loss(present: Tensor) -> None:
     backbone, batch = small(), replace(make_batch(), present=present)
