@@ -16,12 +16,13 @@ from benchmarks.evaluation import evaluation_rows
 from benchmarks.harness import Row
 from benchmarks.memory import memory_rows
 from benchmarks.peers import peer_rows, precision_rows
-from benchmarks.training import cdat_rows, study_row
+from benchmarks.training import attention_rows, cdat_rows, study_row
 from mer_lightning.training.machine import make_ready
 
 GROUPS = {
     "peers": peer_rows,
     "precision": precision_rows,
+    "attention": attention_rows,
     "cdat": cdat_rows,
     "evaluation": evaluation_rows,
     "study": study_row,

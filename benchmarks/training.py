@@ -8,8 +8,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.harness import Row, side_by_side
@@ -77,6 +79,25 @@ def cdat_rows() -> Iterator[Row]:
         note = "the released procedure in plain torch: its dropout, its default optimiser"
         yield side_by_side(title, ("released procedure", released), ("ours", step), "4", note=note)
         yield side_by_side(f"{title}, cost", ("transfer", step), ("supervised", plain), "under 1.6")
+
+
+def attention_rows() -> Iterator[Row]:
+    """Once torch's fused kernel no longer waits for oneDNN, backbones/attention.py has little to do."""
+    batch = made_batch()
+
+    def by_torch(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rate: float) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+
+    for name in ("late_transformer", "bottleneck", "mult"):
+        method = Supervised(DIMS, Regression().card(), all_backbones()[name])
+        method.enter(method.phases()[0])
+        step = step_of(fused(adam(method)), lambda method=method: weighted(method, batch))
+
+        def fused_kernel(step: Callable[[], None] = step) -> None:
+            with patch("mer_lightning.backbones.attention.attend", by_torch):
+                step()
+
+        yield side_by_side(f"attention, {name}", ("torch's fused kernel", fused_kernel), ("ours", step), "")
 
 
 def study_row() -> Iterator[Row]:

@@ -37,7 +37,7 @@ class BBFN(Backbone):
         depth: layers of each pair.
         heads: of attention.
         dropout: of sub-layers.
-        attention_dropout: on attention weights; the released code has .1, 0 keeps the fast kernels in use.
+        attention_dropout: on attention weights; the released code has .1, 0 is quicker and takes less memory.
         separation_weight: of telling the two codes of a pair apart, in every layer.
     """
 

@@ -44,7 +44,7 @@ class MulT(Backbone):
         heads: attention heads.
         kernels: steps that the convolution on text, audio and vision looks at.
         dropout: on the input of Transformers, after sub-layers, and within the feed-forward parts.
-        attention_dropout: on attention weights; the paper's recipe has .1, 0 keeps the fast kernels in use.
+        attention_dropout: on attention weights; the paper's recipe has .1, 0 is quicker and takes less memory.
         preset: whose faults to repeat.
         no_positions: fault of mmsa: Transformers do not know the order of steps.
         zero_is_padding: fault of official: a step whose first channel is 0 gets no position.

@@ -34,7 +34,9 @@ def main(args: list[str]) -> int:
     from mer_lightning.data.corpus import open_corpus
     from mer_lightning.data.places import synthetic_cache
     from mer_lightning.data.synthetic import synthetic_corpus
+    from mer_lightning.training.machine import make_ready
 
+    make_ready()  # as before a fit
     corpus = open_corpus(synthetic_corpus(given.corpus, given.alignment, synthetic_cache(), samples=_SAMPLES))
     batch = corpus.everything().batch(torch.arange(_BATCH))
     table = Table(box=box.SIMPLE, padding=0, pad_edge=False)
