@@ -69,7 +69,10 @@ class Backbone(nn.Module, ABC):
         return state.unflatten(0, (masks, samples))
 
     def auxiliary_losses(self, encoded: Encoded, state: Tensor, batch: Batch) -> dict[str, tuple[Tensor, float]]:
-        """{name: (value, weight)}: the backbone's own losses, if its paper has any."""
+        """{name: (value, weight)}: the backbone's own losses, if its paper has any.
+
+        What a loss needs from within a fusion, ``fuse`` puts into ``encoded.fused``.
+        """
         return {}
 
 

@@ -90,14 +90,20 @@ def classes_first(args: list[str]) -> list[str]:
             chunks.append([arg])
         else:
             chunks[-1].append(arg)
-    behind, stretch, ranked = 1 + max(map(len, _NAMED)), 0, []
+    stretch, ranked = 0, []
     for chunk in chunks:
         option = chunk[0].partition("=")[0]
-        place = _place(option.removeprefix("--"))
         stretch += option in _CONFIG
-        first = option in _CONFIG or not option.startswith("--")
-        ranked.append((stretch, 0 if first else len(place) if place in _NAMED else behind, chunk))
+        ranked.append((stretch, _rank(option), chunk))
     return [arg for *_, chunk in sorted(ranked, key=lambda each: each[:2]) for arg in chunk]
+
+
+def _rank(option: str) -> int:
+    """How deep a class is named; the command and configurations before all classes, other options behind them."""
+    if option in _CONFIG or not option.startswith("--"):
+        return 0
+    place = _place(option[2:])
+    return len(place) if place in _NAMED else 1 + max(map(len, _NAMED))
 
 
 def in_config(value: Any, place: tuple[str, ...] = ()) -> Any:
