@@ -18,6 +18,7 @@ from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.cross import CrossLayer
 from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.backbones.misa import BothWays
+from mer_lightning.backbones.recurrence import GRU
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
@@ -157,7 +158,7 @@ class RecurrentCode(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.recurrence = BothWays(width, width, nn.GRU)
+        self.recurrence = BothWays(width, width, GRU)
 
     def forward(self, steps: Tensor, valid: Tensor) -> Tensor:
         outputs, _ = self.recurrence(steps, valid.sum(1))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.backbones.presets import Preset, resolve
+from mer_lightning.backbones.recurrence import GRU, LSTM
 from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
 from mer_lightning.losses.decoupling import cmd, orthogonality
@@ -149,20 +150,18 @@ class StackedRecurrences(nn.Module):
 
 
 class BothWays(nn.Module):
-    """A recurrence over the valid steps and one over the same steps turned round; nothing is packed, for that needs
-    lengths on the CPU."""
+    """A recurrence over the valid steps and one over the same steps turned round."""
 
-    def __init__(self, dim: int, hidden: int, cell: type[nn.LSTM] | type[nn.GRU] = nn.LSTM) -> None:
+    def __init__(self, dim: int, hidden: int, cell: type[LSTM] | type[GRU] = LSTM) -> None:
         super().__init__()
-        self.forwards = cell(dim, hidden, batch_first=True)
-        self.backwards = cell(dim, hidden, batch_first=True)
+        self.forwards, self.backwards = cell(dim, hidden), cell(dim, hidden)
 
     def forward(self, sequence: Tensor, lengths: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The outputs of both (B, T, 2 H), of which padded steps mean nothing, and the last state of each (B, H)."""
         steps = torch.arange(sequence.shape[1], device=lengths.device)
         turned = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
-        forwards, _ = self.forwards(sequence)
-        backwards, _ = self.backwards(_in_order(sequence, turned))
+        forwards = self.forwards(sequence, lengths)
+        backwards = self.backwards(_in_order(sequence, turned), lengths)
         lasts = last_step(forwards, lengths), last_step(backwards, lengths)
         return torch.cat([forwards, _in_order(backwards, turned)], dim=2), lasts
 

@@ -1,12 +1,18 @@
-"""LSTMs that read no padding, and show their cells.
+"""Recurrences that read no padding, and LSTMs that show their cells.
 
 Packed, the valid steps of a batch lie one behind the other: the first steps of all samples, then the second ones, and
 so on, longer samples first. One product serves all steps, and the loop over time works on fewer and fewer rows.
 Gradients of weights are one product, too, where autograd would add one up for each step.
 
+LSTM:
     i, f, g, o = W x_t + V h_{t-1} + b
     c_t = sigma(f) c_{t-1} + sigma(i) tanh(g)
     h_t = sigma(o) tanh(c_t)
+
+GRU:
+    r, z = sigma(W x_t + V h_{t-1} + b)
+    n = tanh(W_n x_t + b_n + r (V_n h_{t-1} + c))
+    h_t = (1 - z) n + z h_{t-1}
 
 Shapes: B batch, T time, N packed steps of all samples, D input width, H hidden width.
 """
@@ -86,6 +92,27 @@ class LSTM(nn.LSTM):
         return states
 
 
+class GRU(nn.GRU):
+    """torch's GRU of one layer and direction, batches first. On a CPU it goes our way, since torch has no kernel."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__(dim, hidden, batch_first=True)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        """Hidden states (B, T, H) of features (B, T, D); what they are at the padding is unspecified."""
+        if features.device.type != "cpu":
+            states: Tensor = super().forward(features)[0]
+            return states
+        of_input, of_state, bias, other_bias = self.all_weights[0]
+        packing = Packing(lengths, features.shape[1])
+        both = torch.cat([other_bias[: -self.hidden_size], torch.zeros_like(other_bias[-self.hidden_size :])])
+        inputs = F.linear(packing.pack(features), of_input, bias + both)
+        with torch.autocast(inputs.device.type, enabled=False):
+            content = other_bias[-self.hidden_size :]
+            states = _GatedSteps.apply(inputs.to(of_state.dtype), of_state, content, packing.sizes)
+        return packing.unpack(states)
+
+
 def _unrolled(
     features: Tensor, lengths: Tensor, of_input: Tensor, of_state: Tensor, bias: Tensor, other_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -153,6 +180,56 @@ class _Steps(torch.autograd.Function):
             out_grad.mul_(state)
             later = grad, cell, forget
         return grads, grads.t() @ a_step_before(states, sizes), None
+
+
+class _GatedSteps(torch.autograd.Function):
+    """(N, 3 H) inputs to r, z and n, (3 H, H) weights V, (H,) bias c, rows of each step -> states (N, H) of a GRU."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, sizes: list[int]) -> Tensor:
+        gates, hidden, transposed = inputs.clone(), weight.shape[1], weight.t()
+        heard, states = (gates.new_empty(len(gates), hidden) for _ in range(2))  # V_n h + c, and h
+        state = gates.new_zeros(sizes[0] if sizes else 0, hidden)
+        parts = gates.split([hidden, hidden, hidden], dim=1)
+        for reset, keep, new, hear, after in zip(*(part.split(sizes) for part in (*parts, heard, states)), strict=True):
+            before = state[: len(reset)]
+            of_reset, of_keep, of_new = (before @ transposed).chunk(3, dim=1)
+            reset.add_(of_reset).sigmoid_()
+            keep.add_(of_keep).sigmoid_()
+            torch.add(of_new, bias, out=hear)
+            new.addcmul_(reset, hear).tanh_()
+            state = torch.lerp(new, before, keep, out=after)
+        ctx.save_for_backward(gates, heard, states, weight)
+        ctx.sizes = sizes
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_states: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        gates, heard, states, weight = ctx.saved_tensors
+        sizes, hidden = ctx.sizes, weight.shape[1]
+        reset, keep, new = gates.chunk(3, dim=1)
+        before = a_step_before(states, sizes)
+        # How each product with the state before changes this one. The loop multiplies by what the state changes later.
+        into_new = (1 - keep) * (1 - new.square())
+        grads = torch.stack(
+            [into_new * heard * reset * (1 - reset), (before - new) * keep * (1 - keep), into_new * reset], dim=1
+        )
+        of_states = of_states.clone()
+        later: tuple[Tensor, Tensor, Tensor] | None = None
+        for grad, kept, state in reversed(
+            list(zip(*(part.split(sizes) for part in (grads, keep, of_states)), strict=True))
+        ):
+            if later is not None:
+                later_grad, later_kept, later_state = later
+                into = state[: len(later_grad)].addcmul_(later_state, later_kept)
+                into.addmm_(later_grad.flatten(1), weight)
+            grad.mul_(state.unsqueeze(1))
+            later = grad, kept, state
+        of_bias = grads[:, 2].sum(0)
+        of_weight = grads.flatten(1).t() @ before
+        grads[:, 2] = into_new * of_states
+        return grads.view(-1, 3 * hidden), of_weight, of_bias, None
 
 
 def a_step_before(packed: Tensor, sizes: list[int]) -> Tensor:

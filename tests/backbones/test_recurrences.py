@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mer_lightning.backbones.recurrence import LSTM, Packing, unrolled
+from mer_lightning.backbones.recurrence import GRU, LSTM, Packing, unrolled
 from mer_lightning.backbones.shared_memory import network, remember
 
 
@@ -75,6 +75,20 @@ def test_lstm_goes_either_way_and_finds_the_same(monkeypatch: pytest.MonkeyPatch
         torch.testing.assert_close(lstm(features, lengths).where(valid, 0.0), found[0][0].detach())
 
 
+@pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize("lengths", [[2, 6, 0, 1], [6, 6, 6, 6], [0, 0, 0, 0]])
+def test_gru_has_the_states_and_gradients_of_torch(lengths: list[int]) -> None:
+    torch.manual_seed(0)
+    gru, features = GRU(5, 3).double(), torch.randn(4, 6, 5, dtype=torch.double, requires_grad=True)
+    valid = (torch.arange(6) < torch.tensor(lengths).unsqueeze(1)).unsqueeze(2)
+    inputs, weights = (features, *gru.parameters()), torch.randn(4, 6, 3).double()
+    said = gru(features, torch.tensor(lengths)).where(valid, 0.0)
+    slow = nn.GRU.forward(gru, features)[0].where(valid, 0.0)
+    torch.testing.assert_close(said, slow)
+    for ours, theirs in zip(gradients(said, weights, *inputs), gradients(slow, weights, *inputs), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def slowly(
     keep: nn.Sequential, take: nn.Sequential, attended: Tensor, proposed: Tensor, valid: Tensor, noise: list[Tensor]
 ) -> Tensor:
@@ -113,13 +127,15 @@ def test_remember_and_its_gradients() -> None:
             torch.testing.assert_close(ours, theirs)
 
 
-def test_half_precision_around_them() -> None:
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_half_precision_around_them(kind: type[LSTM] | type[GRU], monkeypatch: pytest.MonkeyPatch) -> None:
     """Under autocast the products of inputs are rounded, the recurrence is not, and gradients keep their types."""
+    monkeypatch.setattr(LSTM, "_STEP", -1)
     torch.manual_seed(0)
-    cell, features = nn.LSTMCell(5, 3), torch.randn(2, 4, 5)
+    cell, features, lengths = kind(5, 3), torch.randn(2, 4, 5), torch.tensor([4, 3])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        states, cells = unrolled(cell, features, torch.tensor([4, 3]))
-    assert states.dtype == cells.dtype == torch.float32
+        states = cell(features, lengths)
+    assert states.dtype == torch.float32
     states.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in cell.parameters())
-    torch.testing.assert_close(states, unrolled(cell, features, torch.tensor([4, 3]))[0], rtol=0.05, atol=0.05)
+    torch.testing.assert_close(states, cell(features, lengths), rtol=0.05, atol=0.05)
