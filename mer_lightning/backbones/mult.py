@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.attention import Attention
 from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.backbones.cross import never_empty
 from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.layers import masked_mean, sinusoidal_positions
 from mer_lightning.backbones.presets import Preset, resolve
@@ -179,9 +180,7 @@ class Stack(nn.Module):
     def forward(self, target: Tensor, source: Tensor | None, valid: Tensor) -> Tensor:
         tokens = self._embed(target)
         memory = None if source is None else self._embed(source)
-        # A sample without a single step looks at its first padded one: an empty softmax would be NaN.
-        first = torch.arange(valid.shape[1], device=valid.device) == 0
-        keys = valid | (first & ~valid.any(1, keepdim=True))
+        keys = never_empty(valid)
         if self.faults["future_mask"]:
             queries, steps = tokens.shape[1], valid.shape[1]
             past = torch.ones(queries, steps, dtype=torch.bool, device=valid.device).tril(abs(steps - queries))

@@ -105,11 +105,9 @@ class GRU(nn.GRU):
             return states
         of_input, of_state, bias, other_bias = self.all_weights[0]
         packing = Packing(lengths, features.shape[1])
-        both = torch.cat([other_bias[: -self.hidden_size], torch.zeros_like(other_bias[-self.hidden_size :])])
-        inputs = F.linear(packing.pack(features), of_input, bias + both)
+        inputs = F.linear(packing.pack(features), of_input, bias)
         with torch.autocast(inputs.device.type, enabled=False):
-            content = other_bias[-self.hidden_size :]
-            states = _GatedSteps.apply(inputs.to(of_state.dtype), of_state, content, packing.sizes)
+            states = _GatedSteps.apply(inputs.to(of_state.dtype), of_state, other_bias, packing.sizes)
         return packing.unpack(states)
 
 
@@ -183,7 +181,7 @@ class _Steps(torch.autograd.Function):
 
 
 class _GatedSteps(torch.autograd.Function):
-    """(N, 3 H) inputs to r, z and n, (3 H, H) weights V, (H,) bias c, rows of each step -> states (N, H) of a GRU."""
+    """(N, 3 H) inputs to r, z and n, (3 H, H) weights V and their bias, rows of each step -> states (N, H) of a GRU."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, sizes: list[int]) -> Tensor:
@@ -193,11 +191,10 @@ class _GatedSteps(torch.autograd.Function):
         parts = gates.split([hidden, hidden, hidden], dim=1)
         for reset, keep, new, hear, after in zip(*(part.split(sizes) for part in (*parts, heard, states)), strict=True):
             before = state[: len(reset)]
-            of_reset, of_keep, of_new = (before @ transposed).chunk(3, dim=1)
+            of_reset, of_keep, of_new = torch.addmm(bias, before, transposed).chunk(3, dim=1)
             reset.add_(of_reset).sigmoid_()
             keep.add_(of_keep).sigmoid_()
-            torch.add(of_new, bias, out=hear)
-            new.addcmul_(reset, hear).tanh_()
+            new.addcmul_(reset, hear.copy_(of_new)).tanh_()
             state = torch.lerp(new, before, keep, out=after)
         ctx.save_for_backward(gates, heard, states, weight)
         ctx.sizes = sizes
@@ -207,7 +204,7 @@ class _GatedSteps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_states: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         gates, heard, states, weight = ctx.saved_tensors
-        sizes, hidden = ctx.sizes, weight.shape[1]
+        sizes = ctx.sizes
         reset, keep, new = gates.chunk(3, dim=1)
         before = a_step_before(states, sizes)
         # How each product with the state before changes this one. The loop multiplies by what the state changes later.
@@ -226,10 +223,9 @@ class _GatedSteps(torch.autograd.Function):
                 into.addmm_(later_grad.flatten(1), weight)
             grad.mul_(state.unsqueeze(1))
             later = grad, kept, state
-        of_bias = grads[:, 2].sum(0)
-        of_weight = grads.flatten(1).t() @ before
-        grads[:, 2] = into_new * of_states
-        return grads.view(-1, 3 * hidden), of_weight, of_bias, None
+        of_weight, of_bias = grads.flatten(1).t() @ before, grads.flatten(1).sum(0)
+        grads[:, 2] = into_new * of_states  # r is not in front of what n's input adds
+        return grads.flatten(1), of_weight, of_bias, None
 
 
 def a_step_before(packed: Tensor, sizes: list[int]) -> Tensor:

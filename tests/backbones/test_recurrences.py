@@ -127,9 +127,20 @@ def test_remember_and_its_gradients() -> None:
             torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("kind", [LSTM, GRU])
-def test_half_precision_around_them(kind: type[LSTM] | type[GRU], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_around_cells() -> None:
     """Under autocast the products of inputs are rounded, the recurrence is not, and gradients keep their types."""
+    torch.manual_seed(0)
+    cell, features = nn.LSTMCell(5, 3), torch.randn(2, 4, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states, cells = unrolled(cell, features, torch.tensor([4, 3]))
+    assert states.dtype == cells.dtype == torch.float32
+    states.sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in cell.parameters())
+    torch.testing.assert_close(states, unrolled(cell, features, torch.tensor([4, 3]))[0], rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_half_precision_around_layers(kind: type[LSTM] | type[GRU], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LSTM, "_STEP", -1)
     torch.manual_seed(0)
     cell, features, lengths = kind(5, 3), torch.randn(2, 4, 5), torch.tensor([4, 3])
