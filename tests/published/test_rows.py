@@ -107,7 +107,8 @@ def test_mistakes_are_named(change: dict, said: str) -> None:
         rows_of("wrong", content)
 
 
-def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # whoever runs the tests may sit at a wider terminal
     assert main(["published", "mosei", "--protocol", "fixed-7"]) == 0
     said = capsys.readouterr().out
     assert "IMDer" in said
