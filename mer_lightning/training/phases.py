@@ -65,17 +65,35 @@ def phase_callbacks(method: MERMethod, checkpoints: Path, seed: int, patience: i
     return [
         EpochSeeds(seed, name_key(method.phase.name if method.phase else "")),
         Stopping(monitor=monitor, mode="max", patience=patience, strict=False, check_on_train_epoch_end=True),
-        _checkpoint(checkpoints, "best", monitor=monitor, mode="max", save_weights_only=True),
-        _checkpoint(checkpoints, "last"),
+        Checkpoint(checkpoints, "best", monitor=monitor, mode="max", save_weights_only=True),
+        LastCheckpoint(checkpoints, "last"),
     ]
 
 
-def _checkpoint(folder: Path, filename: str, **kept: Any) -> ModelCheckpoint:
-    # Saved when the whole epoch is over, validation included: going on from there repeats and skips nothing.
-    # Lightning's own save_last writes only when the best improves.
-    return ModelCheckpoint(
-        dirpath=folder, filename=filename, save_on_train_epoch_end=True, enable_version_counter=False, **kept
-    )
+class Checkpoint(ModelCheckpoint):
+    """Saved when the whole epoch is over, validation included: going on from there repeats and skips nothing."""
+
+    def __init__(self, folder: Path, filename: str, **kept: Any) -> None:
+        super().__init__(folder, filename, save_on_train_epoch_end=True, enable_version_counter=False, **kept)
+
+
+class LastCheckpoint(Checkpoint):
+    """Where a fit goes on. Saved as often as that takes a fiftieth of the time, and at the end: epochs that were not
+    saved are trained again, to the same weights. (Lightning's own save_last writes only when the best improves.)"""
+
+    _SHARE = 1 / 50
+    _due = 0.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        began = time.monotonic()
+        if trainer.strategy.broadcast(began >= self._due):  # all processes or none
+            super().on_train_epoch_end(trainer, pl_module)
+            took = time.monotonic() - began
+            self._due = began + took / self._SHARE
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._due = 0.0
+        self.on_train_epoch_end(trainer, pl_module)
 
 
 class EpochSeeds(Callback):

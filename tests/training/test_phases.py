@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from mer_lightning.cli import main
 from mer_lightning.methods.base import MERMethod
+from mer_lightning.training.phases import LastCheckpoint
 
 OPTIONS = ["--model", "cdat", "--model.backbone", "early", "--model.backbone.width", "8", "--model.weight", "1"]
 OPTIONS += ["--model.confidence_hidden", "8", "--model.confidence_epochs", "1.5", "--trainer.max_epochs", "4"]
@@ -81,11 +83,13 @@ def test_transfer_starts_from_the_best_weights(whole: Path, tmp_path: Path, monk
 
 # Before anything was saved; in the middle of each phase; in the first step of the second and of the third.
 @pytest.mark.parametrize("after", [1, 2 * STEPS + 1, 4 * STEPS, 7 * STEPS + 2, 10 * STEPS, 12 * STEPS + 1])
+@pytest.mark.parametrize("share", [1.0, 1e-9], ids=["every epoch is saved", "the first and the last are"])
 def test_a_fit_that_broke_off_ends_as_if_it_had_not(
-    after: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    share: float, after: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, step = tmp_path / "run", MERMethod.training_step
     done = 0
+    monkeypatch.setattr(LastCheckpoint, "_SHARE", share)
 
     def breaking(self: MERMethod, *args: Any) -> torch.Tensor:
         nonlocal done
@@ -105,6 +109,26 @@ def test_a_fit_that_broke_off_ends_as_if_it_had_not(
     assert (run / "config.yaml").read_text().replace(str(run), "") == (whole / "config.yaml").read_text().replace(
         str(whole), ""
     )
+
+
+def test_saving_takes_a_small_share_of_the_time(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve epochs of a few milliseconds, and saving that takes a fifth of a second."""
+    saved, save = [], Trainer.save_checkpoint
+
+    def slowly(self: Trainer, path: str, *options: Any) -> None:
+        saved.append((Path(path).stem, self.current_epoch))
+        time.sleep(0.2)
+        save(self, path, *options)
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", slowly)
+    options = ["fit", "--model", "supervised", "--model.backbone", "early", *corpus(whole.parent), "--patience", "12"]
+    options += ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "0.0"]
+    options += ["--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu", "--test_after_fit", "false"]
+    assert main([*options, "--trainer.max_epochs", "12", "--run_dir", str(tmp_path / "run")]) == 0
+    lasts = [epoch for name, epoch in saved if name == "last"]
+    assert lasts[0] == 0
+    assert len(lasts) == 2
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 12 * 2
 
 
 def test_a_fit_that_broke_off_between_its_end_and_the_test(whole: Path, tmp_path: Path) -> None:
