@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from mer_lightning.backbones.base import Backbone, all_backbones
+from mer_lightning.backbones.base import Backbone, Encoded, all_backbones
+from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.batch import Batch
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
@@ -196,3 +197,21 @@ def test_sample_with_nothing_at_all_stays_finite(backbone: Backbone, alignment: 
     none = {m: torch.zeros_like(n) for m, n in batch.lengths.items()}
     empty = replace(batch, lengths=none, present=torch.zeros_like(batch.present))
     assert state(backbone, empty).isfinite().all()
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_encodes_alike_where_it_says_so(backbone: Backbone, alignment: str) -> None:
+    """CDaT spares an encoding there; one that has dropout and says otherwise would give it noisy confidences."""
+    batch = batch_for(backbone, alignment)
+    for part in backbone.modules():  # whatever their rates are by default
+        if isinstance(part, Dropout):
+            part.rate = 0.5
+    with torch.no_grad():
+        evaluated, trained = (backbone.train(training).encode(batch) for training in (False, True))
+    pairs = [(a[m], b[m]) for a, b in zip(_parts(evaluated), _parts(trained), strict=True) for m in a]
+    alike = all(torch.equal(first, second) for first, second in pairs)
+    assert backbone.encodes_alike == alike, f"set encodes_alike = {alike} in {type(backbone).__name__}"
+
+
+def _parts(encoded: Encoded) -> tuple[dict[str, torch.Tensor], ...]:
+    return encoded.vectors, encoded.sequences, encoded.valid

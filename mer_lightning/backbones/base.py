@@ -47,6 +47,7 @@ class Backbone(nn.Module, ABC):
     """
 
     aligned_only: ClassVar[bool] = False  # needs the same steps in all modalities
+    encodes_alike: ClassVar[bool] = False  # in training as in evaluation: `encode` has no dropout, no batch norm
     needs_tokens: ClassVar[bool] = False  # takes token ids as text, and holds its own pretrained encoder
     paper: ClassVar[str] = ""
 

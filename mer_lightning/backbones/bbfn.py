@@ -42,6 +42,7 @@ class BBFN(Backbone):
         separation_weight: of telling the two codes of a pair apart, in every layer.
     """
 
+    encodes_alike = True
     paper = "Han et al., ICMI 2021"
 
     def __init__(

@@ -36,6 +36,7 @@ class EFLSTM(Backbone):
     """
 
     aligned_only = True
+    encodes_alike = True
     paper = "MMSA; Williams et al., 2018"
 
     def __init__(

@@ -54,6 +54,7 @@ class GraphMFN(Backbone):
     """
 
     aligned_only = True
+    encodes_alike = True
     paper = "Zadeh et al., ACL 2018"
 
     def __init__(

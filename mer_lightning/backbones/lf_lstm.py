@@ -24,6 +24,7 @@ class LFLSTM(Backbone):
         dropout: on the concatenation and between the layers.
     """
 
+    encodes_alike = True
     paper = "baseline of MulT, ACL 2019"
 
     def __init__(self, dims: dict[str, int], width: int = 64, dropout: float = 0.2) -> None:

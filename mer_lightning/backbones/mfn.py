@@ -41,6 +41,7 @@ class MFN(Backbone):
     """
 
     aligned_only = True
+    encodes_alike = True
     paper = "Zadeh et al., AAAI 2018"
 
     def __init__(

@@ -47,6 +47,7 @@ class MISA(Backbone):
         moving_target: fault of mmsa and official: the reconstruction also moves the vectors that it should hit.
     """
 
+    encodes_alike = True
     paper = "Hazarika et al., ACM MM 2020"
 
     def __init__(

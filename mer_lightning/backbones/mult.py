@@ -54,6 +54,7 @@ class MulT(Backbone):
         shrinking_convolution: of both: convolutions cut off the ends of a sequence.
     """
 
+    encodes_alike = True
     paper = "Tsai et al., ACL 2019"
 
     def __init__(

@@ -167,16 +167,17 @@ class CDaT(MERMethod):
         super().enter(phase)
 
     def training_losses(self, batch: Batch) -> Losses:
-        return self._supervised(batch)[1]
+        return self._supervised(batch, self.backbone.encode(batch))
 
     def confidence_losses(self, batch: Batch) -> Losses:
         return {"confidence": (self.confidence_errors(batch).mean(), 1.0)}
 
     def transfer_losses(self, batch: Batch) -> Losses:
         if self.weight == 0:
-            return self._supervised(batch)[1]
-        weights = self.transfer_weights(batch)
-        encoded, losses = self._supervised(batch)
+            return self.training_losses(batch)
+        encoded = self.backbone.encode(batch)
+        weights = self.transfer_weights(batch, encoded)
+        losses = self._supervised(batch, encoded)
         vectors = [encoded.vectors[m] for m in self.dims]
         present = batch.present[:, self.positions]
         weights = weights[:, self.positions][:, :, self.positions]
@@ -190,12 +191,11 @@ class CDaT(MERMethod):
         self.transfer_log.add_losses(value * factor, losses["task"][0], len(batch))
         return {**losses, "transfer": (value, factor)}
 
-    def _supervised(self, batch: Batch) -> tuple[Encoded, Losses]:
-        encoded = self.backbone.encode(batch)
+    def _supervised(self, batch: Batch, encoded: Encoded) -> Losses:
         state = self.backbone.fuse(encoded, batch.present)
         assert batch.target is not None
         task = self.task.losses(self.logit_dropout(self.head(state)), batch.target).mean()
-        return encoded, {"task": (task, 1.0), **self.backbone.auxiliary_losses(encoded, state, batch)}
+        return {"task": (task, 1.0), **self.backbone.auxiliary_losses(encoded, state, batch)}
 
     # --- confidence
 
@@ -221,19 +221,24 @@ class CDaT(MERMethod):
         return batch.present & self.get_buffer("others").unsqueeze(1)
 
     @torch.no_grad()
-    def transfer_weights(self, batch: Batch) -> Tensor:
-        """(B, M, M) how much modality m of each sample should learn from modality n; no gradient, no dropout."""
+    def transfer_weights(self, batch: Batch, encoded: Encoded) -> Tensor:
+        """(B, M, M) how much modality m of each sample should learn from modality n; no gradient, no dropout.
+
+        ``encoded``: the backbone's, of this step; another encoding is made where this one has dropout.
+        """
         if self.weighting == "static":
             return transfer.static_weights(len(batch), 3, batch.present.device)
-        training = self.training
-        self.eval()
         source = self.backbone if self.reference is None else self.reference
+        training = source.training
+        source.eval()
+        if source is not self.backbone or not source.encodes_alike:
+            encoded = source.encode(batch)
         masks = self._without_each(batch)
         if self.weighting in _NEEDS_COMPLETE:
             masks = torch.cat([masks, batch.present.unsqueeze(0)])
-        states = source.fuse_many(source.encode(batch), masks)
+        states = source.fuse_many(encoded, masks)
         weights = self._confidence_weights(states, batch) if self.uses_confidence else self._impact_weights(states)
-        self.train(training)
+        source.train(training)
         self.transfer_log.add_weights(weights)
         return weights
 
