@@ -104,9 +104,10 @@ class ALMT(Backbone):
         summary = self.summary.expand(len(present), 1, -1)
         text = torch.cat([summary, text], dim=1) + self.places_of_text
         hyper = torch.cat([summary, hyper], dim=1) + self.places_of_hyper
-        for layer in self.fusion:
+        for number, layer in enumerate(self.fusion, start=1):
             memory = hyper if self.faults["text_only_asks"] else torch.cat([hyper, text], dim=1)
-            text = layer(text, memory, torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device))
+            asking = text[:, :1] if number == len(self.fusion) else text  # what is read in the end
+            text = layer(asking, memory, torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device))
         return text[:, 0]
 
 

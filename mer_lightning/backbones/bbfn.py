@@ -127,12 +127,13 @@ class Pair(nn.Module):
         )
 
     def forward(self, sides: list[Tensor], valid: list[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Both sides (B, T, d) after the last layer, and for every layer the codes (B, d) of both."""
+        """The first step (B, 1, d) of both sides after the last layer, and for every layer the codes (B, d) of both."""
         all_codes = []
-        for code, look in zip(self.codes, self.looks, strict=True):
+        for number, (code, look) in enumerate(zip(self.codes, self.looks, strict=True), start=1):
             codes = [code[n](sides[n], valid[n]) for n in (0, 1)]  # type: ignore[index]
             control = torch.cat(codes, dim=1)
-            sides = [look[n](sides[n], sides[1 - n], valid[1 - n], control) for n in (0, 1)]  # type: ignore[index]
+            asking = [side[:, :1] for side in sides] if number == len(self.looks) else sides
+            sides = [look[n](asking[n], sides[1 - n], valid[1 - n], control) for n in (0, 1)]  # type: ignore[index]
             all_codes.append(codes)
         return sides, all_codes
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.late_transformer import SequenceEncoder, encode_each
+from mer_lightning.backbones.late_transformer import SequenceEncoder
 from mer_lightning.backbones.layers import TransformerLayer
 from mer_lightning.batch import Batch
 from mer_lightning.modalities import MODALITIES
@@ -57,7 +57,10 @@ class Bottleneck(Backbone):
         self.norm = nn.LayerNorm(width)
 
     def encode(self, batch: Batch) -> Encoded:
-        return encode_each(self.encoders, batch)
+        valid = {m: batch.valid_steps(m) for m in self.encoders}
+        tokens = {m: encoder(batch.features[m], valid[m]) for m, encoder in self.encoders.items()}
+        vectors, sequences = ({m: each[:, part] for m, each in tokens.items()} for part in (0, slice(1, None)))
+        return Encoded(vectors, sequences, valid)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         return self.fuse_many(encoded, present.unsqueeze(0))[0]
@@ -80,8 +83,7 @@ class Bottleneck(Backbone):
                 mixed, proposal = self._talk(number, m, tokens, valid, shared.flatten(0, 1))
                 streams[m], proposals[m] = (each.unflatten(0, present.shape[:2]) for each in (mixed, proposal))
             shared = self._mean(proposals, here, count)
-        summaries = {m: stream[:, :, :1] for m, stream in streams.items()}
-        return self.norm(self._mean(summaries, here, count).squeeze(2))
+        return self.norm(self._mean(streams, here, count).squeeze(2))
 
     def _stream(self, encoded: Encoded, modality: str) -> tuple[Tensor, Tensor]:
         """Summary token and steps (B, 1 + T, d), and which of them are data."""
@@ -91,11 +93,14 @@ class Bottleneck(Backbone):
         )
 
     def _talk(self, number: int, modality: str, tokens: Tensor, valid: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
-        """One layer over a modality's own tokens and the bottleneck: its tokens, and the bottleneck it proposes."""
+        """One layer over a modality's own tokens and the bottleneck: its tokens, and the bottleneck it proposes.
+
+        Of the last layer only the summary is read.
+        """
         both = torch.cat([tokens, shared.to(tokens.dtype)], dim=1)
         keys = torch.cat([valid, valid.new_ones(shared.shape[:2])], dim=1)
         layer = self.layers[number][modality]  # type: ignore[index]
-        mixed = layer(both, keys)
+        mixed = layer(both, keys, first=1 if number == len(self.layers) - 1 else None)
         return mixed[:, : tokens.shape[1]], mixed[:, tokens.shape[1] :]
 
     @staticmethod

@@ -12,7 +12,7 @@ from mer_lightning.batch import Batch
 
 
 class SequenceEncoder(nn.Module):
-    """(B, T, D) and valid (B, T) -> summary (B, d), steps (B, T, d): projection, positions, pre-norm layers."""
+    """(B, T, D) and valid (B, T) -> (B, 1 + T, d), a summary and the steps: projection, positions, pre-norm layers."""
 
     def __init__(self, dim: int, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -22,24 +22,16 @@ class SequenceEncoder(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, valid: Tensor, first: int | None = None) -> Tensor:
         # Padding is zeroed before it meets the layers: masked keys drop out of attention only if they are finite.
         tokens = self.project(features).where(valid.unsqueeze(2), 0.0)
         tokens = tokens + sinusoidal_positions(tokens.shape[1], tokens.shape[2], tokens)
         tokens = torch.cat([self.summary.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
         valid = torch.cat([valid.new_ones(len(valid), 1), valid], dim=1)
         tokens = self.dropout(tokens)
-        for layer in self.layers:
-            tokens = layer(tokens, valid)
-        tokens = self.norm(tokens)
-        return tokens[:, 0], tokens[:, 1:]
-
-
-def encode_each(encoders: nn.ModuleDict, batch: Batch) -> Encoded:
-    """Every modality through its own SequenceEncoder."""
-    valid = {m: batch.valid_steps(m) for m in encoders}
-    both = {m: encoder(batch.features[m], valid[m]) for m, encoder in encoders.items()}
-    return Encoded({m: pair[0] for m, pair in both.items()}, {m: pair[1] for m, pair in both.items()}, valid)
+        for number, layer in enumerate(self.layers, start=1):
+            tokens = layer(tokens, valid, first if number == len(self.layers) else None)
+        return self.norm(tokens)
 
 
 class LateTransformer(Backbone):
@@ -70,11 +62,8 @@ class LateTransformer(Backbone):
         )
 
     def encode(self, batch: Batch) -> Encoded:
-        return encode_each(self.encoders, batch)
+        encoders = self.encoders.items()
+        return Encoded({m: encoder(batch.features[m], batch.valid_steps(m), first=1)[:, 0] for m, encoder in encoders})
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         return self.fusion(torch.cat(keep_present(encoded.vectors, present, dict(self.absent.items())), dim=1))
-
-    def fuse_many(self, encoded: Encoded, present: Tensor) -> Tensor:
-        # Fusion reads vectors only: repeating the sequences K times would cost memory for nothing.
-        return super().fuse_many(Encoded(encoded.vectors), present)

@@ -39,7 +39,11 @@ class TransformerLayer(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, tokens: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, valid: Tensor, first: int | None = None) -> Tensor:
+        """(B, T, d) of tokens (B, T, d), of which some are valid (B, T): of the ``first`` tokens, or of all.
+
+        Of a last layer often one token is read. The others would take most of its time.
+        """
         normed = self.norm_attention(tokens)
-        tokens = tokens + self.dropout(self.attention(normed, normed, valid))
+        tokens = tokens[:, :first] + self.dropout(self.attention(normed[:, :first], normed, valid))
         return tokens + self.dropout(self.feed(self.norm_feed(tokens)))

@@ -162,12 +162,12 @@ class MulT(Backbone):
             for (both, alone), seen in zip(streams, shown, strict=True)
         ]
         valid = encoded.valid[target].repeat(masks, 1)
-        mixed = self.memories[target](torch.cat(parts, dim=2), None, valid)
-        return last_step(mixed, valid.sum(1)).unflatten(0, (masks, -1))
+        memory: Stack = self.memories[target]  # type: ignore[assignment]
+        return memory.last(torch.cat(parts, dim=2), valid).unflatten(0, (masks, -1))
 
 
 class Stack(nn.Module):
-    """Layers over one sequence, or over one that attends to another: (B, T, d), (B, S, d) -> (B, T, d)."""
+    """Layers over one sequence that attends to another, or to itself."""
 
     def __init__(
         self, width: int, heads: int, depth: int, dropout: float, attention_dropout: float, faults: dict[str, bool]
@@ -178,17 +178,33 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(Layer(width, heads, dropout, attention_dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, target: Tensor, source: Tensor | None, valid: Tensor) -> Tensor:
-        tokens = self._embed(target)
-        memory = None if source is None else self._embed(source)
-        keys = never_empty(valid)
-        if self.faults["future_mask"]:
-            queries, steps = tokens.shape[1], valid.shape[1]
-            past = torch.ones(queries, steps, dtype=torch.bool, device=valid.device).tril(abs(steps - queries))
-            keys = keys.unsqueeze(1) & past
+    def forward(self, target: Tensor, source: Tensor, valid: Tensor) -> Tensor:
+        """(B, T, d) of target (B, T, d), which attends to the valid (B, S) steps of source (B, S, d)."""
+        tokens, memory, keys = self._embed(target), self._embed(source), self._keys(target, valid)
         for layer in self.layers:
             tokens = layer(tokens, memory, keys)
         return self.norm(tokens)
+
+    def last(self, sequence: Tensor, valid: Tensor) -> Tensor:
+        """(B, d): the last of the valid (B, T) steps of a sequence (B, T, d) that attends to itself.
+
+        In the last layer no other step asks: that would take most of its time, and nothing would be read.
+        """
+        tokens, keys, lengths = self._embed(sequence), self._keys(sequence, valid), valid.sum(1)
+        *layers, final = self.layers
+        for layer in layers:
+            tokens = layer(tokens, None, keys)
+        asking = last_step(tokens, lengths).unsqueeze(1)
+        return self.norm(final(asking, tokens, keys if keys.dim() == 2 else last_step(keys, lengths))).squeeze(1)
+
+    def _keys(self, target: Tensor, valid: Tensor) -> Tensor:
+        """Valid keys (B, S), or for each query (B, T, S)."""
+        keys = never_empty(valid)
+        if self.faults["future_mask"]:
+            queries, steps = target.shape[1], valid.shape[1]
+            past = torch.ones(queries, steps, dtype=torch.bool, device=valid.device).tril(abs(steps - queries))
+            keys = keys.unsqueeze(1) & past
+        return keys
 
     def without_attention(self, target: Tensor) -> Tensor:
         """The same layers, had their attention found zeros."""

@@ -92,7 +92,7 @@ def test_both_sides_of_a_pair_move_at_once() -> None:
         new_text = pair.looks[number][0](text, audio, valid[1], control)
         new_audio = pair.looks[number][1](audio, text, valid[0], control)
         text, audio = new_text, new_audio
-    torch.testing.assert_close([said_text, said_audio], [text, audio])
+    torch.testing.assert_close([said_text, said_audio], [text[:, :1], audio[:, :1]])
 
 
 def test_pairs_do_not_mix_audio_and_vision() -> None:
