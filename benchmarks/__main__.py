@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.evaluation import evaluation_rows
 from benchmarks.harness import Row
+from benchmarks.limits import limit_rows
 from benchmarks.memory import memory_rows
 from benchmarks.peers import peer_rows, precision_rows
 from benchmarks.training import attention_rows, cdat_rows, study_row
@@ -22,6 +23,7 @@ from mer_lightning.training.machine import make_ready
 GROUPS = {
     "peers": peer_rows,
     "precision": precision_rows,
+    "limits": limit_rows,
     "attention": attention_rows,
     "cdat": cdat_rows,
     "evaluation": evaluation_rows,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.layers import sinusoidal_positions
 from mer_lightning.backbones.mult import _FAULTS, MulT, Stack
+from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
@@ -127,6 +128,24 @@ def test_future_mask_hides_later_steps(fault: bool) -> None:
     later[0, 3] = torch.randn(8)  # not a shift, which the norm would take out
     first = [layers(target, each, valid)[0, 0] for each in (source, later)]
     assert torch.allclose(*first, atol=1e-6) == fault
+
+
+@pytest.mark.parametrize("fault", [True, False])
+def test_the_last_step_alone_is_that_of_all_steps(fault: bool) -> None:
+    """Values and gradients, for lengths that differ; a sample without any step gives its first one."""
+    layers, sequence = stack(future_mask=fault), torch.randn(4, 5, 8)
+    lengths = torch.tensor([5, 3, 1, 0])
+    valid = torch.arange(5) < lengths[:, None]
+    tokens, keys = layers._embed(sequence), layers._keys(sequence, valid)
+    for layer in layers.layers:
+        tokens = layer(tokens, None, keys)
+    expected, seen = last_step(layers.norm(tokens), lengths), layers.last(sequence, valid)
+    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
+    weights = torch.randn(4, 8)
+    for one, all_steps in zip(
+        *(torch.autograd.grad((said * weights).sum(), layers.parameters()) for said in (seen, expected)), strict=True
+    ):
+        torch.testing.assert_close(one, all_steps, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("fault", "steps"), [(True, 4), (False, 6)])

@@ -33,6 +33,17 @@ def test_early_pools_the_valid_steps() -> None:
             torch.testing.assert_close(vectors[m][row], backbone.encoders[m](mean))
 
 
+def test_late_transformer_reads_the_summary_of_whole_layers() -> None:
+    """Its last layer computes the summary alone, and says what it would have said beside all steps."""
+    torch.manual_seed(0)
+    backbone, batch = LateTransformer(DIMS, width=8, depth=2).eval(), make_batch()
+    vectors = backbone.encode(batch).vectors
+    for m, encoder in backbone.encoders.items():
+        whole = encoder(batch.features[m], batch.valid_steps(m))
+        assert whole.shape[1] == 1 + batch.features[m].shape[1]
+        torch.testing.assert_close(vectors[m], whole[:, 0], rtol=1e-4, atol=1e-5)
+
+
 def test_late_transformer_puts_a_learned_vector_for_an_absent_modality() -> None:
     torch.manual_seed(0)
     backbone, batch = LateTransformer(DIMS, width=8, depth=1).eval(), make_batch()
