@@ -27,10 +27,8 @@ _SIDE = 1024  # of a product that reaches the processor's rate
 def limit_rows() -> Iterator[Row]:
     """The architectures that are set beside MMSA, and ours; every sample of full length."""
     mult = {name: yaml.safe_load(value) for name, value in (option.split("=") for option in MULT)}
-    for name, samples in [(p.backbone, p.batch) for p in PEERS if p.alignment == "aligned"] + [
-        ("late_transformer", 32),
-        ("bottleneck", 32),
-    ]:
+    sizes = {peer.backbone: peer.batch for peer in PEERS} | {"late_transformer": 32, "bottleneck": 32}
+    for name, samples in sizes.items():
         backbone = partial(all_backbones()[name], **(mult if name == "mult" else {}))
         method, batch = Supervised(DIMS, Regression().card(), backbone), made_batch(samples)
         method.enter(method.phases()[0])
@@ -47,8 +45,8 @@ def operations(step: Callable[[], object]) -> int:
         display=False,
         custom_mapping={
             aten.addmm_: lambda out, left, right, **_: 2 * left[0] * left[1] * right[1],
-            aten.mkldnn_rnn_layer: lambda features, of_input, of_state, *_, **__: _recurrent(features, of_input, 1, 1),
-            aten.mkldnn_rnn_layer_backward: lambda features, of_input, *_, **__: _recurrent(features, of_input, 1, 2),
+            aten.mkldnn_rnn_layer: lambda features, weights, *_, **__: _recurrent(features, weights, 1),
+            aten.mkldnn_rnn_layer_backward: lambda features, weights, *_, **__: _recurrent(features, weights, 2),
         },
     )
     with counter:
@@ -56,11 +54,11 @@ def operations(step: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def _recurrent(features: Any, of_input: Any, inputs: int, states: int) -> int:
-    """Of (T, B, D) features and (4 H, D) weights, so many products with features and with states."""
+def _recurrent(features: Any, weights: Any, of_states: int) -> int:
+    """Of (T, B, D) features and (4 H, D) weights: one product with the features, so many with the states."""
     steps, batch, width = features
-    gates = of_input[0]
-    return int(2 * steps * batch * gates * (inputs * width + states * gates // 4))
+    gates = weights[0]
+    return int(2 * steps * batch * gates * (width + of_states * gates // 4))
 
 
 def product_of(work: int) -> Callable[[], torch.Tensor]:
