@@ -64,6 +64,9 @@ def peer_rows() -> Iterator[Row]:
             yield _row(peer, full, "mmsa", "the same architecture, every sample of full length")
             spoken = Path(place, f"{peer.alignment}-{peer.samples}-spoken")
             yield _row(peer, spoken, "fixed", "as each is used: lengths as in MOSI, ours reads no padding")
+            if peer.alignment == "aligned":
+                note = "another recipe: lengths as in MOSI, and ours has batches of like length"
+                yield _row(peer, spoken, "fixed", note, "--data.bucket", "true")
 
 
 def precision_rows() -> Iterator[Row]:
@@ -81,13 +84,16 @@ def precision_rows() -> Iterator[Row]:
                 yield side_by_side(title, ("32 bits", slow), ("bf16-mixed", fast), "", rounds=peer.rounds)
 
 
-def _row(peer: Peer, folder: Path, preset: str, note: str) -> Row:
+def _row(peer: Peer, folder: Path, preset: str, note: str, *more: str) -> Row:
     file = _written(peer, folder)
     options = {"batch_size": peer.batch, "learning_rate": 1e-3, "need_data_aligned": peer.alignment == "aligned"}
     options |= {"need_model_aligned": False} | OF_MMSA.get(peer.name, {})
     given = peer.name.lower(), str(file), json.dumps(options)
-    with process("theirs", *given, **KEPT_MEMORY) as theirs, process("ours", *_ours(peer, folder, preset)) as ours:
-        title = f"{peer.name}, epoch, {peer.alignment}, {preset}"
+    with (
+        process("theirs", *given, **KEPT_MEMORY) as theirs,
+        process("ours", *_ours(peer, folder, preset), *more) as ours,
+    ):
+        title = " ".join([f"{peer.name}, epoch, {peer.alignment}, {preset}", *more])
         sides = ("MMSA", theirs), ("ours", ours)
         note = f"{note}; {peer.samples} samples in batches of {peer.batch}"
         return side_by_side(title, *sides, peer.wanted, rounds=peer.rounds, note=note)

@@ -9,6 +9,7 @@ import pytest
 
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.studies.jobs import Job
+from mer_lightning.training.phases import LastCheckpoint
 
 CONFIG = "model: {class_path: supervised, init_args: {backbone: {class_path: early, init_args: {width: 8}}}}\n"
 
@@ -49,6 +50,7 @@ def test_an_edited_file_or_argument_is_another_job(job: Job) -> None:
 @pytest.mark.parametrize("after", [0, 4])
 def test_a_killed_job_goes_on(job: Job, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the first step, before any checkpoint, or in the third epoch."""
+    monkeypatch.setattr(LastCheckpoint, "_SHARE", 1.0)  # every epoch is saved, however short
     whole = Job(job.folder.parent / "whole", job.arguments, job.configs)
     whole.run()
     step, done = MERMethod.training_step, []
