@@ -16,12 +16,13 @@ from benchmarks.evaluation import evaluation_rows
 from benchmarks.harness import Row
 from benchmarks.limits import limit_rows
 from benchmarks.memory import memory_rows
-from benchmarks.peers import peer_rows, precision_rows
+from benchmarks.peers import peer_rows, precision_rows, recipe_rows
 from benchmarks.training import attention_rows, cdat_rows, study_row
 from mer_lightning.training.machine import make_ready
 
 GROUPS = {
     "peers": peer_rows,
+    "recipes": recipe_rows,
     "precision": precision_rows,
     "limits": limit_rows,
     "attention": attention_rows,
