@@ -15,11 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Row, side_by_side
 from benchmarks.peers import MULT, PEERS
-from benchmarks.training import DIMS, adam, made_batch, step_of, weighted
+from benchmarks.training import made_batch, supervised_step
 from mer_lightning.backbones.base import all_backbones
-from mer_lightning.methods.optimizing import fused
-from mer_lightning.methods.supervised import Supervised
-from mer_lightning.tasks import Regression
 
 _SIDE = 1024  # of a product that reaches the processor's rate
 
@@ -30,9 +27,7 @@ def limit_rows() -> Iterator[Row]:
     sizes = {peer.backbone: peer.batch for peer in PEERS} | {"late_transformer": 32, "bottleneck": 32}
     for name, samples in sizes.items():
         backbone = partial(all_backbones()[name], **(mult if name == "mult" else {}))
-        method, batch = Supervised(DIMS, Regression().card(), backbone), made_batch(samples)
-        method.enter(method.phases()[0])
-        step = step_of(fused(adam(method)), partial(weighted, method, batch))
+        step = supervised_step(backbone, made_batch(samples))
         work = operations(step)
         sides = ("a training step", step), ("its products, as one large product", product_of(work))
         yield side_by_side(f"the processor's limit, {name}", *sides, "", note=f"{work / 1e9:.1f} GFLOP in products")

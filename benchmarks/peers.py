@@ -53,10 +53,7 @@ OF_MMSA: dict[str, dict[str, Any]] = {
 
 
 def peer_rows() -> Iterator[Row]:
-    """None where MMSA is not installed: `pip install --no-deps MMSA==2.2.1`."""
-    try:
-        importlib.metadata.version("MMSA")
-    except importlib.metadata.PackageNotFoundError:
+    if not _mmsa_is_here():
         return
     with tempfile.TemporaryDirectory() as place:
         for peer in PEERS:
@@ -68,6 +65,8 @@ def peer_rows() -> Iterator[Row]:
 
 def recipe_rows() -> Iterator[Row]:
     """Ours trained in another way than theirs, which experiments/ablations has the scores of."""
+    if not _mmsa_is_here():
+        return
     with tempfile.TemporaryDirectory() as place:
         for peer in PEERS:
             spoken = Path(place, f"{peer.alignment}-{peer.samples}-spoken")
@@ -92,6 +91,15 @@ def precision_rows() -> Iterator[Row]:
             with full as slow, short as fast:
                 title = f"{peer.name}, epoch, {peer.alignment}, 16 bits"
                 yield side_by_side(title, ("32 bits", slow), ("bf16-mixed", fast), "", rounds=peer.rounds)
+
+
+def _mmsa_is_here() -> bool:
+    """There are no rows without it: `pip install --no-deps MMSA==2.2.1`."""
+    try:
+        importlib.metadata.version("MMSA")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _row(peer: Peer, folder: Path, preset: str, note: str, *more: str) -> Row:

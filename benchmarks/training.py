@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Row, side_by_side
 from benchmarks.transcription import transfer_step
-from mer_lightning.backbones.base import all_backbones
+from mer_lightning.backbones.base import BackboneFactory, all_backbones
 from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.batch import Batch
 from mer_lightning.methods.base import MERMethod
@@ -63,18 +64,23 @@ def weighted(method: MERMethod, batch: Batch) -> Tensor:
     return total
 
 
+def supervised_step(backbone: BackboneFactory, batch: Batch) -> Callable[[], None]:
+    method = Supervised(DIMS, Regression().card(), backbone)
+    method.enter(method.phases()[0])
+    return step_of(fused(adam(method)), partial(weighted, method, batch))
+
+
 def cdat_rows() -> Iterator[Row]:
     batch, card = made_batch(), Regression().card()
     for name in ("late_transformer", "tfn", "early", "bottleneck", "lmf", "lf_dnn", "lf_lstm", "mfn"):
         backbone = all_backbones()[name]
         ours, theirs = (CDaT(dims=DIMS, task_card=card, backbone=backbone) for _ in range(2))
-        supervised = Supervised(DIMS, card, backbone)
-        for method in (ours, theirs, supervised):
+        for method in (ours, theirs):
             method.enter(method.phases()[-1])
         step = step_of(fused(adam(ours)), lambda ours=ours: weighted(ours, batch))
         in_plain_torch(theirs)
         released = step_of(adam(theirs), lambda theirs=theirs: transfer_step(theirs, batch, 1e4))
-        plain = step_of(fused(adam(supervised)), lambda supervised=supervised: weighted(supervised, batch))
+        plain = supervised_step(backbone, batch)
         title = f"CDaT transfer step, {name}"
         note = "the released procedure in plain torch: its dropout, its default optimiser"
         yield side_by_side(title, ("released procedure", released), ("ours", step), "4", note=note)
@@ -89,9 +95,7 @@ def attention_rows() -> Iterator[Row]:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
 
     for name in ("late_transformer", "bottleneck", "mult"):
-        method = Supervised(DIMS, Regression().card(), all_backbones()[name])
-        method.enter(method.phases()[0])
-        step = step_of(fused(adam(method)), lambda method=method: weighted(method, batch))
+        step = supervised_step(all_backbones()[name], batch)
 
         def fused_kernel(step: Callable[[], None] = step) -> None:
             with patch("mer_lightning.backbones.attention.attend", by_torch):
