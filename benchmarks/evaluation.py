@@ -23,7 +23,7 @@ from benchmarks.training import weighted
 from mer_lightning.backbones.base import all_backbones
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
-from mer_lightning.data.synthetic import synthetic_corpus
+from mer_lightning.data.synthetic.twins import synthetic_corpus
 from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.methods.optimizing import fused
 from mer_lightning.methods.supervised import Supervised

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from benchmarks.harness import Row, side_by_side
 from benchmarks.transcription import transfer_step
 from mer_lightning.backbones.base import BackboneFactory, all_backbones
-from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.batch import Batch
+from mer_lightning.layers.dropout import Dropout
 from mer_lightning.methods.base import MERMethod
-from mer_lightning.methods.cdat import CDaT
+from mer_lightning.methods.cdat.method import CDaT
 from mer_lightning.methods.optimizing import fused
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression
@@ -98,7 +98,7 @@ def attention_rows() -> Iterator[Row]:
         step = supervised_step(all_backbones()[name], batch)
 
         def fused_kernel(step: Callable[[], None] = step) -> None:
-            with patch("mer_lightning.backbones.attention.attend", by_torch):
+            with patch("mer_lightning.layers.attention.attend", by_torch):
                 step()
 
         yield side_by_side(f"attention, {name}", ("torch's fused kernel", fused_kernel), ("ours", step), "")

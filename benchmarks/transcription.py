@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mer_lightning.batch import Batch
-from mer_lightning.methods.cdat import CDaT
+from mer_lightning.methods.cdat.method import CDaT
 
 _EPS = 1e-8
 

@@ -23,11 +23,11 @@ COMMANDS = {
 _OWN_PARSERS = {
     "reproduce": "mer_lightning.studies.reproduce",
     "ablate": "mer_lightning.studies.ablate",
-    "report": "mer_lightning.studies.report.command",
+    "report": "mer_lightning.commands.report",
     "sweep": "mer_lightning.studies.sweep",
-    "published": "mer_lightning.studies.published",
-    "backbones": "mer_lightning.studies.backbones",
-    "data": "mer_lightning.data.commands",
+    "published": "mer_lightning.commands.published",
+    "backbones": "mer_lightning.commands.backbones",
+    "data": "mer_lightning.commands.data",
 }
 
 HELP = """mer-lightning: honest, fast, repeatable experiments in multimodal emotion recognition

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from mer_lightning.backbones.base import Backbone, Encoded, all_backbones
-from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.batch import Batch
+from mer_lightning.layers.dropout import Dropout
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
 from tests.conftest import DIMS, TASKS, make_batch

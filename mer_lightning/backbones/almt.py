@@ -12,13 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mer_lightning.backbones.attention import Attention, attend
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.cross import CrossLayer
-from mer_lightning.backbones.layers import sinusoidal_positions
 from mer_lightning.backbones.presets import Preset, resolve
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.layers.attention import Attention, attend
+from mer_lightning.layers.cross_attention import CrossLayer
+from mer_lightning.layers.transformer import sinusoidal_positions
 from mer_lightning.modalities import MODALITIES
 
 _FAULTS: dict[str, tuple[Preset, ...]] = {

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_lightning.backbones.attention import Attention
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.cross import CrossLayer
-from mer_lightning.backbones.layers import masked_mean
-from mer_lightning.backbones.misa import BothWays
-from mer_lightning.backbones.recurrence import GRU
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.layers.attention import Attention
+from mer_lightning.layers.both_ways import BothWays
+from mer_lightning.layers.cross_attention import CrossLayer
+from mer_lightning.layers.pooling import masked_mean
+from mer_lightning.layers.recurrence import GRU
 from mer_lightning.modalities import MODALITIES
 
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.late_transformer import SequenceEncoder
-from mer_lightning.backbones.layers import TransformerLayer
 from mer_lightning.batch import Batch
+from mer_lightning.layers.transformer import SequenceEncoder, TransformerLayer
 from mer_lightning.modalities import MODALITIES
 
 

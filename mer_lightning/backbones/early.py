@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
-from mer_lightning.backbones.dropout import Dropout
-from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.batch import Batch
+from mer_lightning.layers.dropout import Dropout
+from mer_lightning.layers.pooling import masked_mean
 
 
 class Early(Backbone):

@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.dropout import Dropout
-from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.backbones.presets import Preset, resolve
-from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
+from mer_lightning.layers.dropout import Dropout
+from mer_lightning.layers.pooling import last_step, masked_mean
 from mer_lightning.modalities import MODALITIES
 
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.presets import Preset, resolve
-from mer_lightning.backbones.recurrence import Packing, unrolled
-from mer_lightning.backbones.shared_memory import network, remember, with_previous
-from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
+from mer_lightning.layers.dropout import Dropout
+from mer_lightning.layers.pooling import last_step
+from mer_lightning.layers.recurrence import Packing, unrolled
+from mer_lightning.layers.shared_memory import network, remember, with_previous
 from mer_lightning.modalities import MODALITIES
 
 _FAULTS: dict[str, tuple[Preset, ...]] = {

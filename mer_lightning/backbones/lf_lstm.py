@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
-from mer_lightning.backbones.dropout import Dropout
-from mer_lightning.backbones.recurrence import LSTM
-from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
+from mer_lightning.layers.dropout import Dropout
+from mer_lightning.layers.pooling import last_step
+from mer_lightning.layers.recurrence import LSTM
 
 
 class LFLSTM(Backbone):

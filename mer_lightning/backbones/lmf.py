@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
 from mer_lightning.backbones.presets import Preset, resolve
-from mer_lightning.backbones.subnetworks import Subnetworks, with_one
 from mer_lightning.batch import Batch
+from mer_lightning.layers.subnetworks import Subnetworks, with_one
 
 
 class LMF(Backbone):

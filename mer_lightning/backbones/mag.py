@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.dropout import Dropout
-from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.batch import Batch
 from mer_lightning.encoders.base import refuse_other_text
 from mer_lightning.encoders.hugging_face import attended, freeze, pretrained, token_ids
 from mer_lightning.errors import Refusal
+from mer_lightning.layers.dropout import Dropout
+from mer_lightning.layers.pooling import masked_mean
 from mer_lightning.modalities import MODALITIES
 
 _TINY = 1e-6  # keeps the division by |h| finite where nothing shifts

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.layers import masked_mean
 from mer_lightning.backbones.presets import Preset, resolve
-from mer_lightning.backbones.recurrence import GRU, LSTM
-from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.batch import Batch
+from mer_lightning.layers.both_ways import BothWays
+from mer_lightning.layers.pooling import masked_mean
 from mer_lightning.losses.decoupling import cmd, orthogonality
 from mer_lightning.modalities import MODALITIES
 
@@ -148,25 +147,3 @@ class StackedRecurrences(nn.Module):
         steps, (forward_first, backward_first) = self.first(features, lengths)
         _, (forward_second, backward_second) = self.second(self.norm(steps), lengths)
         return torch.cat([forward_first, forward_second, backward_first, backward_second], dim=1)
-
-
-class BothWays(nn.Module):
-    """A recurrence over the valid steps and one over the same steps turned round."""
-
-    def __init__(self, dim: int, hidden: int, cell: type[LSTM] | type[GRU] = LSTM) -> None:
-        super().__init__()
-        self.forwards, self.backwards = cell(dim, hidden), cell(dim, hidden)
-
-    def forward(self, sequence: Tensor, lengths: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The outputs of both (B, T, 2 H), of which padded steps mean nothing, and the last state of each (B, H)."""
-        steps = torch.arange(sequence.shape[1], device=lengths.device)
-        turned = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
-        forwards = self.forwards(sequence, lengths)
-        backwards = self.backwards(_in_order(sequence, turned), lengths)
-        lasts = last_step(forwards, lengths), last_step(backwards, lengths)
-        return torch.cat([forwards, _in_order(backwards, turned)], dim=2), lasts
-
-
-def _in_order(sequence: Tensor, order: Tensor) -> Tensor:
-    """(B, T, d) with step ``order[b, t]`` of sample b at place t."""
-    return sequence.gather(1, order.unsqueeze(2).expand_as(sequence))

@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_lightning.backbones.attention import Attention
 from mer_lightning.backbones.base import Backbone, Encoded
-from mer_lightning.backbones.cross import never_empty
-from mer_lightning.backbones.dropout import Dropout
-from mer_lightning.backbones.layers import masked_mean, sinusoidal_positions
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.layers.attention import Attention
+from mer_lightning.layers.cross_attention import never_empty
+from mer_lightning.layers.dropout import Dropout
+from mer_lightning.layers.pooling import masked_mean
+from mer_lightning.layers.transformer import sinusoidal_positions
 from mer_lightning.losses.decoupling import reverse_gradient, token_overlap
 from mer_lightning.modalities import MODALITIES
 

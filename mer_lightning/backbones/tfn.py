@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded, keep_present
-from mer_lightning.backbones.dropout import Dropout
 from mer_lightning.backbones.presets import Preset, resolve
-from mer_lightning.backbones.subnetworks import Subnetworks, with_one
 from mer_lightning.batch import Batch
+from mer_lightning.layers.dropout import Dropout
+from mer_lightning.layers.subnetworks import Subnetworks, with_one
 from mer_lightning.modalities import MODALITIES
 
 

@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mer_lightning.batch import Batch
-from mer_lightning.data.masks import left_by
 from mer_lightning.data.raw import SPLITS, Alignment
 from mer_lightning.errors import Refusal
+from mer_lightning.masks.training import left_by
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import Task, task_from_card
 from mer_lightning.yaml_text import from_yaml

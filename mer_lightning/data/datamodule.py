@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from mer_lightning.batch import Batch
 from mer_lightning.data.corpus import Corpus, Split, open_corpus
-from mer_lightning.data.masks import Complete, TrainingMasks
 from mer_lightning.data.places import find_corpus, synthetic_cache
 from mer_lightning.data.plans import EvaluationPlan, Groups, Request, TrainingPlan
 from mer_lightning.errors import Refusal
+from mer_lightning.masks.training import Complete, TrainingMasks
 
 # Enough frames for a mean and a deviation, few enough to take no time on a corpus of gigabytes.
 _FRAMES_FOR_STATISTICS = 20_000
@@ -176,11 +176,11 @@ class _Batches(Dataset[Batch]):
 
 def _open(corpus: str, alignment: str, synthetic: bool, samples: int | None) -> Corpus:
     if synthetic:
-        from mer_lightning.data.synthetic import synthetic_corpus
+        from mer_lightning.data.synthetic.twins import synthetic_corpus
 
         return open_corpus(synthetic_corpus(corpus, alignment, synthetic_cache(), samples=samples))
     if Path(corpus).suffix == ".npz":
-        from mer_lightning.data.readers.npz import open_npz
+        from mer_lightning.data.importing.npz import open_npz
 
         return open_npz(Path(corpus))
     return open_corpus(find_corpus(corpus, alignment))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from mer_lightning.data.masks import TrainingMasks, combination_number, left_by
+from mer_lightning.masks.training import TrainingMasks, combination_number, left_by
 from mer_lightning.randomness import name_key, uniform
 
 _TOGETHER = 4  # samples of a like group that follow each other in a balanced order: each then finds three others

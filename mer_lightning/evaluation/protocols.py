@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from mer_lightning.data.corpus import Split
-from mer_lightning.data.frame_masks import ALIGNED_KINDS, FRAME_KINDS, refuse_unaligned
-from mer_lightning.data.masks import IMDER_SHARES, SCHEMES
 from mer_lightning.errors import Refusal
-from mer_lightning.evaluation.conditions import Condition, FrameCondition, condition_named, our_combination
+from mer_lightning.masks.conditions import Condition, FrameCondition, condition_named, our_combination
+from mer_lightning.masks.frames import ALIGNED_KINDS, FRAME_KINDS, refuse_unaligned
+from mer_lightning.masks.training import IMDER_SHARES, SCHEMES
 from mer_lightning.modalities import COMBINATIONS, COMPLETE, MODALITIES, combination_name
 
 MISSING_RATES = tuple(IMDER_SHARES)

@@ -3,8 +3,8 @@
 The modes are readings of one sentence of MCUR's abstract; docs/methods/mcur.md says what each of them pulls and pushes.
 
 Shapes: A anchors (all views of a batch), R remembered keys, D width. k is a category, c the number of a combination
-(see :func:`mer_lightning.data.masks.combination_number`), 0 where nothing is present: such a row is nobody's key and no
-anchor.
+(:func:`mer_lightning.masks.training.combination_number`), 0 where nothing is present: such a row is nobody's key and
+no anchor.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mer_lightning.discovery import classes_by_file
+from mer_lightning.discovery import classes_by_file, import_path
 from mer_lightning.errors import Refusal
 from mer_lightning.methods.base import MERMethod
 
@@ -26,7 +26,7 @@ def load_method(path: str | Path) -> MERMethod:
         found = type(error).__name__
         raise Refusal(path, "a checkpoint that mer-lightning fit wrote", found, "check the path") from error
     all_methods()
-    known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _subclasses(MERMethod)}
+    known = {import_path(cls): cls for cls in _subclasses(MERMethod)}
     if class_path not in known:
         raise Refusal(path, "a method of this package or one already imported", f"'{class_path}'", "import it first")
     return known[class_path].load_from_checkpoint(path, map_location="cpu", weights_only=True)

@@ -16,7 +16,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.studies.jobs import Job, run_silently
 from mer_lightning.studies.pool import run_all
 from mer_lightning.studies.progress import Progress
-from mer_lightning.studies.report.command import write_report
+from mer_lightning.studies.report.files import write_report
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mer_lightning.discovery import import_path
 from mer_lightning.errors import Refusal
 
 _TRUSTED = ("mer_lightning", "torch", "lightning")
@@ -39,7 +40,7 @@ def _text_encoders() -> Mapping[str, type]:
 
 
 def _masks() -> Mapping[str, type]:
-    from mer_lightning.data import masks
+    from mer_lightning.masks import training as masks
 
     classes = [cls for cls in vars(masks).values() if isinstance(cls, type) and not inspect.isabstract(cls)]
     subclasses = [cls for cls in classes if issubclass(cls, masks.TrainingMasks)]
@@ -59,7 +60,7 @@ def _class_path(place: tuple[str, ...], name: str) -> str:
     classes = _NAMED[place]()
     for known, cls in classes.items():
         if name in (known, cls.__name__):
-            return f"{cls.__module__}.{cls.__qualname__}"
+            return import_path(cls)
     close = difflib.get_close_matches(name, classes, n=1)
     remedy = f"did you mean {close[0]}?" if close else "or give a full class path"
     raise Refusal(f"--{'.'.join(place)}", f"one of {', '.join(classes)}", f"'{name}'", remedy)

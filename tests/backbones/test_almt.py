@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from mer_lightning.backbones.almt import ALMT, HyperLayer, TokenReader
-from mer_lightning.backbones.attention import Attention
-from mer_lightning.backbones.cross import CrossLayer
-from mer_lightning.backbones.layers import sinusoidal_positions
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.layers.attention import Attention
+from mer_lightning.layers.cross_attention import CrossLayer
+from mer_lightning.layers.transformer import sinusoidal_positions
 from tests.conftest import DIMS, make_batch
 
 SMALL: dict[str, Any] = {"width": 8, "tokens": 3, "heads": 2}

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mer_lightning.backbones.misa import MISA, BothWays
+from mer_lightning.backbones.misa import MISA
 from mer_lightning.batch import Batch
+from mer_lightning.layers.both_ways import BothWays
 from tests.backbones.mmsa_peer import mmsa_class
 from tests.conftest import DIMS, make_batch
 

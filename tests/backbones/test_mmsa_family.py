@@ -14,9 +14,9 @@ from mer_lightning.backbones.ef_lstm import EFLSTM
 from mer_lightning.backbones.lf_dnn import LFDNN
 from mer_lightning.backbones.lf_lstm import LFLSTM
 from mer_lightning.backbones.lmf import LMF
-from mer_lightning.backbones.subnetworks import last_step
 from mer_lightning.backbones.tfn import TFN
 from mer_lightning.batch import Batch
+from mer_lightning.layers.pooling import last_step
 from tests.backbones.mmsa_peer import mmsa_class
 from tests.conftest import make_batch
 

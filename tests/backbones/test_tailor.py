@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mer_lightning.backbones.base import Encoded
-from mer_lightning.backbones.layers import sinusoidal_positions
 from mer_lightning.backbones.tailor import TAILOR, Join
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.layers.transformer import sinusoidal_positions
 from tests.conftest import DIMS, make_batch
 
 SMALL: dict[str, Any] = {"width": 8, "heads": 2, "depth": [2, 1, 1], "cross_depth": 1, "queries": 3}

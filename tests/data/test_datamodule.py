@@ -7,9 +7,9 @@ import torch
 
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
-from mer_lightning.data.masks import UniformCombinations, WeightedCombinations
 from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
+from mer_lightning.masks.training import UniformCombinations, WeightedCombinations
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import SingleLabel
 

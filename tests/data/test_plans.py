@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mer_lightning.data.masks import Complete, UniformCombinations, combination_number, left_by
 from mer_lightning.data.plans import EvaluationPlan, Groups, TrainingPlan
+from mer_lightning.masks.training import Complete, UniformCombinations, combination_number, left_by
 
 
 def plan(**options) -> TrainingPlan:

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from mer_lightning.data.corpus import Split, open_corpus
-from mer_lightning.data.frame_masks import FRAME_KINDS, mask_frames
-from mer_lightning.data.masks import UniformCombinations, WeightedCombinations, imder_mask
 from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation import protocols
-from mer_lightning.evaluation.conditions import condition_named, in_our_order, our_combination
 from mer_lightning.evaluation.protocols import PROTOCOLS, FrozenProtocol, Protocol, averages, freeze
+from mer_lightning.masks.conditions import condition_named, in_our_order, our_combination
+from mer_lightning.masks.frames import FRAME_KINDS, mask_frames
+from mer_lightning.masks.training import UniformCombinations, WeightedCombinations, imder_mask
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
 from mer_lightning.randomness import name_key
 

@@ -11,9 +11,9 @@ from lightning.pytorch import Trainer
 from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
-from mer_lightning.data.masks import UniformCombinations
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.protocols import Protocol, freeze
+from mer_lightning.masks.training import UniformCombinations
 from mer_lightning.methods.optimizing import fused
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression

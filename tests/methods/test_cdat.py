@@ -16,9 +16,9 @@ from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.batch import Batch
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
-from mer_lightning.losses.transfer import static_weights, transfer_loss
-from mer_lightning.methods.cdat import CDaT
-from mer_lightning.methods.confidence import ConfidenceNetwork
+from mer_lightning.methods.cdat.confidence import ConfidenceNetwork
+from mer_lightning.methods.cdat.losses import static_weights, transfer_loss
+from mer_lightning.methods.cdat.method import CDaT
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
 from tests.conftest import DIMS, TASKS, make_batch

@@ -14,10 +14,10 @@ from mer_lightning.backbones.early import Early
 from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.batch import Batch
 from mer_lightning.data.datamodule import MERData
-from mer_lightning.data.masks import UniformCombinations, draw_combinations
 from mer_lightning.errors import Refusal
 from mer_lightning.losses.contrast import Keys, contrastive_loss
-from mer_lightning.methods.mcur import MCUR
+from mer_lightning.masks.training import UniformCombinations, draw_combinations
+from mer_lightning.methods.mcur.method import MCUR
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression, Task
 from tests.conftest import DIMS, TASKS, make_batch

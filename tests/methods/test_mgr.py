@@ -12,10 +12,10 @@ from mer_lightning.backbones.base import all_backbones
 from mer_lightning.backbones.early import Early
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
-from mer_lightning.losses import refinement
 from mer_lightning.losses.decoupling import wasserstein
-from mer_lightning.methods.mgr import MGR
-from mer_lightning.methods.mgr_codes import Contribution
+from mer_lightning.methods.mgr import losses as refinement
+from mer_lightning.methods.mgr.codes import Contribution
+from mer_lightning.methods.mgr.method import MGR
 from mer_lightning.modalities import COMBINATIONS, combination_present
 from mer_lightning.tasks import Regression, Task
 from tests.conftest import DIMS, TASKS, make_batch

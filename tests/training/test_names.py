@@ -10,7 +10,7 @@ from mer_lightning.training.names import classes_first, in_arguments, in_config
 SUPERVISED = "mer_lightning.methods.supervised.Supervised"
 EARLY = "mer_lightning.backbones.early.Early"
 HUGGING_FACE = "mer_lightning.encoders.hugging_face.HuggingFace"
-DROPOUT = "mer_lightning.data.masks.ModalityDropout"
+DROPOUT = "mer_lightning.masks.training.ModalityDropout"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,212 @@
+"""`mer-lightning data`: inspect, import, synthesize and list corpora. Heavy imports wait for the command."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from mer_lightning.errors import Refusal
+
+if TYPE_CHECKING:
+    from mer_lightning.data.catalogue import CatalogueEntry
+    from mer_lightning.data.corpus import CorpusCard
+
+ALIGNMENTS = ("aligned", "unaligned")
+
+
+def main(args: list[str]) -> int:
+    given = _parser().parse_args(args)
+    try:
+        given.run(given)
+    except Refusal as refusal:
+        print(f"mer-lightning data: {refusal}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line and exit code 2, with the nearest valid word."""
+
+    def error(self, message: str) -> NoReturn:
+        words = [word.strip("'") for word in message.replace(":", " ").split()]
+        valid = [*self._option_string_actions, *(name for a in self._actions for name in (a.choices or ()))]
+        close = [near for word in words if word not in valid for near in difflib.get_close_matches(word, valid, 1, 0.7)]
+        hint = f"; did you mean {close[0]}?" if close else ""
+        print(f"{self.prog}: {' '.join(message.split())}{hint}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mer-lightning data", description="Inspect, import, synthesize and list corpora.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    inspect = commands.add_parser("inspect", help="say what is in a feature file, a folder or an imported corpus")
+    inspect.add_argument("path", type=Path)
+    inspect.add_argument("--json", action="store_true", help="print the findings as JSON")
+    inspect.set_defaults(run=_inspect)
+
+    load = commands.add_parser("import", help="bring a feature file or folder into the native form")
+    load.add_argument("path", type=Path)
+    load.add_argument("--as", dest="name", required=True, metavar="CORPUS", help="a name of `mer-lightning data list`")
+    load.add_argument("-o", dest="folder", type=Path, help="folder to write (default: $MER_DATA/CORPUS-ALIGNMENT)")
+    load.add_argument("--features", default="", metavar="text=A,audio=B,vision=C", help="which of several feature sets")
+    load.add_argument("--format", help="read the path as this format, whatever it looks like")
+    load.set_defaults(run=_import)
+
+    synthesize = commands.add_parser("synthesize", help="make the synthetic twin of a corpus")
+    synthesize.add_argument("name")
+    synthesize.add_argument("--alignment", choices=ALIGNMENTS, default="aligned")
+    synthesize.add_argument("--samples", type=int, help="how many in all (default: as many as the corpus, or fewer)")
+    synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("-o", dest="folder", type=Path, help="folder to write (default: the cache)")
+    synthesize.set_defaults(run=_synthesize)
+
+    listing = commands.add_parser("list", help="corpora, where to ask for them, and the formats that are read")
+    listing.add_argument("name", nargs="?", help="say all that is known of one corpus")
+    listing.set_defaults(run=_list)
+    return parser
+
+
+def _inspect(given: argparse.Namespace) -> None:
+    from mer_lightning.data.importing.inspection import inspect_path
+
+    with _progress("inspecting") as report:
+        findings = inspect_path(given.path, report)
+    if given.json:
+        print(json.dumps(findings.as_dict(), indent=2))
+        return
+    from rich.console import Console
+
+    from mer_lightning.data.importing.inspection_report import show
+
+    show(findings, Console())
+
+
+def _import(given: argparse.Namespace) -> None:
+    from mer_lightning.data.catalogue import lookup
+    from mer_lightning.data.importing.base import all_readers, detect
+    from mer_lightning.data.places import corpus_folder
+    from mer_lightning.data.store import write_corpus
+
+    entry = lookup(given.name)
+    if given.format and given.format not in all_readers():
+        raise Refusal(
+            "--format", f"one of {', '.join(all_readers())}", f"'{given.format}'", "leave it out to detect it"
+        )
+    reader = all_readers()[given.format] if given.format else detect(given.path)
+    raw = reader.read(given.path, entry, _features(given.features))
+    folder = given.folder or corpus_folder(given.name, raw.alignment)
+    with _progress("importing") as report:
+        card = write_corpus(raw, folder, given.name, progress=report)
+    _say_imported(card, entry, folder)
+
+
+def _features(text: str) -> dict[str, str]:
+    """`text=A,audio=B` -> {"text": "A", "audio": "B"}"""
+    from mer_lightning.modalities import MODALITIES
+
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    for modality, equals, name in pairs:
+        if modality not in MODALITIES or not equals or not name:
+            remedy = "write --features text=A,audio=B,vision=C"
+            raise Refusal(
+                "--features", f"MODALITY=NAME with {', '.join(MODALITIES)}", f"'{modality}{equals}{name}'", remedy
+            )
+    return {modality: name for modality, _, name in pairs}
+
+
+def _say_imported(card: CorpusCard, entry: CatalogueEntry, folder: Path) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{card.label}[/]: {card.samples} samples in {folder}")
+    console.print("  " + ", ".join(f"{m} {card.feature_set[m]} ({width} wide)" for m, width in card.dims.items()))
+    for name, counts in card.partitions.items():
+        console.print(f"  {name}: " + ", ".join(f"{split} {count}" for split, count in counts.items()))
+        expected = entry.counts.get(name)
+        if expected and expected != counts:
+            usual = ", ".join(f"{split} {count}" for split, count in expected.items())
+            console.print(f"  [yellow]! {name} usually has {usual}: results on other counts are not comparable[/]")
+    for modality, cleaned in card.cleaned.items():
+        replaced = ", ".join(f"{count} {kind}" for kind, count in cleaned.items())
+        console.print(f"  {modality}: {replaced} set to 0")
+    for note in card.notes:
+        console.print(f"  [dim]note: {note}[/]")
+    console.print(f"next: mer-lightning fit --model supervised --model.backbone early --data.corpus {folder}")
+
+
+def _synthesize(given: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from mer_lightning.data.corpus import read_card
+    from mer_lightning.data.places import synthetic_cache
+    from mer_lightning.data.store import write_corpus
+    from mer_lightning.data.synthetic.twins import make_corpus, synthetic_corpus
+
+    if given.folder:
+        raw, bayes = make_corpus(given.name, given.alignment, given.samples, given.seed)
+        with _progress("writing") as report:
+            write_corpus(raw, given.folder, given.name, synthetic=True, bayes=bayes, progress=report)
+    folder = given.folder or synthetic_corpus(
+        given.name, given.alignment, synthetic_cache(), samples=given.samples, seed=given.seed
+    )
+    card = read_card(folder)
+    Console(highlight=False, soft_wrap=True).print(f"[bold]{card.label}[/]: {card.samples} samples in {folder}")
+
+
+def _list(given: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mer_lightning.data.catalogue import catalogue, lookup
+    from mer_lightning.data.corpus import read_card
+    from mer_lightning.data.importing.base import all_readers
+    from mer_lightning.data.places import data_root
+    from mer_lightning.data.synthetic.twins import SHAPES
+
+    console = Console(highlight=False)
+    if given.name:
+        entry = lookup(given.name)
+        for line in (f"[bold]{entry.name}[/]: {entry.title}", entry.obtain, f"licence: {entry.licence}"):
+            console.print(line)
+        console.print(f"labels: {entry.labels}")
+        return
+    corpora = Table("corpus", "what it is", "here", title="corpora", title_justify="left")
+    for name, entry in catalogue().items():
+        here = sorted(path.parent for path in data_root().glob(f"{name}-*/card.yaml"))
+        twin = " (or its synthetic twin)" if name in SHAPES else ""
+        imported = "\n".join(f"{folder}: {read_card(folder).samples}" for folder in here)
+        corpora.add_row(name, entry.title, imported or f"no{twin}")
+    formats = Table("format", "what it is", title="formats that are read", title_justify="left")
+    for name, reader in all_readers().items():
+        formats.add_row(name, reader.describes)
+    console.print(corpora)
+    console.print(formats)
+    console.print("[dim]mer-lightning data list CORPUS says where to ask for it[/]")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to report (done, in all) to; a bar appears once it has taken a second."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    started = time.monotonic()
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task(what, visible=False)
+
+        def report(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total, visible=time.monotonic() - started > 1)
+
+        yield report
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

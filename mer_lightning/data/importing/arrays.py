@@ -1,0 +1,141 @@
+"""From the loosely typed values of other people's files to arrays, strings and sequences.
+
+Shapes: N samples, L longest sequence, D width. Files of this field hold lists where arrays are expected, bytes or
+one-element arrays where strings are, and padding in place of lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_lightning.data.importing.unpickle import load_pickle
+from mer_lightning.data.raw import SPLITS, JoinedSequences, PaddedSequences
+from mer_lightning.errors import Refusal
+from mer_lightning.tasks import Regression
+
+_CHUNK_BYTES = 16 * 2**20
+_KNOWN_WIDTHS = {  # the feature sets of MMSA, MulT and MAG-BERT files, told by their widths
+    ("text", 768): "bert",
+    ("text", 300): "glove",
+    ("audio", 5): "covarep",
+    ("audio", 74): "covarep",
+    ("vision", 20): "facet",
+    ("vision", 35): "facet",
+    ("vision", 47): "facet",
+}
+
+
+def feature_name(modality: str, width: int) -> str:
+    """ "covarep 74", or "audio 33" where the width does not tell."""
+    return f"{_KNOWN_WIDTHS.get((modality, width), modality)} {width}"
+
+
+def load_splits(path: Path, needed: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A pickled dict of train, valid and test, each a dict that has the ``needed`` keys."""
+    content = load_pickle(path)
+    if not isinstance(content, dict) or not all(isinstance(content.get(split), dict) for split in SPLITS):
+        found = f"the keys {', '.join(map(str, content))}" if isinstance(content, dict) else type(content).__name__
+        raise Refusal(path, f"a dict with the dicts {', '.join(SPLITS)}", found, "check that this is the right file")
+    for split in SPLITS:
+        if missing := [key for key in needed if key not in content[split]]:
+            found = f"only {', '.join(sorted(map(str, content[split])))}"
+            raise Refusal(path, f"'{missing[0]}' in '{split}'", found, "check how the file was made")
+    return {split: content[split] for split in SPLITS}
+
+
+def numbers(where: Path, name: str, value: Any, samples: int | None = None) -> NDArray[Any]:
+    """An array of numbers, without copying one; lists and arrays of arrays are stacked."""
+    try:
+        array = np.asarray(value.tolist() if isinstance(value, np.ndarray) and value.dtype == object else value)
+    except ValueError as error:
+        raise Refusal(where, f"arrays of one shape in {name}", str(error), "pad them to one length") from error
+    if array.dtype.kind not in "biuf":
+        raise Refusal(where, f"numbers in {name}", f"{array.dtype}", "check how the file was made")
+    if samples is not None and (array.ndim == 0 or len(array) != samples):
+        raise Refusal(where, f"{samples} samples in {name}", f"shape {array.shape}", "check how the file was made")
+    return array
+
+
+def padded_numbers(where: Path, name: str, value: Any, samples: int) -> NDArray[Any]:
+    """(N, L, D)"""
+    array = numbers(where, name, value, samples)
+    if array.ndim != 3 or 0 in array.shape[1:]:
+        raise Refusal(where, f"(samples, steps, width) in {name}", f"shape {array.shape}", "check how it was made")
+    return array
+
+
+def per_sample(where: Path, name: str, value: Any, samples: int) -> NDArray[Any]:
+    """(N,) numbers, from (N,), (N, 1) or (N, 1, 1)."""
+    array = numbers(where, name, value, samples)
+    if array.size != samples:
+        raise Refusal(where, f"one number per sample in {name}", f"shape {array.shape}", "check how the file was made")
+    return array.reshape(samples)
+
+
+def string(value: Any) -> str:
+    """Also from bytes, and from a list or an array with one element."""
+    while isinstance(value, np.ndarray | list | tuple) and np.size(value) == 1:
+        value = value.item() if isinstance(value, np.ndarray) else value[0]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def strings(where: Path, name: str, values: Any, samples: int | None = None) -> list[str]:
+    if not isinstance(values, list | tuple | np.ndarray) or np.shape(values) == ():
+        raise Refusal(where, f"a list of strings in {name}", type(values).__name__, "check how the file was made")
+    if samples is not None and len(values) != samples:
+        raise Refusal(where, f"{samples} strings in {name}", f"{len(values)}", "check how the file was made")
+    return [string(value) for value in values]
+
+
+def lengths_without_padding(values: Mapping[str, NDArray[Any]], front: bool = False) -> dict[str, NDArray[np.int64]]:
+    """{modality: (N,)} steps that remain without the all-zero steps at the end, or at the front, of (N, L, D).
+
+    Arrays of one L are aligned step by step: they share the longest of their lengths, because trimming each by itself
+    would move their steps against each other. A sample that is all zero keeps one step; it is present, and says zero.
+    """
+    own = {modality: _steps_without_padding(array, front) for modality, array in values.items()}
+    if len({array.shape[1] for array in values.values()}) == 1:
+        longest: NDArray[np.int64] = np.maximum.reduce(list(own.values()))
+        return dict.fromkeys(own, longest)
+    return own
+
+
+def _steps_without_padding(values: NDArray[Any], front: bool) -> NDArray[np.int64]:
+    steps = values.shape[1]
+    lengths = np.ones(len(values), np.int64)
+    rows = max(_CHUNK_BYTES // max(values[:1].nbytes, 1), 1)
+    for start in range(0, len(values), rows):
+        data = (values[start : start + rows] != 0).any(axis=2)
+        padding = (data if front else data[:, ::-1]).argmax(axis=1)
+        lengths[start : start + rows] = np.where(data.any(axis=1), steps - padding, 1)
+    return lengths
+
+
+def padded(where: Path, name: str, values: NDArray[Any], lengths: NDArray[Any], front: bool = False) -> PaddedSequences:
+    """(N, L, D) with lengths that fit into it."""
+    if lengths.dtype.kind == "f" and not (lengths == np.rint(lengths)).all():
+        raise Refusal(where, f"whole numbers as lengths of {name}", "fractions", "check how the file was made")
+    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= values.shape[1]:
+        expected = f"lengths of 0 to {values.shape[1]}, the steps that {name} has"
+        raise Refusal(where, expected, f"{lengths.min()} to {lengths.max()}", "check which file the lengths belong to")
+    return PaddedSequences(values, lengths, front)
+
+
+def joined(where: Path, modality: str, parts: Sequence[PaddedSequences]) -> JoinedSequences:
+    """One modality of several splits."""
+    widths = [part.width for part in parts]
+    if len(set(widths)) > 1:
+        found = " and ".join(map(str, widths))
+        raise Refusal(where, f"{modality} of one width in all splits", found, "do not mix files of different features")
+    return JoinedSequences(parts)
+
+
+def regression_for(labels: NDArray[Any]) -> Regression:
+    """The range of a sentiment scale that ``labels`` fit into: 1 as in SIMS, 3 as in MOSI, or their own."""
+    largest = np.nanmax(np.abs(labels), initial=0.0, where=np.isfinite(labels))
+    return Regression(limit=next((limit for limit in (1.0, 3.0) if largest <= limit), float(np.ceil(largest))))

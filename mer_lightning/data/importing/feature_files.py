@@ -1,0 +1,154 @@
+"""Folders of features, one .npy file or one folder of .npy files per sample, and single arrays from strangers.
+
+Shapes: T time, D width. Nothing here executes what a file contains: an array of objects goes through the restricted
+unpickler, every other array is plain bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from mer_lightning.data.importing.unpickle import load_pickle_stream
+from mer_lightning.data.raw import Sequences
+from mer_lightning.errors import Refusal
+from mer_lightning.modalities import MODALITIES
+
+_NUMBERS = "biuf"  # kinds of numpy numbers that a feature can have
+
+
+def read_header(stream: IO[bytes], where: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """(shape, Fortran order, dtype) of a .npy stream, which is left at the first byte of its data."""
+    try:
+        version = npy.read_magic(stream)
+        if version == (1, 0):
+            return npy.read_array_header_1_0(stream)
+        if version == (2, 0):
+            return npy.read_array_header_2_0(stream)
+    except (ValueError, EOFError) as error:
+        raise _no_array(where, str(error)) from error
+    raise _no_array(where, f"version {version[0]}.{version[1]} of it")
+
+
+def read_array(stream: IO[bytes], where: Path) -> NDArray[Any]:
+    """One .npy stream; objects inside it may be containers, strings, numbers and arrays, and nothing else."""
+    shape, fortran, dtype = read_header(stream, where)
+    if dtype.hasobject:
+        values = load_pickle_stream(cast(BinaryIO, stream), where)
+        if not isinstance(values, np.ndarray) or values.shape != shape:
+            raise _no_array(where, f"a pickled {type(values).__name__} where its header says an array of shape {shape}")
+        return values
+    values = np.frombuffer(stream.read(), dtype)
+    if len(values) != int(np.prod(shape)):
+        raise _no_array(where, f"{len(values)} elements where its header says shape {shape}")
+    return values.reshape(shape, order="F" if fortran else "C")
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    with open(path, "rb") as stream:
+        return read_array(stream, path)
+
+
+def _no_array(where: Path, found: str) -> Refusal:
+    return Refusal(where, "an array as numpy.save writes it", found, "copy or make the file again")
+
+
+def open_h5(path: Path) -> Any:
+    """An HDF5 file, open for reading."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise Refusal(path, "h5py, to read HDF5", "no h5py", "run pip install 'mer-lightning[h5]'") from error
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise Refusal(path, "an HDF5 file", str(error), "copy the file again; it may be cut off") from error
+
+
+def feature_folders(root: Path, features: dict[str, str]) -> dict[str, Path]:
+    """{modality: folder} for the feature sets that ``features`` names under ``root``."""
+    there = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    listed = ", ".join(there) or "nothing"
+    for modality, name in features.items():
+        if modality not in MODALITIES:
+            raise Refusal(root, f"modalities {', '.join(MODALITIES)}", f"'{modality}'", "name one of those")
+        if name not in there:
+            remedy = f"name a folder that is there with --features.{modality}"
+            raise Refusal(root, f"a folder '{name}' with the {modality} features", listed, remedy)
+    return {modality: root / features[modality] for modality in MODALITIES if modality in features}
+
+
+def files_of(folder: Path, name: str) -> list[Path] | None:
+    """The files of one sample: ``name.npy``, or those of the folder ``name`` in sorted order; None if neither is."""
+    single = folder / f"{name}.npy"
+    if single.is_file():
+        return [single]
+    return sorted((folder / name).glob("*.npy")) if (folder / name).is_dir() else None
+
+
+class FileSequences(Sequences):
+    """Samples that lie in files of shape (D,), (1, D) or (T, D); several files of one sample follow each other.
+
+    A sample without frames is absent. ``pooled`` gives the mean over T instead of the frames.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[list[Path]], pooled: bool = False) -> None:
+        self.files, self.pooled = list(files), pooled
+        widths: dict[int, Path] = {}
+        lengths = []
+        for sample in self.files:
+            steps = 0
+            for path in sample:
+                length, width = _steps_and_width(path)
+                steps += length
+                if length:
+                    widths.setdefault(width, path)
+            lengths.append(min(steps, 1) if pooled else steps)
+        if len(widths) != 1:
+            found = " and ".join(f"{width} in {path.name}" for width, path in widths.items()) or "no feature at all"
+            remedy = "check the ids of its files, and extract the features again with one model"
+            raise Refusal(folder, "features of one width for these samples", found, remedy)
+        self.width = next(iter(widths))
+        self.lengths = np.array(lengths, dtype=np.int64)
+
+    def packed(self, start: int, stop: int) -> NDArray[Any]:
+        samples = [self._sample(i) for i in range(start, stop) if self.lengths[i]]
+        return np.concatenate(samples) if samples else np.zeros((0, self.width), np.float32)
+
+    def _sample(self, i: int) -> NDArray[Any]:
+        arrays = [read_npy(path) for path in self.files[i]]
+        frames = np.concatenate([array.reshape(-1, self.width) for array in arrays if array.size])
+        return frames.mean(axis=0, keepdims=True) if self.pooled else frames
+
+
+class ZeroFilled(Sequences):
+    """Utterance-level features in which an absent sample is present as a zero vector."""
+
+    def __init__(self, inner: Sequences) -> None:
+        self.inner, self.width = inner, inner.width
+        self.lengths = np.ones(len(inner), dtype=np.int64)
+
+    def packed(self, start: int, stop: int) -> NDArray[Any]:
+        found = self.inner.packed(start, stop)
+        values = np.zeros((stop - start, self.width), found.dtype)
+        values[self.inner.lengths[start:stop] > 0] = found
+        return values
+
+
+def _steps_and_width(path: Path) -> tuple[int, int]:
+    """(T, D) from the header alone."""
+    with open(path, "rb") as stream:
+        shape, _, dtype = read_header(stream, path)
+    squeezed = [size for size in shape if size != 1] or [1]
+    if dtype.kind not in _NUMBERS or len(squeezed) > 2:
+        found = f"{dtype} of shape {shape}"
+        raise Refusal(path, "numbers of shape (D,), (1, D) or (T, D)", found, "check how the features were extracted")
+    if 0 in shape:
+        return 0, 0
+    # (T, 1) cannot be told from (1, D) once squeezed, and nobody extracts features one number wide.
+    return (1, squeezed[0]) if len(squeezed) == 1 else (squeezed[0], squeezed[1])

@@ -1,0 +1,74 @@
+"""The findings of `mer-lightning data inspect`, for people."""
+
+from __future__ import annotations
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from mer_lightning.data.importing.inspection import Findings
+
+
+def show(findings: Findings, console: Console) -> None:
+    task = findings.task
+    what = ", ".join(task["classes"]) if "classes" in task else f"-{task['limit']:g} to {task['limit']:g}"
+    console.print(f"[bold]{findings.path}[/]: {findings.format}, {findings.alignment}, {findings.samples} samples")
+    console.print(f"{task['kind']} ({what}); padding: {findings.padding}", highlight=False)
+    if findings.known_as:
+        console.print(f"[green]known file[/]: {findings.known_as}")
+    for part in (_modalities(findings), _partitions(findings), _labels(findings)):
+        console.print()
+        console.print(part)
+    for warning in _warnings(findings):
+        console.print(f"[yellow]![/] {warning}", highlight=False)
+    for note in findings.notes:
+        console.print(f"[dim]note: {note}[/]", highlight=False)
+
+
+def _modalities(findings: Findings) -> RenderableType:
+    table = Table("modality", title="features", title_justify="left")
+    for column in ("width", "steps", "absent", "all zero", "constant\ncolumns", "not finite"):
+        table.add_column(column, justify="right")
+    for name, found in findings.modalities.items():
+        bad = sum(sum(counts.values()) for counts in found.non_finite.values())
+        steps = f"{found.shortest}-{found.longest} ({found.mean_length:.1f})"
+        counts = (found.absent_samples, found.all_zero_samples, found.constant_columns, bad)
+        table.add_row(name, str(found.width), steps, *map(str, counts))
+    return table
+
+
+def _partitions(findings: Findings) -> RenderableType:
+    table = Table("partition", title="partitions", title_justify="left")
+    for split in ("train", "valid", "test"):
+        table.add_column(split, justify="right")
+    for name, counts in findings.partitions.items():
+        table.add_row(name, *(str(counts[split]) for split in ("train", "valid", "test")))
+    return table
+
+
+def _labels(findings: Findings) -> RenderableType:
+    first = next(iter(findings.partitions), "")
+    table = Table("label", title=f"labels of {first}", title_justify="left")
+    for split in findings.labels:
+        table.add_column(split, justify="right")
+    for label in next(iter(findings.labels.values()), {}):
+        table.add_row(label, *(str(counts[label]) for counts in findings.labels.values()))
+    return table
+
+
+def _warnings(findings: Findings) -> list[str]:
+    found = []
+    if findings.bad_labels:
+        found.append(f"{findings.bad_labels} labels are not finite: an import will refuse the file")
+    if findings.duplicate_ids:
+        found.append(
+            f"{len(findings.duplicate_ids)} ids occur more than once, the first is {findings.duplicate_ids[0]}"
+        )
+    for splits, groups in findings.shared_groups.items():
+        found.append(f"{len(groups)} videos or dialogues are in {splits}, the first is {groups[0]}")
+    for name, counts in findings.partitions.items():
+        found += [f"split {split} of partition {name} is empty" for split, count in counts.items() if count == 0]
+    for modality, each in findings.modalities.items():
+        for split, counts in each.non_finite.items():
+            values = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+            found.append(f"{modality} of {split}: {values}; an import sets them to 0")
+    return found

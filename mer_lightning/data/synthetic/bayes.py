@@ -1,0 +1,133 @@
+"""The best possible scores on synthetic data: the posterior of the label given the evidence, and the best decisions.
+
+Shapes: N samples, M modalities of a combination, F = M + 1 stories of who contradicts, C latent dimensions, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_lightning.data.synthetic.labels import Floats, Graded, LabelRule
+from mer_lightning.data.synthetic.process import Evidence, Process
+from mer_lightning.modalities import COMBINATIONS, combination_present
+from mer_lightning.tasks import Task
+
+
+def label_posterior(process: Process, rule: LabelRule, evidence: Evidence, combination: str) -> Floats:
+    """(N, K): probabilities of the labels given the evidence of the modalities in ``combination``.
+
+    Given who contradicts, everything is Gaussian. With lambda_m = (tau_m shared_noise_m)^-2 and mu_m likewise for the
+    private views, and signs k of the story f:
+
+        g   | f ~ N(sum_m k_m lambda_m s_m / P, 1 / P),   P = 1 + sum_m lambda_m
+        r_m | f ~ N(k_m mu_m p_m / (1 + mu_m), 1 / (1 + mu_m)),   r_m ~ N(0, 1) where m is absent
+        log P(f | evidence) = log prior(f) + sum_c (sum_m k_m lambda_m s_mc)^2 / (2 P) + cue q_f - cue^2 / 2 + const
+
+    (the last two terms only where f is a modality); z is a weighted sum of these, so it is a mixture of F Gaussians.
+    """
+    here = np.flatnonzero(combination_present(combination))
+    stories = np.vstack([np.ones(len(here)), 1 - 2 * np.eye(len(here))])  # (F, M) signs
+
+    precision = (evidence.level * process.shared_noise)[:, here] ** -2.0
+    total = 1 + precision.sum(1)
+    summed = np.einsum("fm,nm,nmc->nfc", stories, precision, evidence.shared[:, here])
+    own_precision = (evidence.level * process.private_noise)[:, here] ** -2.0
+    own = (own_precision / (1 + own_precision))[:, :, None] * evidence.private[:, here]
+
+    odds = process.contradicting * np.array(process.contradicting_odds)[here]
+    log_weight = np.log([1 - odds.sum(), *odds]) + (summed**2).sum(2) / (2 * total[:, None])
+    log_weight[:, 1:] += process.cue * evidence.cue[:, here] - process.cue**2 / 2
+    weight = np.exp(log_weight - log_weight.max(1, keepdims=True))
+    weight /= weight.sum(1, keepdims=True)
+
+    private = np.array(process.private)
+    mean = np.sqrt(process.shared) * summed / total[:, None, None]
+    mean += np.einsum("m,fm,nmc->nfc", np.sqrt(private[here]), stories, own)
+    variance = process.shared / total + (private[here] / (1 + own_precision)).sum(1)
+    variance += process.unexplained + private.sum() - private[here].sum()
+
+    deviation = np.repeat(np.sqrt(variance)[:, None], len(stories), axis=1)
+    return np.einsum("nf,nfk->nk", weight, rule.probabilities(mean, deviation))
+
+
+def bayes_scores(
+    process: Process, task: Task, rule: LabelRule, evidence: Evidence, target: NDArray[np.float64] | NDArray[np.int64]
+) -> dict[str, dict[str, float]]:
+    """{combination: {metric: score}} of the best decision for each metric, on these samples."""
+    score = _SCORES[task.kind]
+    return {
+        combination: score(label_posterior(process, rule, evidence, combination), target, rule)
+        for combination in COMBINATIONS
+    }
+
+
+def _regression(posterior: Floats, target: Floats, rule: LabelRule) -> dict[str, float]:
+    """Median for mae, mean for corr, the likelier side for accuracies, the likeliest bin for acc7."""
+    assert isinstance(rule, Graded)
+    values = rule.values
+    median = values[(posterior.cumsum(1) < 0.5).sum(1)]
+    negative, positive = posterior[:, values < 0].sum(1), posterior[:, values > 0].sum(1)
+    nonzero = target != 0
+    bin_of_value = np.rint(values).astype(np.int64)
+    bins = np.unique(bin_of_value)
+    by_bin = posterior @ (bin_of_value[:, None] == bins)
+    return {
+        "mae": float(np.abs(median - target).mean()),
+        "corr": float(np.corrcoef((posterior * values).sum(1), target)[0, 1]),
+        "non0_acc2": float(((positive > negative) == (target > 0))[nonzero].mean()),
+        "has0_acc2": float(((negative < 0.5) == (target >= 0)).mean()),
+        "acc7": float((bins[by_bin.argmax(1)] == np.rint(target)).mean()),
+    }
+
+
+def _single_label(posterior: Floats, target: NDArray[np.int64], rule: LabelRule) -> dict[str, float]:
+    """The likeliest class for wa; for ua the one most above its usual probability, as a ratio; for wf1 see below."""
+    usual = rule.probabilities(np.zeros(rule.latent_dims), np.ones(()))
+    balanced = (posterior / usual).argmax(1)
+    recalls = [(balanced == c)[target == c].mean() for c in np.unique(target)]
+    true = np.eye(rule.latent_dims)[target]
+    return {
+        "wa": float((posterior.argmax(1) == target).mean()),
+        "ua": float(np.mean(recalls)),
+        "wf1": float(true.mean(0) @ _f1(true, _best_for_weighted_f1(posterior))),
+    }
+
+
+def _best_for_weighted_f1(posterior: Floats) -> Floats:
+    """(N, K) decisions of 0 and 1 that no single change improves in expected weighted F1.
+
+    Weighted F1 is sum_c n_c F_c / N with F_c = 2 TP_c / D_c, D_c = predicted_c + n_c. One more prediction of c changes
+    it by 2 n_c / (N D_c) (p_c - F_c / 2): each sample goes where this is largest. Repeated from the likeliest class on.
+    """
+    classes = np.eye(posterior.shape[1])
+    decided = classes[posterior.argmax(1)]
+    for _ in range(20):
+        gain = posterior.sum(0) / (decided.sum(0) + posterior.sum(0)) * (posterior - _f1(posterior, decided) / 2)
+        decided = classes[gain.argmax(1)]
+    return decided
+
+
+def _f1(true: Floats, decided: Floats) -> Floats:
+    """(K,) F1 of each class; ``true`` may be probabilities, and then it is that of the expected counts."""
+    return 2 * (true * decided).sum(0) / (true.sum(0) + decided.sum(0))
+
+
+def _multi_label(posterior: Floats, target: NDArray[np.int64], rule: LabelRule) -> dict[str, float]:
+    """Classes whose probability exceeds half of the best reachable micro-F1, which is where that F1 is reached.
+
+    The threshold comes from the posterior alone: F(t) = 2 E[p; p > t] / (E[1; p > t] + E[p]), largest over t.
+    """
+    ranked = np.sort(posterior.ravel())[::-1]
+    expected = 2 * ranked.cumsum() / (np.arange(1, len(ranked) + 1) + ranked.sum())
+    decided = posterior > expected.max() / 2
+    return {"micro_f1": float(2 * (decided & (target == 1)).sum() / (decided.sum() + target.sum()))}
+
+
+_SCORES: dict[str, Callable[..., dict[str, float]]] = {
+    "regression": _regression,
+    "single_label": _single_label,
+    "multi_label": _multi_label,
+}

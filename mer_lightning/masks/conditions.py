@@ -1,0 +1,156 @@
+"""Conditions: named, frozen ways of masking an evaluation set.
+
+A condition is fully given by its name and a seed: its draws are keyed by both, so adding one condition to a protocol
+changes no other.
+
+Shapes: N samples of a split, B batch, M = 3 modalities.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mer_lightning.batch import Batch
+from mer_lightning.masks.frames import FRAME_KINDS, FrameKind, mask_frames, removed_frames
+from mer_lightning.masks.training import SCHEMES, Scheme, check_missing_rate, check_share, per_modality_rates
+from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
+from mer_lightning.randomness import name_key
+
+
+class Condition(ABC):
+    """What a model may look at, for every sample of a split."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """As in tables, result files and the command line."""
+
+    @property
+    def masks_whole_modalities(self) -> bool:
+        """False where frames are removed, so that the batch must be encoded anew after :meth:`apply`."""
+        return True
+
+    def present(self, samples: int, seed: int) -> Tensor:
+        """(N, M) bool, never an empty row."""
+        return torch.ones(samples, len(MODALITIES), dtype=torch.bool)
+
+    def apply(self, batch: Batch, seed: int) -> Batch:
+        """The batch without the frames that this condition removes; ``present`` stays as it is."""
+        return batch
+
+
+@dataclass(frozen=True)
+class CombinationCondition(Condition):
+    """The same combination for all samples."""
+
+    combination: str
+
+    @property
+    def name(self) -> str:
+        return self.combination
+
+    def present(self, samples: int, seed: int) -> Tensor:
+        return torch.tensor(combination_present(self.combination)).repeat(samples, 1)
+
+
+@dataclass(frozen=True)
+class RateCondition(Condition):
+    """Random missing at one rate over the split."""
+
+    scheme: Scheme
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_missing_rate(self.name, self.scheme, self.rate)
+
+    @property
+    def name(self) -> str:
+        return f"rate-{self.scheme}-{self.rate}"
+
+    def present(self, samples: int, seed: int) -> Tensor:
+        return SCHEMES[self.scheme](self.rate, samples, seed, name_key(self.name))
+
+
+@dataclass(frozen=True)
+class ModalityRatesCondition(Condition):
+    """Random missing at a rate of its own for each modality."""
+
+    rates: tuple[float, float, float]  # text, audio, vision
+
+    def __post_init__(self) -> None:
+        for rate in self.rates:
+            check_share(self.name, rate)
+
+    @property
+    def name(self) -> str:
+        return "-".join(("modality-rates", *map(str, self.rates)))
+
+    def present(self, samples: int, seed: int) -> Tensor:
+        return per_modality_rates(self.rates, samples, seed, name_key(self.name))
+
+
+@dataclass(frozen=True)
+class FrameCondition(Condition):
+    """All modalities, of which single frames are removed."""
+
+    kind: FrameKind
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_share(self.name, self.rate)
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.rate}"
+
+    @property
+    def masks_whole_modalities(self) -> bool:
+        return self.rate == 0  # nothing falls: the encoding of the complete batch serves
+
+    def apply(self, batch: Batch, seed: int) -> Batch:
+        return mask_frames(batch, self.kind, self.rate, seed, name_key(self.name))
+
+    def removed(self, index: Tensor, valid: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """{modality: (B, T_m)}: the frames that :meth:`apply` removes, known without the features."""
+        return removed_frames(self.kind, self.rate, index, valid, seed, name_key(self.name))
+
+
+_RATE = r"(\d+(?:\.\d+)?)"
+_SCHEME = re.compile(rf"rate-({'|'.join(SCHEMES)})-{_RATE}")
+_MODALITY_RATES = re.compile(rf"modality-rates-{_RATE}-{_RATE}-{_RATE}")
+_FRAMES = re.compile(rf"({'|'.join(FRAME_KINDS)})-{_RATE}")
+
+
+def condition_named(name: str) -> Condition | None:
+    """The condition of that name; None if it names none. Refuses a rate that its kind does not have."""
+    if name in COMBINATIONS:
+        return CombinationCondition(name)
+    if found := _SCHEME.fullmatch(name):
+        return RateCondition(found[1], float(found[2]))  # type: ignore[arg-type]
+    if found := _MODALITY_RATES.fullmatch(name):
+        return ModalityRatesCondition((float(found[1]), float(found[2]), float(found[3])))
+    if found := _FRAMES.fullmatch(name):
+        return FrameCondition(found[1], float(found[2]))  # type: ignore[arg-type]
+    return None
+
+
+def our_combination(theirs: str) -> str | None:
+    """A combination as other repositories write it, in our words; None if it is none.
+
+    Letters in any order, ``l`` (language) for text, ``z`` for an absent modality, braces and commas as in papers:
+    ``at``, ``atv`` (GCNet, MoMKE), ``azl`` (MMIN), ``{l,v}`` (DiCMoR, IMDer).
+    """
+    letters = sorted(theirs.lower().replace("l", "t").replace("z", "").strip("{}").replace(",", "").replace(" ", ""))
+    return next((ours for ours in COMBINATIONS if sorted(ours) == letters), None)
+
+
+def in_our_order(columns: Tensor, order: Sequence[str]) -> Tensor:
+    """(N, M) of another repository as (N, M) of ours; ``order`` names its columns, e.g. ``"avl"`` for MMIN."""
+    letters = "".join(order).lower().replace("l", "t")
+    return columns[:, [letters.index(letter) for letter in "tav"]]

@@ -1,0 +1,270 @@
+"""CDaT: cross-modal dynamic transfer (Hong, Kang, Cho; IEEE Access 2024), on any backbone with a vector per modality.
+
+Three phases: the fusion model learns its task; a confidence network learns how sure the model may be of each sample;
+then the model goes on learning while, sample by sample, the modality that it is more sure without learns the
+neighbourhoods of the others. docs/methods/cdat.md has the equations and every departure from the released code.
+
+Shapes: B batch, M modalities, K masks, d width of the state.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mer_lightning.backbones.base import Encoded
+from mer_lightning.batch import Batch
+from mer_lightning.errors import Refusal
+from mer_lightning.layers.dropout import Dropout
+from mer_lightning.methods.base import Losses, MERMethod, Phase
+from mer_lightning.methods.cdat import losses as transfer
+from mer_lightning.methods.cdat.confidence import ConfidenceNetwork, ConfidenceOutput
+from mer_lightning.methods.cdat.transfer_log import TransferLog
+from mer_lightning.modalities import MODALITIES
+from mer_lightning.tasks import MultiLabel
+
+Preset = Literal["cdat", "cdat_r1", "static", "ce", "baseline"]
+Weighting = Literal["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_released"]
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "cdat": {},
+    "cdat_r1": {"reduction": "released", "detach_teacher": False, "confidence_output": "linear"},
+    "static": {"weighting": "static"},
+    "ce": {"weighting": "ce"},
+    "baseline": {"weighting": "static", "weight": 0.0},
+}
+_DEFAULTS: dict[str, Any] = {
+    "weighting": "ratio",
+    "reduction": "row",
+    "detach_teacher": True,
+    "confidence_output": "sigmoid",
+}
+_NEEDS_COMPLETE = ("noise_level", "ce", "ce_released")  # compare with the unmasked view, too
+_RELEASED_WEIGHT = 1e4  # of the loss averaged over all pairs of samples
+_COLLAPSED = 0.02  # standard deviation of a confidence network that says the same of every sample
+
+
+class CDaT(MERMethod):
+    """Supervised learning, then confidence, then transfer from the modalities that the model is sure of.
+
+    Args:
+        preset: `cdat`; `cdat_r1`, the released equations; `static`, the same weight for all; `ce`, weights from how
+            much a mask changes the output; `baseline`, the same phases without transfer. Options below override it, but
+            nothing makes a baseline transfer.
+        weighting: how much a modality learns from another one.
+        reduction: a weight for each sample (`row`), or the batch's mean (`released`).
+        detach_teacher: the modality that is learnt from does not move towards the learner.
+        weight: of the transfer loss; default: 1e4 / batch size for `row`, 1e4 for `released`.
+        transfer_epochs: length of the last phase, in --trainer.max_epochs.
+        confidence_from: the model of each step, the model as it was after the first phase, or the true label.
+        confidence_output: what ends the confidence network.
+        confidence_layers: linear layers of the confidence network.
+        confidence_hidden: their width.
+        confidence_dropout: between them.
+        confidence_lr: learning rate of the confidence network.
+        confidence_epochs: length of its phase, in --trainer.max_epochs.
+        confidence_on_masked: train it under each mask, too, and not on the unmasked input only.
+        keep_unlabelled: let samples without any true label take part in training it (several labels only).
+        logit_dropout: on the outputs in training, where there are classes; both released codes have it.
+        gather: compare samples across all processes.
+    """
+
+    def __init__(
+        self,
+        *,
+        preset: Preset = "cdat",
+        weighting: Weighting | None = None,
+        reduction: transfer.Reduction | None = None,
+        detach_teacher: bool | None = None,
+        weight: float | None = None,
+        transfer_epochs: float = 1.0,
+        confidence_from: Literal["online", "frozen", "label"] = "online",
+        confidence_output: ConfidenceOutput | None = None,
+        confidence_layers: int = 4,
+        confidence_hidden: int = 256,
+        confidence_dropout: float = 0.5,
+        confidence_lr: float = 1e-4,
+        confidence_epochs: float = 2.5,
+        confidence_on_masked: bool = False,
+        keep_unlabelled: bool = False,
+        logit_dropout: float = 0.1,
+        gather: bool = False,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        if preset == "baseline" and weight:
+            remedy = "give 0, too, where an experiment sets a weight, or leave the preset away"
+            raise Refusal("--model.weight", "0, as the baseline does not transfer", f"{weight:g}", remedy)
+        given = {
+            "weighting": weighting,
+            "reduction": reduction,
+            "detach_teacher": detach_teacher,
+            "weight": weight,
+            "confidence_output": confidence_output,
+        }
+        chosen = _DEFAULTS | _PRESETS[preset] | {k: v for k, v in given.items() if v is not None}
+        self.weighting: Weighting = chosen["weighting"]
+        self.reduction: transfer.Reduction = chosen["reduction"]
+        self.detach_teacher: bool = chosen["detach_teacher"]
+        self.weight: float | None = chosen.get("weight")
+        self.transfer_epochs, self.confidence_epochs = transfer_epochs, confidence_epochs
+        self.confidence_from, self.confidence_lr = confidence_from, confidence_lr
+        self.on_masked, self.keep_unlabelled, self.gather = confidence_on_masked, keep_unlabelled, gather
+        classes = self.task.probabilities(torch.zeros(1, self.task.outputs)) is not None
+        self.logit_dropout = Dropout(logit_dropout if classes else 0.0)
+        self.confidence: ConfidenceNetwork | None = None
+        if self.uses_confidence and confidence_from != "label":
+            self.confidence = ConfidenceNetwork(
+                self.head.in_features,
+                confidence_layers,
+                confidence_hidden,
+                confidence_dropout,
+                chosen["confidence_output"],
+            )
+        self.reference = copy.deepcopy(self.backbone) if self.confidence and confidence_from == "frozen" else None
+        self.register_buffer("others", ~torch.eye(3, dtype=torch.bool), persistent=False)  # row m: all but modality m
+        self.positions = [MODALITIES.index(m) for m in self.dims]
+        self.transfer_log = TransferLog()
+
+    @property
+    def uses_confidence(self) -> bool:
+        return self.weighting not in ("static", "ce", "ce_released")
+
+    def refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
+        super().refuse_what_does_not_fit(data, stage)
+        if stage == "fit" and self.weight != 0 and self.prefix == "fusion/":  # before the first step
+            sample = self.prepared(data.split("train").batch(torch.arange(2)).to(self.device))
+            if not all(vector.requires_grad for vector in self.backbone.encode(sample).vectors.values()):
+                remedy = "choose a backbone that encodes each modality with parameters of its own"
+                name = type(self.backbone).__name__
+                raise Refusal(name, "vectors that transfer can change", "vectors without parameters", remedy)
+
+    # --- phases
+
+    def phases(self) -> tuple[Phase, ...]:
+        model = tuple(part for part in self.children() if part not in (self.confidence, self.reference))
+        fusion = Phase("fusion", self.training_losses, model)
+        last = Phase("transfer", self.transfer_losses, model, epochs=self.transfer_epochs)
+        if self.confidence is None:
+            return fusion, last
+        confidence = Phase(
+            "confidence",
+            self.confidence_losses,
+            (self.confidence,),
+            epochs=self.confidence_epochs,
+            optimizer=lambda parameters: torch.optim.Adam(parameters, lr=self.confidence_lr),
+            validation_losses=self.confidence_errors,
+        )
+        return fusion, confidence, last
+
+    def enter(self, phase: Phase) -> None:
+        if phase.name == "transfer" and self.reference is not None:
+            self.reference.load_state_dict(self.backbone.state_dict())
+        super().enter(phase)
+
+    def training_losses(self, batch: Batch) -> Losses:
+        return self._supervised(batch, self.backbone.encode(batch))
+
+    def confidence_losses(self, batch: Batch) -> Losses:
+        return {"confidence": (self.confidence_errors(batch).mean(), 1.0)}
+
+    def transfer_losses(self, batch: Batch) -> Losses:
+        if self.weight == 0:
+            return self.training_losses(batch)
+        encoded = self.backbone.encode(batch)
+        weights = self.transfer_weights(batch, encoded)
+        losses = self._supervised(batch, encoded)
+        vectors = [encoded.vectors[m] for m in self.dims]
+        present = batch.present[:, self.positions]
+        weights = weights[:, self.positions][:, :, self.positions]
+        if self.gather:
+            vectors = [self.from_all_processes(vector) for vector in vectors]
+            present, weights = self.from_all_processes(present), self.from_all_processes(weights)
+        value = transfer.transfer_loss(vectors, weights, present, self.reduction, self.detach_teacher)
+        factor = self.weight
+        if factor is None:
+            factor = _RELEASED_WEIGHT / (len(present) if self.reduction == "row" else 1)
+        self.transfer_log.add_losses(value * factor, losses["task"][0], len(batch))
+        return {**losses, "transfer": (value, factor)}
+
+    def _supervised(self, batch: Batch, encoded: Encoded) -> Losses:
+        state = self.backbone.fuse(encoded, batch.present)
+        assert batch.target is not None
+        task = self.task.losses(self.logit_dropout(self.head(state)), batch.target).mean()
+        return {"task": (task, 1.0), **self.backbone.auxiliary_losses(encoded, state, batch)}
+
+    # --- confidence
+
+    def confidence_errors(self, batch: Batch) -> Tensor:
+        """(B,) squared distance from the true-class probability; zero for samples that have no true label."""
+        assert self.confidence is not None
+        assert batch.target is not None
+        masks = batch.present.unsqueeze(0)
+        if self.on_masked:
+            masks = torch.cat([masks, self._without_each(batch)])
+        with torch.no_grad():
+            states = self.backbone.fuse_many(self.backbone.encode(batch), masks)
+            target = batch.target.expand(len(masks), *batch.target.shape).flatten(0, 1)
+            true = self.task.true_class_probability(self.head(states).flatten(0, 1), target)
+        said = self.confidence(states)
+        errors = transfer.confidence_error(said.flatten(), true).view(len(masks), -1).mean(0)
+        if isinstance(self.task, MultiLabel) and not self.keep_unlabelled:
+            errors = errors * (batch.target.sum(1) > 0)
+        return errors
+
+    def _without_each(self, batch: Batch) -> Tensor:
+        """(M, B, M) each modality masked in turn."""
+        return batch.present & self.get_buffer("others").unsqueeze(1)
+
+    @torch.no_grad()
+    def transfer_weights(self, batch: Batch, encoded: Encoded) -> Tensor:
+        """(B, M, M) how much modality m of each sample should learn from modality n; no gradient, no dropout.
+
+        ``encoded``: the backbone's, of this step; another encoding is made where this one has dropout.
+        """
+        if self.weighting == "static":
+            return transfer.static_weights(len(batch), 3, batch.present.device)
+        source = self.backbone if self.reference is None else self.reference
+        training = source.training
+        source.eval()
+        if source is not self.backbone or not source.encodes_alike:
+            encoded = source.encode(batch)
+        masks = self._without_each(batch)
+        if self.weighting in _NEEDS_COMPLETE:
+            masks = torch.cat([masks, batch.present.unsqueeze(0)])
+        states = source.fuse_many(encoded, masks)
+        weights = self._confidence_weights(states, batch) if self.uses_confidence else self._impact_weights(states)
+        source.train(training)
+        self.transfer_log.add_weights(weights)
+        return weights
+
+    def _confidence_weights(self, states: Tensor, batch: Batch) -> Tensor:
+        assert batch.target is not None
+        true = torch.stack([self.task.true_class_probability(each, batch.target) for each in self.head(states)])
+        sure = true if self.confidence is None else self.confidence(states)
+        self.transfer_log.add_confidence(sure, true)
+        return transfer.confidence_weights(sure[:3], sure[-1], self.weighting)  # type: ignore[arg-type]
+
+    def _impact_weights(self, states: Tensor) -> Tensor:
+        logits, released = self.head(states), self.weighting == "ce_released"
+        said = self.task.probabilities(logits.flatten(0, 1))
+        if said is None:  # regression: how far a mask moves the prediction
+            return transfer.impact_weights((logits[:3] - logits[3]).abs().squeeze(-1), released)
+        said = said.view(logits.shape)
+        return transfer.impact_weights(transfer.cross_entropy_impact(said[3], said[:3], released), released)
+
+    def extras(self, states: Tensor) -> dict[str, Tensor]:
+        return {} if self.confidence is None else {"confidence": self.confidence(states)}
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        found = self.transfer_log.read()
+        self.log_dict({f"transfer/{name}": value for name, value in found.items()})
+        spread = found.get("confidence_std", 1.0)
+        if spread < _COLLAPSED and self.global_rank == 0:
+            said = f"the confidence network says nearly the same of all samples (deviation {spread:.4f})"
+            warnings.warn(f"{said}: weights do not depend on the sample", stacklevel=1)
