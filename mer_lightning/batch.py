@@ -37,7 +37,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
-    def valid_steps(self, modality: str) -> Tensor:
+    def key_mask(self, modality: str) -> Tensor:
         """(B, T_m) bool, True where a step is data and not padding."""
         steps = torch.arange(self.features[modality].shape[1], device=self.index.device)
         return steps < self.lengths[modality].unsqueeze(1)

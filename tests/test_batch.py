@@ -31,8 +31,8 @@ def test_valid_steps(modality):
     batch = _batch()
     longest = batch.features[modality].shape[1]
     expected = [[step < length for step in range(longest)] for length in batch.lengths[modality].tolist()]
-    assert batch.valid_steps(modality).tolist() == expected
-    assert torch.equal(batch.valid_steps(modality).sum(1), batch.lengths[modality])
+    assert batch.key_mask(modality).tolist() == expected
+    assert torch.equal(batch.key_mask(modality).sum(1), batch.lengths[modality])
 
 
 def test_limited_to_takes_away_and_never_gives():
@@ -78,7 +78,7 @@ def test_to_moves_every_tensor():
     moved = _batch(torch.zeros(3)).to("meta")
     tensors = [*moved.features.values(), *moved.lengths.values(), moved.present, moved.target, moved.index]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert moved.valid_steps("audio").device.type == "meta"
+    assert moved.key_mask("audio").device.type == "meta"
     assert moved.limited_to(torch.tensor([True, False, True], device="meta")).present.device.type == "meta"
 
 

@@ -200,6 +200,21 @@ def test_sample_with_nothing_at_all_stays_finite(backbone: Backbone, alignment: 
 
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
+def test_encoder_parts_are_what_the_vectors_depend_on(backbone: Backbone, alignment: str) -> None:
+    """MGR trains these parameters alone, and CDaT needs that each vector has some."""
+    batch = batch_for(backbone, alignment)
+    vectors = backbone.encode(batch).vectors
+    learning = [vector.square().sum() for vector in vectors.values() if vector.requires_grad]
+    if learning:
+        torch.stack(learning).sum().backward()
+    by_gradient = {name for name, parameter in backbone.named_parameters() if parameter.grad is not None}
+    declared = {id(parameter) for parameter in backbone.encoder_parameters()}
+    said = {name for name, p in backbone.named_parameters() if id(p) in declared and p.requires_grad}
+    wanted = tuple(dict.fromkeys(name.partition(".")[0] for name in sorted(by_gradient)))
+    assert said == by_gradient, f"set encoder_parts = {wanted} in {type(backbone).__name__}"
+
+
+@pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])
 def test_encodes_alike_where_it_says_so(backbone: Backbone, alignment: str) -> None:
     """CDaT spares an encoding there; one that has dropout and says otherwise would give it noisy confidences."""
     batch = batch_for(backbone, alignment)
@@ -214,4 +229,4 @@ def test_encodes_alike_where_it_says_so(backbone: Backbone, alignment: str) -> N
 
 
 def _parts(encoded: Encoded) -> tuple[dict[str, torch.Tensor], ...]:
-    return encoded.vectors, encoded.sequences, encoded.valid
+    return encoded.vectors, encoded.sequences, encoded.key_masks

@@ -15,7 +15,7 @@ from tests.conftest import DIMS
 
 
 class Obedient(Backbone):
-    """The mean of the valid steps of each modality through a layer of its own, the present ones added up."""
+    """The mean of the real steps of each modality through a layer of its own, the present ones added up."""
 
     def __init__(self, dims: dict[str, int]) -> None:
         super().__init__()
@@ -26,8 +26,8 @@ class Obedient(Backbone):
         return Encoded({m: layer(self.pooled(batch, m)) for m, layer in self.layers.items()})
 
     def pooled(self, batch: Batch, modality: str) -> Tensor:
-        valid = batch.valid_steps(modality).unsqueeze(2)
-        return batch.features[modality].where(valid, 0.0).sum(1) / valid.sum(1).clamp(min=1)
+        key_mask = batch.key_mask(modality).unsqueeze(2)
+        return batch.features[modality].where(key_mask, 0.0).sum(1) / key_mask.sum(1).clamp(min=1)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         vectors = torch.stack(list(encoded.vectors.values()), 1)

@@ -43,7 +43,7 @@ def with_tokens(batch: Batch) -> Batch:
     """The same batch with token ids as its text, small enough to be doubled."""
     shape = batch.features["text"].shape[:2]
     ids = torch.randint(3, VOCABULARY // 2, shape, generator=torch.Generator().manual_seed(7)).float()
-    ids = ids.where(batch.valid_steps("text"), 0.0)
+    ids = ids.where(batch.key_mask("text"), 0.0)
     return replace(batch, features=batch.features | {"text": ids.unsqueeze(2)})
 
 

@@ -48,6 +48,7 @@ class ALMT(Backbone):
             audio and vision is heard, and a text alone leaves the same state whatever it says.
     """
 
+    encoder_parts = ("readers",)
     paper = "Zhang et al., EMNLP 2023"
 
     def __init__(
@@ -87,8 +88,10 @@ class ALMT(Backbone):
     def encode(self, batch: Batch) -> Encoded:
         sequences = {}
         for m, reader in self.readers.items():
-            valid = batch.valid_steps(m)
-            sequences[m] = reader(batch.features[m], torch.ones_like(valid) if self.faults["padding_counts"] else valid)
+            key_mask = batch.key_mask(m)
+            sequences[m] = reader(
+                batch.features[m], torch.ones_like(key_mask) if self.faults["padding_counts"] else key_mask
+            )
         return Encoded({m: tokens.mean(1) for m, tokens in sequences.items()}, sequences)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
@@ -120,13 +123,13 @@ class TokenReader(nn.Module):
         self.tokens = nn.Parameter(torch.randn(tokens, width))
         self.layer = layer
 
-    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, features: Tensor, key_mask: Tensor) -> Tensor:
         steps = self.project(features)
-        steps = (steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps)).where(valid.unsqueeze(2), 0.0)
+        steps = (steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps)).where(key_mask.unsqueeze(2), 0.0)
         tokens = self.tokens.to(steps.dtype).expand(len(steps), -1, -1)
-        valid = torch.cat([valid.new_ones(tokens.shape[:2]), valid], dim=1)
+        key_mask = torch.cat([key_mask.new_ones(tokens.shape[:2]), key_mask], dim=1)
         # Only the tokens go on, so only they need to look.
-        return self.layer(tokens, torch.cat([tokens, steps], dim=1), valid)
+        return self.layer(tokens, torch.cat([tokens, steps], dim=1), key_mask)
 
 
 class HyperLayer(nn.Module):

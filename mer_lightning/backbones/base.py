@@ -10,9 +10,9 @@ the output; encoding once and fusing under K masks equals K passes; a batch of o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -27,9 +27,7 @@ class Encoded:
 
     vectors: dict[str, Tensor]  # {modality: (B, d_m)}
     sequences: dict[str, Tensor] = field(default_factory=dict)  # {modality: (B, T_m, d_m)}
-    valid: dict[str, Tensor] = field(default_factory=dict)  # {modality: (B, T_m) bool}, True where a step is data
-    # (mask, what fusing under it found), for auxiliary losses; not taken along when something is replaced
-    fused: list[tuple[Tensor, Any]] = field(default_factory=list, init=False)
+    key_masks: dict[str, Tensor] = field(default_factory=dict)  # {modality: (B, T_m) bool}, True where a step is data
 
     def repeated(self, times: int) -> Encoded:
         """The same samples ``times`` times over: (K * B, ...)."""
@@ -37,7 +35,7 @@ class Encoded:
         def repeat(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return {m: tensor.repeat(times, *[1] * (tensor.dim() - 1)) for m, tensor in tensors.items()}
 
-        return Encoded(repeat(self.vectors), repeat(self.sequences), repeat(self.valid))
+        return Encoded(repeat(self.vectors), repeat(self.sequences), repeat(self.key_masks))
 
 
 class Backbone(nn.Module, ABC):
@@ -51,6 +49,7 @@ class Backbone(nn.Module, ABC):
     needs_tokens: ClassVar[bool] = False  # takes token ids as text, and holds its own pretrained encoder
     paper: ClassVar[str] = ""
 
+    encoder_parts: tuple[str, ...] = ()  # submodules on whose parameters the vectors of `encode` depend
     state_width: int
     vocabulary: int | None = None  # how many token ids there are, where it needs them
     vector_widths: dict[str, int]
@@ -69,12 +68,21 @@ class Backbone(nn.Module, ABC):
         state = self.fuse(encoded.repeated(masks), present.flatten(0, 1))
         return state.unflatten(0, (masks, samples))
 
-    def auxiliary_losses(self, encoded: Encoded, state: Tensor, batch: Batch) -> dict[str, tuple[Tensor, float]]:
-        """{name: (value, weight)}: the backbone's own losses, if its paper has any.
-
-        What a loss needs from within a fusion, ``fuse`` puts into ``encoded.fused``.
-        """
+    def auxiliary_losses(self, encoded: Encoded, batch: Batch) -> dict[str, tuple[Tensor, float]]:
+        """{name: (value, weight)}: the backbone's own losses, if its paper has any."""
         return {}
+
+    def fuse_with_losses(self, encoded: Encoded, batch: Batch) -> tuple[Tensor, dict[str, tuple[Tensor, float]]]:
+        """The state of ``fuse`` and the auxiliary losses, for a training step that needs both.
+
+        A backbone whose losses read what happens inside the fusion overrides it, so that nothing is computed twice.
+        """
+        return self.fuse(encoded, batch.present), self.auxiliary_losses(encoded, batch)
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """What ``encode`` learns with: the vectors of a batch depend on these parameters and on no others."""
+        for name in self.encoder_parts:
+            yield from self.get_submodule(name).parameters()
 
 
 BackboneFactory = Callable[[dict[str, int]], Backbone]

@@ -23,6 +23,9 @@ from mer_lightning.layers.pooling import masked_mean
 from mer_lightning.layers.recurrence import GRU
 from mer_lightning.modalities import MODALITIES
 
+# {other modality: the two sides of its pair with text, and the codes of both in every layer}
+PairOutputs = dict[str, tuple[list[Tensor], list[list[Tensor]]]]
+
 
 class BBFN(Backbone):
     """Bi-bimodal fusion.
@@ -43,6 +46,7 @@ class BBFN(Backbone):
     """
 
     encodes_alike = True
+    encoder_parts = ("convolve",)
     paper = "Han et al., ICMI 2021"
 
     def __init__(
@@ -70,41 +74,49 @@ class BBFN(Backbone):
         )
 
     def encode(self, batch: Batch) -> Encoded:
-        sequences, valid = {}, {}
+        sequences, key_masks = {}, {}
         for m, convolve in self.convolve.items():
-            valid[m] = batch.valid_steps(m)
-            features = batch.features[m].where(valid[m].unsqueeze(2), 0.0)  # a convolution looks over the end
+            key_masks[m] = batch.key_mask(m)
+            features = batch.features[m].where(key_masks[m].unsqueeze(2), 0.0)  # a convolution looks over the end
             sequences[m] = convolve(features.transpose(1, 2)).transpose(1, 2)
-        return Encoded({m: masked_mean(steps, valid[m]) for m, steps in sequences.items()}, sequences, valid)
+        return Encoded({m: masked_mean(steps, key_masks[m]) for m, steps in sequences.items()}, sequences, key_masks)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        met = self._met(encoded, present)
-        encoded.fused.append((present, met))
-        heads = [side[:, 0] for sides, _ in met.values() for side in sides]
-        joined = torch.cat(heads, dim=1)
-        return joined + self.residual(joined)
+        return self._state(self._pairs(encoded, present))
 
-    def _met(self, encoded: Encoded, present: Tensor) -> dict[str, tuple[list[Tensor], list[list[Tensor]]]]:
-        """{other modality: the two sides of its pair with text, and their codes in every layer}."""
-        sequences, valid = {}, {}
+    def fuse_with_losses(self, encoded: Encoded, batch: Batch) -> tuple[Tensor, dict[str, tuple[Tensor, float]]]:
+        pairs = self._pairs(encoded, batch.present)
+        return self._state(pairs), self._losses(pairs, batch.present)
+
+    def auxiliary_losses(self, encoded: Encoded, batch: Batch) -> dict[str, tuple[Tensor, float]]:
+        return self._losses(self._pairs(encoded, batch.present), batch.present)
+
+    def _pairs(self, encoded: Encoded, present: Tensor) -> PairOutputs:
+        sequences, key_masks = {}, {}
         for m, steps in encoded.sequences.items():
             here = present[:, MODALITIES.index(m), None]
             first = torch.arange(steps.shape[1], device=steps.device) == 0
             stand_in = self.absent[m].to(steps.dtype).where(first.unsqueeze(1), 0.0)
             sequences[m] = steps.where(here.unsqueeze(2), stand_in)
-            valid[m] = encoded.valid[m].where(here, first)
-        return {m: pair([sequences["text"], sequences[m]], [valid["text"], valid[m]]) for m, pair in self.pairs.items()}
+            key_masks[m] = encoded.key_masks[m].where(here, first)
+        return {
+            m: pair([sequences["text"], sequences[m]], [key_masks["text"], key_masks[m]])
+            for m, pair in self.pairs.items()
+        }
 
-    def auxiliary_losses(self, encoded: Encoded, state: Tensor, batch: Batch) -> dict[str, tuple[Tensor, float]]:
+    def _state(self, pairs: PairOutputs) -> Tensor:
+        heads = [side[:, 0] for sides, _ in pairs.values() for side in sides]
+        joined = torch.cat(heads, dim=1)
+        return joined + self.residual(joined)
+
+    def _losses(self, pairs: PairOutputs, present: Tensor) -> dict[str, tuple[Tensor, float]]:
         """separation: mean over pairs, layers and present sides of the cross-entropy of telling the side."""
-        known = (met for mask, met in encoded.fused if mask is batch.present)
-        met = next(known, None) or self._met(encoded, batch.present)
         total, count = [], []
-        with torch.autocast(batch.present.device.type, enabled=False):
-            for m, (_, codes) in met.items():
-                logits = self.pairs[m].told(codes)  # type: ignore[operator]
+        with torch.autocast(present.device.type, enabled=False):
+            for m, (_, codes) in pairs.items():
+                logits = self.pairs[m].side_logits(codes)  # type: ignore[operator]
                 losses = F.softplus(torch.stack([-logits[:, 0], logits[:, 1]], dim=1))
-                here = batch.present[:, [MODALITIES.index("text"), MODALITIES.index(m)]].T.expand_as(losses)
+                here = present[:, [MODALITIES.index("text"), MODALITIES.index(m)]].T.expand_as(losses)
                 total.append(losses.where(here, 0.0).sum())
                 count.append(here.sum())
         value = torch.stack(total).sum() / torch.stack(count).sum().clamp(min=1)
@@ -126,18 +138,18 @@ class Pair(nn.Module):
             nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, 1)) for _ in range(depth)
         )
 
-    def forward(self, sides: list[Tensor], valid: list[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
+    def forward(self, sides: list[Tensor], key_masks: list[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
         """The first step (B, 1, d) of both sides after the last layer, and for every layer the codes (B, d) of both."""
         all_codes = []
         for number, (code, look) in enumerate(zip(self.codes, self.looks, strict=True), start=1):
-            codes = [code[n](sides[n], valid[n]) for n in (0, 1)]  # type: ignore[index]
+            codes = [code[n](sides[n], key_masks[n]) for n in (0, 1)]  # type: ignore[index]
             control = torch.cat(codes, dim=1)
             asking = [side[:, :1] for side in sides] if number == len(self.looks) else sides
-            sides = [look[n](asking[n], sides[1 - n], valid[1 - n], control) for n in (0, 1)]  # type: ignore[index]
+            sides = [look[n](asking[n], sides[1 - n], key_masks[1 - n], control) for n in (0, 1)]  # type: ignore[index]
             all_codes.append(codes)
         return sides, all_codes
 
-    def told(self, codes: list[list[Tensor]]) -> Tensor:
+    def side_logits(self, codes: list[list[Tensor]]) -> Tensor:
         """(layers, 2, B) logits of being text."""
         return torch.stack(
             [tell(torch.stack(both).float()).squeeze(2) for tell, both in zip(self.tell, codes, strict=True)]
@@ -145,26 +157,26 @@ class Pair(nn.Module):
 
 
 class MeanCode(nn.Module):
-    """(B, d) linear map of the mean of the valid steps."""
+    """(B, d) linear map of the mean of the real steps."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width)
 
-    def forward(self, steps: Tensor, valid: Tensor) -> Tensor:
-        return self.linear(masked_mean(steps, valid))
+    def forward(self, steps: Tensor, key_mask: Tensor) -> Tensor:
+        return self.linear(masked_mean(steps, key_mask))
 
 
 class RecurrentCode(nn.Module):
-    """(B, d) mean over valid steps and both directions of a recurrence's outputs."""
+    """(B, d) mean over real steps and both directions of a recurrence's outputs."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.recurrence = BothWays(width, width, GRU)
 
-    def forward(self, steps: Tensor, valid: Tensor) -> Tensor:
-        outputs, _ = self.recurrence(steps, valid.sum(1))
-        return masked_mean(outputs, valid).unflatten(1, (2, -1)).mean(1)
+    def forward(self, steps: Tensor, key_mask: Tensor) -> Tensor:
+        outputs, _ = self.recurrence(steps, key_mask.sum(1))
+        return masked_mean(outputs, key_mask).unflatten(1, (2, -1)).mean(1)
 
 
 class GatedLayer(CrossLayer):
@@ -174,6 +186,6 @@ class GatedLayer(CrossLayer):
         super().__init__(width, Attention(width, heads, attention_dropout), dropout)
         self.keep, self.take = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
 
-    def forward(self, query: Tensor, memory: Tensor, valid: Tensor, control: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, query: Tensor, memory: Tensor, key_mask: Tensor, control: Tensor) -> Tensor:  # type: ignore[override]
         keep, take = (torch.sigmoid(gate(control)).unsqueeze(1) for gate in (self.keep, self.take))
-        return self.think(keep * query + take * self.look(query, memory, valid))
+        return self.think(keep * query + take * self.look(query, memory, key_mask))

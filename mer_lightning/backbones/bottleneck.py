@@ -31,6 +31,7 @@ class Bottleneck(Backbone):
         dropout: on tokens and sub-layers.
     """
 
+    encoder_parts = ("encoders",)
     paper = "Nagrani et al., NeurIPS 2021"
 
     def __init__(
@@ -56,10 +57,10 @@ class Bottleneck(Backbone):
         self.norm = nn.LayerNorm(width)
 
     def encode(self, batch: Batch) -> Encoded:
-        valid = {m: batch.valid_steps(m) for m in self.encoders}
-        tokens = {m: encoder(batch.features[m], valid[m]) for m, encoder in self.encoders.items()}
+        key_masks = {m: batch.key_mask(m) for m in self.encoders}
+        tokens = {m: encoder(batch.features[m], key_masks[m]) for m, encoder in self.encoders.items()}
         vectors, sequences = ({m: each[:, part] for m, each in tokens.items()} for part in (0, slice(1, None)))
-        return Encoded(vectors, sequences, valid)
+        return Encoded(vectors, sequences, key_masks)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         return self.fuse_many(encoded, present.unsqueeze(0))[0]
@@ -78,26 +79,30 @@ class Bottleneck(Backbone):
             for m, stream in streams.items():
                 # An absent modality may hold anything, NaN included: it is emptied before it meets the others.
                 tokens = stream.where(here[m], 0.0).flatten(0, 1)
-                valid = self._stream(encoded, m)[1].repeat(len(present), 1)
-                mixed, proposal = self._talk(number, m, tokens, valid, shared.flatten(0, 1))
+                key_mask = self._stream(encoded, m)[1].repeat(len(present), 1)
+                mixed, proposal = self._talk(number, m, tokens, key_mask, shared.flatten(0, 1))
                 streams[m], proposals[m] = (each.unflatten(0, present.shape[:2]) for each in (mixed, proposal))
             shared = self._mean(proposals, here, count)
         return self.norm(self._mean(streams, here, count).squeeze(2))
 
     def _stream(self, encoded: Encoded, modality: str) -> tuple[Tensor, Tensor]:
         """Summary token and steps (B, 1 + T, d), and which of them are data."""
-        vector, sequence, valid = (part[modality] for part in (encoded.vectors, encoded.sequences, encoded.valid))
+        vector, sequence, key_mask = (
+            part[modality] for part in (encoded.vectors, encoded.sequences, encoded.key_masks)
+        )
         return torch.cat([vector.unsqueeze(1), sequence], dim=1), torch.cat(
-            [valid.new_ones(len(valid), 1), valid], dim=1
+            [key_mask.new_ones(len(key_mask), 1), key_mask], dim=1
         )
 
-    def _talk(self, number: int, modality: str, tokens: Tensor, valid: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
+    def _talk(
+        self, number: int, modality: str, tokens: Tensor, key_mask: Tensor, shared: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """One layer over a modality's own tokens and the bottleneck: its tokens, and the bottleneck it proposes.
 
         Of the last layer only the summary is read.
         """
         both = torch.cat([tokens, shared.to(tokens.dtype)], dim=1)
-        keys = torch.cat([valid, valid.new_ones(shared.shape[:2])], dim=1)
+        keys = torch.cat([key_mask, key_mask.new_ones(shared.shape[:2])], dim=1)
         layer = self.layers[number][modality]  # type: ignore[index]
         mixed = layer(both, keys, first=1 if number == len(self.layers) - 1 else None)
         return mixed[:, : tokens.shape[1]], mixed[:, tokens.shape[1] :]

@@ -24,6 +24,7 @@ class Early(Backbone):
         dropout: on the pooled features and on the concatenated vectors.
     """
 
+    encoder_parts = ("encoders",)
     paper = "plain baseline"
 
     def __init__(self, dims: dict[str, int], width: int = 64, dropout: float = 0.3) -> None:
@@ -36,7 +37,7 @@ class Early(Backbone):
         self.fusion = nn.Sequential(Dropout(dropout), nn.Linear(len(dims) * width, width), nn.ReLU())
 
     def encode(self, batch: Batch) -> Encoded:
-        pooled = {m: masked_mean(batch.features[m], batch.valid_steps(m)) for m in self.encoders}
+        pooled = {m: masked_mean(batch.features[m], batch.key_mask(m)) for m in self.encoders}
         return Encoded({m: encoder(pooled[m]) for m, encoder in self.encoders.items()})
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:

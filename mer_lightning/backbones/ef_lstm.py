@@ -64,9 +64,9 @@ class EFLSTM(Backbone):
         self.fusion = nn.Sequential(Dropout(dropout), nn.Linear(width, width), nn.ReLU())
 
     def encode(self, batch: Batch) -> Encoded:
-        valid = {m: batch.valid_steps(m) for m in self.vector_widths}
-        sequences = {m: batch.features[m].where(valid[m].unsqueeze(2), 0.0) for m in valid}
-        return Encoded({m: masked_mean(sequences[m], valid[m]) for m in valid}, sequences, valid)
+        key_masks = {m: batch.key_mask(m) for m in self.vector_widths}
+        sequences = {m: batch.features[m].where(key_masks[m].unsqueeze(2), 0.0) for m in key_masks}
+        return Encoded({m: masked_mean(sequences[m], key_masks[m]) for m in key_masks}, sequences, key_masks)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         longest = self.steps if self.faults["norm_over_time"] else max(s.shape[1] for s in encoded.sequences.values())
@@ -74,6 +74,6 @@ class EFLSTM(Backbone):
         for m, sequence in encoded.sequences.items():
             here = present[:, MODALITIES.index(m)]
             blocks.append(F.pad(sequence.where(here[:, None, None], 0.0), (0, 0, 0, longest - sequence.shape[1])))
-            lengths = torch.maximum(lengths, encoded.valid[m].sum(1) * here)
+            lengths = torch.maximum(lengths, encoded.key_masks[m].sum(1) * here)
         outputs = self.lstm(self.norm(torch.cat(blocks, dim=2)))[0]
         return self.fusion(outputs[:, -1] if self.faults["padding_counts"] else last_step(outputs, lengths))

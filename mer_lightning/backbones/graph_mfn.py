@@ -55,6 +55,7 @@ class GraphMFN(Backbone):
 
     aligned_only = True
     encodes_alike = True
+    encoder_parts = ("cells",)
     paper = "Zadeh et al., ACL 2018"
 
     def __init__(
@@ -94,21 +95,21 @@ class GraphMFN(Backbone):
 
     def encode(self, batch: Batch) -> Encoded:
         """The sequences are the vertices of single modalities."""
-        vectors, vertices, valid = {}, {}, {}
+        vectors, vertices, key_masks = {}, {}, {}
         for m, cell in self.cells.items():
-            valid[m] = batch.valid_steps(m)
+            key_masks[m] = batch.key_mask(m)
             if self.faults["padding_counts"]:
-                valid[m] = torch.ones_like(valid[m])
-            lengths = valid[m].sum(1)
+                key_masks[m] = torch.ones_like(key_masks[m])
+            lengths = key_masks[m].sum(1)
             states, _ = unrolled(cell, batch.features[m], lengths)  # type: ignore[arg-type]
             vertices[m] = self.vertices[m](with_previous(states)).relu()
             vectors[m] = last_step(states, lengths)
-        return Encoded(vectors, vertices, valid)
+        return Encoded(vectors, vertices, key_masks)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         here = {m: present[:, MODALITIES.index(m)] for m in encoded.vectors}
-        valid = torch.stack([encoded.valid[m] & here[m][:, None] for m in here]).any(0)
-        packing = Packing(valid.sum(1), valid.shape[1])
+        key_mask = torch.stack([encoded.key_masks[m] & here[m][:, None] for m in here]).any(0)
+        packing = Packing(key_mask.sum(1), key_mask.shape[1])
         attended = self.graph({m: packing.pack(encoded.sequences[m].where(here[m][:, None, None], 0.0)) for m in here})
         memory = remember(self.keep, self.take, attended, self.proposal(attended).tanh(), packing)
         lasts = [encoded.vectors[m].where(here[m][:, None], 0.0) for m in here]

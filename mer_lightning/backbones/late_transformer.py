@@ -22,6 +22,7 @@ class LateTransformer(Backbone):
         dropout: on tokens, sub-layers and the concatenated vectors.
     """
 
+    encoder_parts = ("encoders",)
     paper = "modern baseline"
 
     def __init__(
@@ -40,7 +41,7 @@ class LateTransformer(Backbone):
 
     def encode(self, batch: Batch) -> Encoded:
         encoders = self.encoders.items()
-        return Encoded({m: encoder(batch.features[m], batch.valid_steps(m), first=1)[:, 0] for m, encoder in encoders})
+        return Encoded({m: encoder(batch.features[m], batch.key_mask(m), first=1)[:, 0] for m, encoder in encoders})
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         return self.fusion(torch.cat(keep_present(encoded.vectors, present, dict(self.absent.items())), dim=1))

@@ -28,6 +28,7 @@ class LFDNN(Backbone):
         padding_counts: fault of mmsa: padded steps count in means, and the last step read may be padding.
     """
 
+    encoder_parts = ("subnetworks",)
     paper = "MMSA"
 
     def __init__(

@@ -16,7 +16,7 @@ from mer_lightning.layers.recurrence import LSTM
 
 
 class LFLSTM(Backbone):
-    """The last valid state of each modality's LSTM, concatenated, and two linear layers.
+    """The last real state of each modality's LSTM, concatenated, and two linear layers.
 
     Args:
         dims: width of each modality's features.
@@ -25,6 +25,7 @@ class LFLSTM(Backbone):
     """
 
     encodes_alike = True
+    encoder_parts = ("lstms",)
     paper = "baseline of MulT, ACL 2019"
 
     def __init__(self, dims: dict[str, int], width: int = 64, dropout: float = 0.2) -> None:

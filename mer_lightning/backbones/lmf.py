@@ -33,6 +33,7 @@ class LMF(Backbone):
         frozen_ranks: fault of mmsa: its optimiser is not given the weights and the bias of the sum over ranks.
     """
 
+    encoder_parts = ("subnetworks",)
     paper = "Liu et al., ACL 2018"
 
     def __init__(

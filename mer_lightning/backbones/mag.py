@@ -75,6 +75,8 @@ class MAG(Backbone):
         self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
         # A word like all others on average: BERT has met nothing far from its own words.
         self.absent = nn.Parameter(self.bert.embeddings.word_embeddings.weight.detach().mean(0))
+        layers_before = [f"bert.encoder.layer.{number}" for number in range(gate_after)]
+        self.encoder_parts = ("bert.embeddings", *layers_before, "shifts")
         self.train()
 
     def train(self, mode: bool = True) -> MAG:
@@ -84,20 +86,22 @@ class MAG(Backbone):
         return self
 
     def encode(self, batch: Batch) -> Encoded:
-        valid = {m: batch.valid_steps(m) for m in ("text", *self.shifts)}
+        key_masks = {m: batch.key_mask(m) for m in ("text", *self.shifts)}
         words = self.bert.embeddings(token_ids(batch.features["text"], self.bert))
-        words = self._through(slice(0, self.gate_after), words, valid["text"])
-        sequences = {m: batch.features[m].where(valid[m].unsqueeze(2), 0.0) for m in self.shifts}
-        vectors = {m: self.shifts[m](masked_mean(sequence, valid[m])) for m, sequence in sequences.items()}
-        return Encoded({"text": masked_mean(words, valid["text"]), **vectors}, {"text": words, **sequences}, valid)
+        words = self._through(slice(0, self.gate_after), words, key_masks["text"])
+        sequences = {m: batch.features[m].where(key_masks[m].unsqueeze(2), 0.0) for m in self.shifts}
+        vectors = {m: self.shifts[m](masked_mean(sequence, key_masks[m])) for m, sequence in sequences.items()}
+        return Encoded(
+            {"text": masked_mean(words, key_masks["text"]), **vectors}, {"text": words, **sequences}, key_masks
+        )
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        here = {m: valid & present[:, MODALITIES.index(m), None] for m, valid in encoded.valid.items()}
-        valid = torch.stack(torch.broadcast_tensors(*here.values())).any(0)
+        here = {m: key_mask & present[:, MODALITIES.index(m), None] for m, key_mask in encoded.key_masks.items()}
+        key_mask = torch.stack(torch.broadcast_tensors(*here.values())).any(0)
         words = encoded.sequences["text"]
-        words = words.where(here["text"].unsqueeze(2), self._absent_words(valid).to(words.dtype))
+        words = words.where(here["text"].unsqueeze(2), self._absent_words(key_mask).to(words.dtype))
         shifted = self.gated(words, {m: encoded.sequences[m] for m in self.shifts}, here)
-        return self.bert.pooler(self._through(slice(self.gate_after, None), shifted, valid))
+        return self.bert.pooler(self._through(slice(self.gate_after, None), shifted, key_mask))
 
     def gated(self, words: Tensor, sequences: dict[str, Tensor], here: dict[str, Tensor]) -> Tensor:
         """(B, T, d) the words after the gate; only steps that are ``here`` (B, T) shift them."""
@@ -111,12 +115,12 @@ class MAG(Backbone):
         longest = self.beta * words.norm(dim=2, keepdim=True) / (shift.norm(dim=2, keepdim=True) + _TINY)
         return self.dropout(self.norm(words + longest.clamp(max=1.0) * shift))
 
-    def _absent_words(self, valid: Tensor) -> Tensor:
+    def _absent_words(self, key_mask: Tensor) -> Tensor:
         """(1, T, d) the learned word, embedded with its positions as any other."""
-        return self.bert.embeddings(inputs_embeds=self.absent.expand(1, valid.shape[1], -1))
+        return self.bert.embeddings(inputs_embeds=self.absent.expand(1, key_mask.shape[1], -1))
 
-    def _through(self, layers: slice, words: Tensor, valid: Tensor) -> Tensor:
-        mask = attended(valid)[:, None, None, :]
+    def _through(self, layers: slice, words: Tensor, key_mask: Tensor) -> Tensor:
+        mask = attended(key_mask)[:, None, None, :]
         for layer in self.bert.encoder.layer[layers]:
             words = layer(words, mask)
         return words

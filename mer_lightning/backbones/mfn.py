@@ -42,6 +42,7 @@ class MFN(Backbone):
 
     aligned_only = True
     encodes_alike = True
+    encoder_parts = ("cells",)
     paper = "Zadeh et al., AAAI 2018"
 
     def __init__(
@@ -73,21 +74,21 @@ class MFN(Backbone):
         self.out = nn.Sequential(nn.Linear(window // 2 + memory, width), nn.ReLU(), Dropout(out_dropout))
 
     def encode(self, batch: Batch) -> Encoded:
-        vectors, cells, valid = {}, {}, {}
+        vectors, cells, key_masks = {}, {}, {}
         for m, cell in self.cells.items():
-            valid[m] = batch.valid_steps(m)
+            key_masks[m] = batch.key_mask(m)
             if self.faults["padding_counts"]:
-                valid[m] = torch.ones_like(valid[m])
-            lengths = valid[m].sum(1)
+                key_masks[m] = torch.ones_like(key_masks[m])
+            lengths = key_masks[m].sum(1)
             states, cells[m] = unrolled(cell, batch.features[m], lengths)  # type: ignore[arg-type]
             vectors[m] = last_step(states, lengths)
-        return Encoded(vectors, cells, valid)
+        return Encoded(vectors, cells, key_masks)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         here = {m: present[:, MODALITIES.index(m)] for m in encoded.vectors}
         now = torch.cat([encoded.sequences[m].where(here[m][:, None, None], 0.0) for m in here], dim=2)
-        valid = torch.stack([encoded.valid[m] & here[m][:, None] for m in here]).any(0)
-        packing = Packing(valid.sum(1), valid.shape[1])
+        key_mask = torch.stack([encoded.key_masks[m] & here[m][:, None] for m in here]).any(0)
+        packing = Packing(key_mask.sum(1), key_mask.shape[1])
         both = packing.pack(with_previous(now))  # (N, 2 S): cells before and after a step
         attended = both * self.attention(both).softmax(dim=1)
         memory = remember(self.keep, self.take, attended, self.proposal(attended).tanh(), packing)

@@ -47,6 +47,7 @@ class MISA(Backbone):
     """
 
     encodes_alike = True
+    encoder_parts = ("recurrences", "project", "shared")
     paper = "Hazarika et al., ACM MM 2020"
 
     def __init__(
@@ -97,7 +98,7 @@ class MISA(Backbone):
     def _read(self, batch: Batch, modality: str) -> Tensor:
         features = batch.features[modality]
         if modality not in self.recurrences:
-            return masked_mean(features, batch.valid_steps(modality))
+            return masked_mean(features, batch.key_mask(modality))
         measured = "text" if self.faults["text_lengths"] and "text" in batch.lengths else modality
         return self.recurrences[modality](features, batch.lengths[measured].clamp(max=features.shape[1]))
 
@@ -108,7 +109,7 @@ class MISA(Backbone):
         mixed = self.fusion(tokens.where(here.unsqueeze(2), 0.0), src_key_padding_mask=absent)
         return mixed.where(here.unsqueeze(2), 0.0).flatten(1)
 
-    def auxiliary_losses(self, encoded: Encoded, state: Tensor, batch: Batch) -> dict[str, tuple[Tensor, float]]:
+    def auxiliary_losses(self, encoded: Encoded, batch: Batch) -> dict[str, tuple[Tensor, float]]:
         """A modality that a sample lacks has no part in them: a pair counts for the samples that have both.
 
         sim    mean over pairs (m, n) of CMD_5(shared_m, shared_n)

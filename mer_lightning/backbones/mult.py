@@ -55,6 +55,7 @@ class MulT(Backbone):
     """
 
     encodes_alike = True
+    encoder_parts = ("project",)
     paper = "Tsai et al., ACL 2019"
 
     def __init__(
@@ -95,19 +96,19 @@ class MulT(Backbone):
         )
 
     def encode(self, batch: Batch) -> Encoded:
-        sequences, valid = {}, {}
+        sequences, key_masks = {}, {}
         for m, kernel in zip(MODALITIES, self.kernels, strict=True):
-            steps = batch.valid_steps(m)
+            steps = batch.key_mask(m)
             features = batch.features[m].where(steps.unsqueeze(2), 0.0).transpose(1, 2)
             lost = kernel - 1
             if not self.faults["shrinking_convolution"]:
                 features = F.pad(features, (lost // 2, lost - lost // 2))
                 lost = 0
             sequences[m] = self.project[m](features).transpose(1, 2)
-            valid[m] = steps[:, lost:]
+            key_masks[m] = steps[:, lost:]
             if self.faults["padding_counts"]:
-                valid[m] = torch.ones_like(valid[m])
-        return Encoded({m: masked_mean(sequences[m], valid[m]) for m in sequences}, sequences, valid)
+                key_masks[m] = torch.ones_like(key_masks[m])
+        return Encoded({m: masked_mean(sequences[m], key_masks[m]) for m in sequences}, sequences, key_masks)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         return self.fuse_many(encoded, present.unsqueeze(0))[0]
@@ -138,7 +139,7 @@ class MulT(Backbone):
 
     def _stream(self, encoded: Encoded, target: str, source: str) -> Tensor:
         stack = self.streams[f"{target}_{source}"]
-        return stack(encoded.sequences[target], encoded.sequences[source], encoded.valid[source])
+        return stack(encoded.sequences[target], encoded.sequences[source], encoded.key_masks[source])
 
     def _alone(self, encoded: Encoded, target: str, source: str, here: Tensor) -> Tensor | None:
         """The stream of a target whose source is absent: attention finds nothing, and the target itself goes on.
@@ -161,9 +162,9 @@ class MulT(Backbone):
             )
             for (both, alone), seen in zip(streams, shown, strict=True)
         ]
-        valid = encoded.valid[target].repeat(masks, 1)
+        key_mask = encoded.key_masks[target].repeat(masks, 1)
         memory: Stack = self.memories[target]  # type: ignore[assignment]
-        return memory.last(torch.cat(parts, dim=2), valid).unflatten(0, (masks, -1))
+        return memory.last(torch.cat(parts, dim=2), key_mask).unflatten(0, (masks, -1))
 
 
 class Stack(nn.Module):
@@ -178,31 +179,31 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(Layer(width, heads, dropout, attention_dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, target: Tensor, source: Tensor, valid: Tensor) -> Tensor:
-        """(B, T, d) of target (B, T, d), which attends to the valid (B, S) steps of source (B, S, d)."""
-        tokens, memory, keys = self._embed(target), self._embed(source), self._keys(target, valid)
+    def forward(self, target: Tensor, source: Tensor, key_mask: Tensor) -> Tensor:
+        """(B, T, d) of target (B, T, d), which attends to the real steps (key_mask (B, S)) of source (B, S, d)."""
+        tokens, memory, keys = self._embed(target), self._embed(source), self._keys(target, key_mask)
         for layer in self.layers:
             tokens = layer(tokens, memory, keys)
         return self.norm(tokens)
 
-    def last(self, sequence: Tensor, valid: Tensor) -> Tensor:
-        """(B, d): the last of the valid (B, T) steps of a sequence (B, T, d) that attends to itself.
+    def last(self, sequence: Tensor, key_mask: Tensor) -> Tensor:
+        """(B, d): the last real step (key_mask (B, T)) of a sequence (B, T, d) that attends to itself.
 
         In the last layer no other step asks: that would take most of its time, and nothing would be read.
         """
-        tokens, keys, lengths = self._embed(sequence), self._keys(sequence, valid), valid.sum(1)
+        tokens, keys, lengths = self._embed(sequence), self._keys(sequence, key_mask), key_mask.sum(1)
         *layers, final = self.layers
         for layer in layers:
             tokens = layer(tokens, None, keys)
         asking = last_step(tokens, lengths).unsqueeze(1)
         return self.norm(final(asking, tokens, keys if keys.dim() == 2 else last_step(keys, lengths))).squeeze(1)
 
-    def _keys(self, target: Tensor, valid: Tensor) -> Tensor:
+    def _keys(self, target: Tensor, key_mask: Tensor) -> Tensor:
         """Valid keys (B, S), or for each query (B, T, S)."""
-        keys = never_empty(valid)
+        keys = never_empty(key_mask)
         if self.faults["future_mask"]:
-            queries, steps = target.shape[1], valid.shape[1]
-            past = torch.ones(queries, steps, dtype=torch.bool, device=valid.device).tril(abs(steps - queries))
+            queries, steps = target.shape[1], key_mask.shape[1]
+            past = torch.ones(queries, steps, dtype=torch.bool, device=key_mask.device).tril(abs(steps - queries))
             keys = keys.unsqueeze(1) & past
         return keys
 

@@ -34,7 +34,7 @@ class TAILOR(Backbone):
 
     What differs from the release, so that lengths may differ and an absent modality vanishes: common features follow
     one another in time, each with positions from 0 and no mark of its modality, where the release adds them up; the
-    vector of a modality is the mean of its valid steps, where CDaT's code flattens them; positions are sinusoidal. The
+    vector of a modality is the mean of its real steps, where CDaT's code flattens them; positions are sinusoidal. The
     loss of a classifier on common features needs a task and is left out.
 
     Args:
@@ -49,6 +49,7 @@ class TAILOR(Backbone):
         orthogonality_weight: of the overlap of features that should differ; it grows with width and length.
     """
 
+    encoder_parts = ("encoders",)
     paper = "Zhang et al., AAAI 2022"
 
     def __init__(
@@ -88,33 +89,33 @@ class TAILOR(Backbone):
 
     def encode(self, batch: Batch) -> Encoded:
         """Vectors are means of steps; sequences are private and common features side by side (B, T, 2 d)."""
-        vectors, sequences, valid = {}, {}, {}
+        vectors, sequences, key_masks = {}, {}, {}
         for m, encoder in self.encoders.items():
-            valid[m] = batch.valid_steps(m)
-            steps = encoder(batch.features[m], valid[m])
-            vectors[m] = masked_mean(steps, valid[m])
+            key_masks[m] = batch.key_mask(m)
+            steps = encoder(batch.features[m], key_masks[m])
+            vectors[m] = masked_mean(steps, key_masks[m])
             sequences[m] = torch.cat([self.private[m](steps), self.common(steps)], dim=2)
-        return Encoded(vectors, sequences, valid)
+        return Encoded(vectors, sequences, key_masks)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        private, common, valid = _split(encoded, present)
-        text, audio, vision = ((private[m], valid[m]) for m in MODALITIES)
+        private, common, key_masks = _split(encoded, present)
+        text, audio, vision = ((private[m], key_masks[m]) for m in MODALITIES)
         joined = self.join_text([text], self.join_unspoken([audio], [vision]))
-        joined = self.join_common(joined, [(common[m], valid[m]) for m in MODALITIES])
+        joined = self.join_common(joined, [(common[m], key_masks[m]) for m in MODALITIES])
         memory, keys = (torch.cat(parts, dim=1) for parts in zip(*joined, strict=True))
         queries = self.dropout(self.norm_queries(self.queries).expand(len(present), -1, -1))
         read: Tensor = self.decoder(queries, memory, memory_key_padding_mask=~never_empty(keys))
         return read.flatten(1)
 
-    def auxiliary_losses(self, encoded: Encoded, state: Tensor, batch: Batch) -> dict[str, tuple[Tensor, float]]:
-        """Only valid steps of modalities that are present count, and a pair for the samples that have both.
+    def auxiliary_losses(self, encoded: Encoded, batch: Batch) -> dict[str, tuple[Tensor, float]]:
+        """Only real steps of modalities that are present count, and a pair for the samples that have both.
 
         adversarial    sum over m of CE(C(private_m), m) + CE(C(reversed gradient of common_m), m), means over steps
         orthogonality  sum over pairs (m, n) of |private_m private_n^T|^2, and over m of |common_m private_m^T|^2,
                        means over samples
         """
-        private, common, valid = _split(encoded, batch.present)
-        here = {m: steps.any(1) for m, steps in valid.items()}
+        private, common, key_masks = _split(encoded, batch.present)
+        here = {m: steps.any(1) for m, steps in key_masks.items()}
         with torch.autocast(batch.present.device.type, enabled=False):
             private, common = ({m: part.float() for m, part in parts.items()} for parts in (private, common))
             told = []
@@ -122,7 +123,7 @@ class TAILOR(Backbone):
                 for features in (private[m], reverse_gradient(common[m])):
                     logits = self.discriminator(features).flatten(0, 1)
                     losses = F.cross_entropy(logits, logits.new_full((len(logits),), label).long(), reduction="none")
-                    told.append(_mean(losses, valid[m].flatten()))
+                    told.append(_mean(losses, key_masks[m].flatten()))
             apart = [
                 _mean(token_overlap(private[m], private[n]), here[m] & here[n]) for m, n in combinations(private, 2)
             ]
@@ -132,7 +133,7 @@ class TAILOR(Backbone):
 
 
 class Encoder(nn.Module):
-    """(B, T, D) and valid (B, T) -> (B, T, d): layer norm of the features, projection, positions, layers."""
+    """(B, T, D) and key_mask (B, T) -> (B, T, d): layer norm of the features, projection, positions, layers."""
 
     def __init__(self, dim: int, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -140,10 +141,10 @@ class Encoder(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
         self.layers = Layers(width, depth, heads, dropout)
 
-    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, features: Tensor, key_mask: Tensor) -> Tensor:
         steps = self.project(self.norm_features(features))
         steps = self.norm(steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps))
-        return self.layers(self.dropout(steps).where(valid.unsqueeze(2), 0.0), valid)
+        return self.layers(self.dropout(steps).where(key_mask.unsqueeze(2), 0.0), key_mask)
 
 
 class Join(nn.Module):
@@ -166,9 +167,9 @@ class Join(nn.Module):
             for kind, group in zip(self.types, (first, second), strict=True)
             for steps, _ in group
         ]
-        masks = [valid for _, valid in [*first, *second]]
-        steps, valid = torch.cat(marked, dim=1), torch.cat(masks, dim=1)
-        steps = self.layers(self.dropout(self.norm(steps)), valid)
+        masks = [key_mask for _, key_mask in [*first, *second]]
+        steps, key_mask = torch.cat(marked, dim=1), torch.cat(masks, dim=1)
+        steps = self.layers(self.dropout(self.norm(steps)), key_mask)
         return list(zip(steps.split([each.shape[1] for each in marked], dim=1), masks, strict=True))
 
 
@@ -178,8 +179,8 @@ class Layers(nn.ModuleList):
     def __init__(self, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__(Layer(width, heads, dropout) for _ in range(depth))
 
-    def forward(self, steps: Tensor, valid: Tensor) -> Tensor:
-        keys = never_empty(valid)
+    def forward(self, steps: Tensor, key_mask: Tensor) -> Tensor:
+        keys = never_empty(key_mask)
         for layer in self:
             steps = layer(steps, keys)
         return steps
@@ -202,12 +203,12 @@ class Layer(nn.Module):
 
 
 def _split(encoded: Encoded, present: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Private features, common features and valid steps, with nothing left of modalities that are not present."""
-    private, common, valid = {}, {}, {}
+    """Private features, common features and real steps, with nothing left of modalities that are not present."""
+    private, common, key_masks = {}, {}, {}
     for number, m in enumerate(MODALITIES):
-        valid[m] = encoded.valid[m] & present[:, number, None]
-        private[m], common[m] = encoded.sequences[m].where(valid[m].unsqueeze(2), 0.0).chunk(2, dim=2)
-    return private, common, valid
+        key_masks[m] = encoded.key_masks[m] & present[:, number, None]
+        private[m], common[m] = encoded.sequences[m].where(key_masks[m].unsqueeze(2), 0.0).chunk(2, dim=2)
+    return private, common, key_masks
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:

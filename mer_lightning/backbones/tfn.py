@@ -36,6 +36,7 @@ class TFN(Backbone):
         padding_counts: fault of mmsa: padded steps count in means, and the last step read may be padding.
     """
 
+    encoder_parts = ("subnetworks",)
     paper = "Zadeh et al., EMNLP 2017"
 
     def __init__(

@@ -27,8 +27,8 @@ class TextEncoder(nn.Module, ABC):
     lr: float  # learning rate of its own parameters
 
     @abstractmethod
-    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
-        """(B, T, d) from ids (B, T, 1), right-padded, and valid (B, T) bool; zero at padding.
+    def forward(self, features: Tensor, key_mask: Tensor) -> Tensor:
+        """(B, T, d) from ids (B, T, 1), right-padded, and key_mask (B, T) bool; zero at padding.
 
         What stands at padding, and in a sample without text, may be anything, NaN included.
         """

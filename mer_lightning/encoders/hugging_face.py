@@ -40,9 +40,9 @@ class HuggingFace(TextEncoder):
         self.width: int = self.model.config.hidden_size
         self.train()
 
-    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
-        words = self.model(input_ids=token_ids(features, self.model), attention_mask=attended(valid).long())
-        return words.last_hidden_state.where(valid.unsqueeze(2), 0.0)
+    def forward(self, features: Tensor, key_mask: Tensor) -> Tensor:
+        words = self.model(input_ids=token_ids(features, self.model), attention_mask=attended(key_mask).long())
+        return words.last_hidden_state.where(key_mask.unsqueeze(2), 0.0)
 
     def train(self, mode: bool = True) -> HuggingFace:
         super().train(mode)
@@ -126,7 +126,7 @@ def longest(model: Any) -> int | None:
     return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
 
 
-def attended(valid: Tensor) -> Tensor:
-    """``valid`` with the first step of a sample that has none: attention over nothing is undefined."""
-    first = torch.arange(valid.shape[1], device=valid.device) == 0
-    return valid | (first & ~valid.any(1, keepdim=True))
+def attended(key_mask: Tensor) -> Tensor:
+    """``key_mask`` with the first step of a sample that has none: attention over nothing is undefined."""
+    first = torch.arange(key_mask.shape[1], device=key_mask.device) == 0
+    return key_mask | (first & ~key_mask.any(1, keepdim=True))

@@ -92,13 +92,13 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(width, 2 * inner, bias)
         self.out = nn.Linear(inner, width)
 
-    def forward(self, query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, query: Tensor, memory: Tensor, key_mask: Tensor) -> Tensor:
         """(B, T, d) from queries (B, T, d), memory (B, S, d) and valid keys (B, S), or for each query (B, T, S).
 
         Every query needs one valid key.
         """
         q = self.query(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
         k, v = self.key_value(memory).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mask = valid[:, None, None, :] if valid.dim() == 2 else valid[:, None]
+        mask = key_mask[:, None, None, :] if key_mask.dim() == 2 else key_mask[:, None]
         mixed = attend(q, k, v, mask, self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).flatten(2))

@@ -10,7 +10,7 @@ from mer_lightning.layers.recurrence import GRU, LSTM
 
 
 class BothWays(nn.Module):
-    """A recurrence over the valid steps and one over the same steps turned round."""
+    """A recurrence over the real steps and one over the same steps turned round."""
 
     def __init__(self, dim: int, hidden: int, cell: type[LSTM] | type[GRU] = LSTM) -> None:
         super().__init__()

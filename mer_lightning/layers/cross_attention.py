@@ -22,19 +22,19 @@ class CrossLayer(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
-        """(B, T, d) from query (B, T, d), memory (B, S, d) and its valid steps (B, S), one of which must be."""
-        return self.think(query + self.look(query, memory, valid))
+    def forward(self, query: Tensor, memory: Tensor, key_mask: Tensor) -> Tensor:
+        """(B, T, d) from query (B, T, d), memory (B, S, d) and its real steps (B, S), one of which must be."""
+        return self.think(query + self.look(query, memory, key_mask))
 
-    def look(self, query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
+    def look(self, query: Tensor, memory: Tensor, key_mask: Tensor) -> Tensor:
         """What the query finds in the memory, before anything is added."""
-        return self.dropout(self.attention(self.norm_query(query), self.norm_memory(memory), valid))
+        return self.dropout(self.attention(self.norm_query(query), self.norm_memory(memory), key_mask))
 
     def think(self, tokens: Tensor) -> Tensor:
         return tokens + self.dropout(self.feed(self.norm_feed(tokens)))
 
 
-def never_empty(valid: Tensor) -> Tensor:
+def never_empty(key_mask: Tensor) -> Tensor:
     """The same mask, with the first step valid where none is: an empty softmax would be NaN."""
-    first = torch.arange(valid.shape[1], device=valid.device) == 0
-    return valid | (first & ~valid.any(1, keepdim=True))
+    first = torch.arange(key_mask.shape[1], device=key_mask.device) == 0
+    return key_mask | (first & ~key_mask.any(1, keepdim=True))

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 
-def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """(B, d) mean of (B, T, d) over the valid steps; zero where a sample has none."""
-    total = torch.bmm(valid.unsqueeze(1).to(values.dtype), values).squeeze(1)
-    return total / valid.sum(1, keepdim=True).clamp(min=1)
+def masked_mean(values: Tensor, key_mask: Tensor) -> Tensor:
+    """(B, d) mean of (B, T, d) over the real steps; zero where a sample has none."""
+    total = torch.bmm(key_mask.unsqueeze(1).to(values.dtype), values).squeeze(1)
+    return total / key_mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def last_step(outputs: Tensor, lengths: Tensor) -> Tensor:
-    """(B, d) of (B, T, d): the output at each sample's last valid step, at the first where there is none.
+    """(B, d) of (B, T, d): the output at each sample's last real step, at the first where there is none.
 
     A recurrence that runs forwards over right-padded input has not seen any padding by then, so nothing is packed.
     """

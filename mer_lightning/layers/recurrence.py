@@ -1,6 +1,6 @@
 """Recurrences that read no padding, and LSTMs that show their cells.
 
-Packed, the valid steps of a batch lie one behind the other: the first steps of all samples, then the second ones, and
+Packed, the real steps of a batch lie one behind the other: the first steps of all samples, then the second ones, and
 so on, longer samples first. One product serves all steps, and the loop over time works on fewer and fewer rows.
 Gradients of weights are one product, too, where autograd would add one up for each step.
 
@@ -33,7 +33,7 @@ _ROWS = 8
 
 
 class Packing:
-    """Which rows of a padded batch are its valid steps, in packed order.
+    """Which rows of a padded batch are its real steps, in packed order.
 
     To read lengths from an accelerator would make the host wait for it: there every step counts as valid.
 
@@ -47,11 +47,11 @@ class Packing:
         time = torch.arange(steps, device=lengths.device).unsqueeze(1)
         if lengths.device.type == "cpu":
             order = lengths.argsort(descending=True, stable=True)
-            valid, rows = time < lengths[order], order * steps + time  # (T, B)
-            sizes = ((valid.sum(1) + _ROWS - 1) // _ROWS * _ROWS).clamp(max=self.batch)
+            key_mask, rows = time < lengths[order], order * steps + time  # (T, B)
+            sizes = ((key_mask.sum(1) + _ROWS - 1) // _ROWS * _ROWS).clamp(max=self.batch)
             packed = torch.arange(self.batch) < sizes.unsqueeze(1)
-            self.read = rows.where(valid, rows[:, :1])[packed]
-            self.written = rows.where(valid, self.batch * steps)[packed]  # behind the last row
+            self.read = rows.where(key_mask, rows[:, :1])[packed]
+            self.written = rows.where(key_mask, self.batch * steps)[packed]  # behind the last row
             self.sizes = [size for size in sizes.tolist() if size]
         else:
             self.read = (torch.arange(self.batch, device=lengths.device) * steps + time).flatten()

@@ -28,7 +28,7 @@ def with_previous(steps: Tensor) -> Tensor:
 
 
 def remember(keep: nn.Sequential, take: nn.Sequential, attended: Tensor, proposed: Tensor, packing: Packing) -> Tensor:
-    """(B, U) the memory after the last valid step: u_t = keep(a_t, u) * u + take(a_t, u) * proposed_t, u = u_{t-1}.
+    """(B, U) the memory after the last real step: u_t = keep(a_t, u) * u + take(a_t, u) * proposed_t, u = u_{t-1}.
 
     Args:
         keep, take: networks whose outputs, through a sigmoid, are the gates.

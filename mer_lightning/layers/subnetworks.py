@@ -31,8 +31,8 @@ class PooledNetwork(nn.Module):
             nn.ReLU(),
         )
 
-    def forward(self, features: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
-        pooled = features.mean(1) if self.padding_counts else masked_mean(features, valid)
+    def forward(self, features: Tensor, key_mask: Tensor, lengths: Tensor) -> Tensor:
+        pooled = features.mean(1) if self.padding_counts else masked_mean(features, key_mask)
         return self.layers(self.dropout(self.norm(pooled)))
 
 
@@ -46,7 +46,7 @@ class RecurrentNetwork(nn.Module):
         self.dropout = Dropout(dropout)
         self.linear = nn.Linear(hidden, width)
 
-    def forward(self, features: Tensor, valid: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, features: Tensor, key_mask: Tensor, lengths: Tensor) -> Tensor:
         if self.padding_counts:
             lengths = torch.full_like(lengths, features.shape[1])
         return self.linear(self.dropout(last_step(self.lstm(features, lengths), lengths)))
@@ -80,8 +80,7 @@ class Subnetworks(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return {
-            m: network(batch.features[m], batch.valid_steps(m), batch.lengths[m])
-            for m, network in self.networks.items()
+            m: network(batch.features[m], batch.key_mask(m), batch.lengths[m]) for m, network in self.networks.items()
         }
 
 

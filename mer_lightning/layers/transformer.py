@@ -33,18 +33,18 @@ class TransformerLayer(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, tokens: Tensor, valid: Tensor, first: int | None = None) -> Tensor:
-        """(B, T, d) of tokens (B, T, d), of which some are valid (B, T): of the ``first`` tokens, or of all.
+    def forward(self, tokens: Tensor, key_mask: Tensor, first: int | None = None) -> Tensor:
+        """(B, T, d) of tokens (B, T, d), of which some are key_mask (B, T): of the ``first`` tokens, or of all.
 
         Of a last layer often one token is read. The others would take most of its time.
         """
         normed = self.norm_attention(tokens)
-        tokens = tokens[:, :first] + self.dropout(self.attention(normed[:, :first], normed, valid))
+        tokens = tokens[:, :first] + self.dropout(self.attention(normed[:, :first], normed, key_mask))
         return tokens + self.dropout(self.feed(self.norm_feed(tokens)))
 
 
 class SequenceEncoder(nn.Module):
-    """(B, T, D) and valid (B, T) -> (B, 1 + T, d), a summary and the steps: projection, positions, pre-norm layers."""
+    """(B, T, D) and key_mask (B, T) -> (B, 1 + T, d): a summary token, then the steps, through pre-norm layers."""
 
     def __init__(self, dim: int, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -54,13 +54,13 @@ class SequenceEncoder(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, features: Tensor, valid: Tensor, first: int | None = None) -> Tensor:
+    def forward(self, features: Tensor, key_mask: Tensor, first: int | None = None) -> Tensor:
         # Padding is zeroed before it meets the layers: masked keys drop out of attention only if they are finite.
-        tokens = self.project(features).where(valid.unsqueeze(2), 0.0)
+        tokens = self.project(features).where(key_mask.unsqueeze(2), 0.0)
         tokens = tokens + sinusoidal_positions(tokens.shape[1], tokens.shape[2], tokens)
         tokens = torch.cat([self.summary.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
-        valid = torch.cat([valid.new_ones(len(valid), 1), valid], dim=1)
+        key_mask = torch.cat([key_mask.new_ones(len(key_mask), 1), key_mask], dim=1)
         tokens = self.dropout(tokens)
         for number, layer in enumerate(self.layers, start=1):
-            tokens = layer(tokens, valid, first if number == len(self.layers) else None)
+            tokens = layer(tokens, key_mask, first if number == len(self.layers) else None)
         return self.norm(tokens)

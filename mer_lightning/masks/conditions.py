@@ -116,9 +116,9 @@ class FrameCondition(Condition):
     def apply(self, batch: Batch, seed: int) -> Batch:
         return mask_frames(batch, self.kind, self.rate, seed, name_key(self.name))
 
-    def removed(self, index: Tensor, valid: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def removed(self, index: Tensor, key_mask: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """{modality: (B, T_m)}: the frames that :meth:`apply` removes, known without the features."""
-        return removed_frames(self.kind, self.rate, index, valid, seed, name_key(self.name))
+        return removed_frames(self.kind, self.rate, index, key_mask, seed, name_key(self.name))
 
 
 _RATE = r"(\d+(?:\.\d+)?)"

@@ -40,16 +40,19 @@ def mask_frames(batch: Batch, kind: FrameKind, rate: float | Tensor, *keys: int)
     """
     if kind in ALIGNED_KINDS:
         _refuse_unaligned_batch(kind, batch)
-    valid = {modality: batch.valid_steps(modality) for modality in MODALITIES if modality in batch.features}
-    removed = removed_frames(kind, rate, batch.index, valid, *keys)
+    key_mask = {modality: batch.key_mask(modality) for modality in MODALITIES if modality in batch.features}
+    removed = removed_frames(kind, rate, batch.index, key_mask, *keys)
     features = {m: values.masked_fill(removed[m].unsqueeze(2), 0.0) for m, values in batch.features.items()}
     return replace(batch, features=features)
 
 
 def removed_frames(
-    kind: FrameKind, rate: float | Tensor, index: Tensor, valid: dict[str, Tensor], *keys: int
+    kind: FrameKind, rate: float | Tensor, index: Tensor, key_masks: dict[str, Tensor], *keys: int
 ) -> dict[str, Tensor]:
-    """{modality: (B, T_m) bool}, True at the frames that fall; never at padding. ``valid`` is in the order t, a, v."""
+    """{modality: (B, T_m) bool}, True at the frames that are removed, never at padding.
+
+    ``key_masks`` {modality: (B, T_m)} are True at real frames, and in the order t, a, v.
+    """
     sample, seed = index.unsqueeze(1), (*keys, name_key(kind))
     # Doubles throughout, because a comparison in single precision could come out otherwise on another device.
     rates = rate.double() if isinstance(rate, Tensor) else index.new_full((1,), rate, dtype=torch.float64)
@@ -59,21 +62,22 @@ def removed_frames(
     if kind == "rmfm_same":
         own = dict(zip(MODALITIES, rates.expand(-1, len(MODALITIES)).split(1, dim=1), strict=True))
         return {
-            m: here & (uniform(*seed, MODALITIES.index(m), sample, _steps(here)) < own[m]) for m, here in valid.items()
+            m: here & (uniform(*seed, MODALITIES.index(m), sample, _steps(here)) < own[m])
+            for m, here in key_masks.items()
         }
     if kind == "rmfm":
-        lengths = torch.stack([here.sum(1) for here in valid.values()], 1)
-        starts = dict(zip(valid, (lengths.cumsum(1) - lengths).split(1, dim=1), strict=True))
-        return {m: here & (uniform(*seed, sample, starts[m] + _steps(here)) < rates) for m, here in valid.items()}
+        lengths = torch.stack([here.sum(1) for here in key_masks.values()], 1)
+        starts = dict(zip(key_masks, (lengths.cumsum(1) - lengths).split(1, dim=1), strict=True))
+        return {m: here & (uniform(*seed, sample, starts[m] + _steps(here)) < rates) for m, here in key_masks.items()}
 
-    longest = max(valid.values(), key=lambda here: here.shape[1])
+    longest = max(key_masks.values(), key=lambda here: here.shape[1])
     steps = _steps(longest)
     if kind == "tmfm":
         fallen = uniform(*seed, sample, steps) < rates
     else:
-        lengths = torch.stack([here.sum(1) for here in valid.values()], 1).amax(1, keepdim=True)
+        lengths = torch.stack([here.sum(1) for here in key_masks.values()], 1).amax(1, keepdim=True)
         fallen = _block(steps, lengths, rates, uniform(*seed, sample))
-    return {m: here & fallen[:, : here.shape[1]] for m, here in valid.items()}
+    return {m: here & fallen[:, : here.shape[1]] for m, here in key_masks.items()}
 
 
 def _block(steps: Tensor, lengths: Tensor, rates: Tensor, draw: Tensor) -> Tensor:
@@ -129,5 +133,5 @@ def _unaligned(where: str, kind: FrameKind, found: str) -> Refusal:
     return Refusal(where, f"for {kind} the same steps in all modalities", found, remedy)
 
 
-def _steps(valid: Tensor) -> Tensor:
-    return torch.arange(valid.shape[1], device=valid.device)
+def _steps(key_mask: Tensor) -> Tensor:
+    return torch.arange(key_mask.shape[1], device=key_mask.device)

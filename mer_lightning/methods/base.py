@@ -199,7 +199,7 @@ class MERMethod(LightningModule, ABC):
         batch = replace(batch, features=features, lengths=lengths, present=present, available=available)
         if self.text_encoder is None:
             return batch
-        words = self.text_encoder(features["text"], batch.valid_steps("text"))
+        words = self.text_encoder(features["text"], batch.key_mask("text"))
         return replace(batch, features=features | {"text": words})
 
     @property

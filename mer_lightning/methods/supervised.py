@@ -11,6 +11,5 @@ class Supervised(MERMethod):
 
     def training_losses(self, batch: Batch) -> Losses:
         encoded = self.backbone.encode(batch)
-        state = self.backbone.fuse(encoded, batch.present)
-        task = self.task_losses(state, batch).mean()
-        return {"task": (task, 1.0), **self.backbone.auxiliary_losses(encoded, state, batch)}
+        state, own_losses = self.backbone.fuse_with_losses(encoded, batch)
+        return {"task": (self.task_losses(state, batch).mean(), 1.0), **own_losses}

@@ -51,16 +51,16 @@ def small(**options: Any) -> BBFN:
 def test_gates_decide_what_stays_and_what_comes_in() -> None:
     torch.manual_seed(0)
     layer = GatedLayer(10, 5, 0.0, 0.0).eval()
-    query, memory, valid = torch.randn(2, 3, 10), torch.randn(2, 4, 10), torch.ones(2, 4, dtype=torch.bool)
+    query, memory, key_mask = torch.randn(2, 3, 10), torch.randn(2, 4, 10), torch.ones(2, 4, dtype=torch.bool)
     codes = torch.randn(2, 20)
     keep, take = (1 / (1 + torch.exp(-(codes @ gate.weight.T + gate.bias))) for gate in (layer.keep, layer.take))
-    looked = layer.attention(layer.norm_query(query), layer.norm_memory(memory), valid)
+    looked = layer.attention(layer.norm_query(query), layer.norm_memory(memory), key_mask)
     mixed = torch.stack([keep[b] * query[b] + take[b] * looked[b] for b in range(2)])
     expected = mixed + layer.feed(layer.norm_feed(mixed))
-    torch.testing.assert_close(layer(query, memory, valid, codes), expected)
+    torch.testing.assert_close(layer(query, memory, key_mask, codes), expected)
     layer.take.bias.fill_(-100.0)  # a closed gate: the other side may say what it likes
     torch.testing.assert_close(
-        layer(query, memory, valid, codes), layer(query, torch.randn(2, 4, 10), valid, codes), rtol=0, atol=0
+        layer(query, memory, key_mask, codes), layer(query, torch.randn(2, 4, 10), key_mask, codes), rtol=0, atol=0
     )
 
 
@@ -83,14 +83,14 @@ def test_both_sides_of_a_pair_move_at_once() -> None:
     backbone = small()
     pair: Any = backbone.pairs["audio"]
     text, audio = torch.randn(2, 3, 10), torch.randn(2, 5, 10)
-    valid = [torch.ones(2, 3, dtype=torch.bool), torch.arange(5) < torch.tensor([[5], [2]])]
-    (said_text, said_audio), codes = pair([text, audio], valid)
+    key_masks = [torch.ones(2, 3, dtype=torch.bool), torch.arange(5) < torch.tensor([[5], [2]])]
+    (said_text, said_audio), codes = pair([text, audio], key_masks)
     for number in range(2):
-        code = [pair.codes[number][side](each, valid[side]) for side, each in enumerate((text, audio))]
+        code = [pair.codes[number][side](each, key_masks[side]) for side, each in enumerate((text, audio))]
         control = torch.cat(code, dim=1)
         torch.testing.assert_close(codes[number], code)
-        new_text = pair.looks[number][0](text, audio, valid[1], control)
-        new_audio = pair.looks[number][1](audio, text, valid[0], control)
+        new_text = pair.looks[number][0](text, audio, key_masks[1], control)
+        new_audio = pair.looks[number][1](audio, text, key_masks[0], control)
         text, audio = new_text, new_audio
     torch.testing.assert_close([said_text, said_audio], [text[:, :1], audio[:, :1]])
 
@@ -133,15 +133,15 @@ def test_one_learned_step_stands_for_an_absent_text_however_long_it_was() -> Non
 
 def losses_of(backbone: BBFN, batch: Batch) -> dict[str, tuple[Tensor, float]]:
     encoded = backbone.encode(batch)
-    return backbone.auxiliary_losses(encoded, backbone.fuse(encoded, batch.present), batch)
+    return backbone.auxiliary_losses(encoded, batch)
 
 
 @torch.no_grad()
 def test_separation_is_the_mean_over_the_codes_of_what_is_present() -> None:
     backbone, batch = small(), replace(make_batch(), present=SOME)
-    met = backbone._met(backbone.encode(batch), SOME)
+    pairs = backbone._pairs(backbone.encode(batch), SOME)
     terms = []
-    for m, (_, codes) in met.items():
+    for m, (_, codes) in pairs.items():
         pair: Any = backbone.pairs[m]
         for number, layer in enumerate(codes):
             for name, is_text, side in (("text", 1.0, layer[0]), (m, 0.0, layer[1])):
@@ -158,22 +158,18 @@ def test_separation_is_the_mean_over_the_codes_of_what_is_present() -> None:
 
 
 @torch.no_grad()
-def test_the_loss_takes_the_codes_of_the_fusion_under_its_mask_and_of_no_other() -> None:
+def test_a_training_step_runs_each_pair_once() -> None:
     backbone, batch = small(), replace(make_batch(), present=SOME)
     calls: list[int] = []
     for pair in backbone.pairs.values():
         pair.register_forward_hook(lambda *_: calls.append(1))
     encoded = backbone.encode(batch)
-    state = backbone.fuse(encoded, batch.present)
-    known = backbone.auxiliary_losses(encoded, state, batch)["separation"][0]
+    state, losses = backbone.fuse_with_losses(encoded, batch)
     assert len(calls) == 2
-    other = replace(batch, present=SOME.clone())
-    assert torch.equal(backbone.auxiliary_losses(encoded, state, other)["separation"][0], known)
-    assert len(calls) == 4
+    assert torch.equal(state, backbone.fuse(encoded, SOME))
+    assert torch.equal(losses["separation"][0], losses_of(backbone, batch)["separation"][0])
     all_there = replace(batch, present=torch.ones(6, 3).bool())
-    assert not torch.equal(backbone.auxiliary_losses(encoded, state, all_there)["separation"][0], known)
-    changed = replace(encoded, sequences={m: steps + 1 for m, steps in encoded.sequences.items()})
-    assert not torch.equal(backbone.auxiliary_losses(changed, state, batch)["separation"][0], known)
+    assert not torch.equal(losses_of(backbone, all_there)["separation"][0], losses["separation"][0])
 
 
 @pytest.mark.parametrize("present", [SOME, torch.zeros(6, 3).bool()], ids=["some", "none"])

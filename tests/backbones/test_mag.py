@@ -31,7 +31,7 @@ def states(mag: MAG, batch: Batch) -> torch.Tensor:
 def plain_bert(folder: str, batch: Batch) -> torch.Tensor:
     peer = transformers.AutoModel.from_pretrained(folder).eval()
     with torch.no_grad():
-        ids, mask = batch.features["text"][:, :, 0].long(), batch.valid_steps("text").long()
+        ids, mask = batch.features["text"][:, :, 0].long(), batch.key_mask("text").long()
         return peer(input_ids=ids, attention_mask=mask).pooler_output
 
 
@@ -51,7 +51,7 @@ def test_without_a_shift_it_is_plain_bert(tmp_path: Path, family: str, gate_afte
         batch = batch.limited_to(torch.tensor([True, False, False]))
     # RoBERTa's padding id is 1, and its positions skip it: the peer must be given it, too.
     padding = mag.bert.config.pad_token_id
-    given = batch.features["text"].where(batch.valid_steps("text").unsqueeze(2), padding)
+    given = batch.features["text"].where(batch.key_mask("text").unsqueeze(2), padding)
     expected = plain_bert(folder, replace(batch, features=batch.features | {"text": given}))
     torch.testing.assert_close(states(mag, batch), expected, rtol=1e-4, atol=1e-4)
 

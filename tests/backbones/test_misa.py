@@ -45,7 +45,7 @@ def state(backbone: MISA, batch: Batch) -> Tensor:
 def with_long_enough_streams(batch: Batch) -> Batch:
     """MMSA packs audio and vision with the lengths of text: no text may be longer than they are padded."""
     wide = torch.Generator().manual_seed(7)
-    text = torch.randn(len(batch), 6, 768, generator=wide) * batch.valid_steps("text").unsqueeze(2)
+    text = torch.randn(len(batch), 6, 768, generator=wide) * batch.key_mask("text").unsqueeze(2)
     return replace(batch, features=batch.features | {"text": text})
 
 
@@ -93,7 +93,7 @@ def test_says_what_mmsa_says(monkeypatch: pytest.MonkeyPatch) -> None:
     ours.fusion.load_state_dict(theirs.transformer_encoder.layers[0].state_dict())
 
     tokens = torch.zeros(6, 3, 6)  # ids, mask and segments; of these MMSA itself reads the mask alone
-    tokens[:, 1] = batch.valid_steps("text").float()
+    tokens[:, 1] = batch.key_mask("text").float()
     expected = theirs(tokens, batch.features["audio"], batch.features["vision"])["M"]
     codes = state(ours, batch).unflatten(1, (6, 8))[:, [0, 2, 1, 3, 5, 4]]  # MMSA: text, vision, audio
     torch.testing.assert_close(theirs.fusion(codes.flatten(1)), expected, rtol=0, atol=1e-5)
@@ -108,8 +108,8 @@ def test_both_ways_equals_a_packed_bidirectional_lstm() -> None:
     packed, (final, _) = reference(pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False))
     expected, _ = pad_packed_sequence(packed, batch_first=True)
     steps, lasts = ours(features, lengths)
-    valid = torch.arange(7) < lengths[:, None]
-    torch.testing.assert_close(steps[valid], expected[valid])
+    key_mask = torch.arange(7) < lengths[:, None]
+    torch.testing.assert_close(steps[key_mask], expected[key_mask])
     torch.testing.assert_close(torch.stack(lasts), final)
 
 
@@ -118,7 +118,7 @@ def test_text_lengths_cut_off_what_the_face_says_after_the_last_word(fault: bool
     torch.manual_seed(0)
     backbone, batch = MISA(DIMS, **SMALL, text_lengths=fault).eval(), make_batch()
     later = batch.features["vision"].clone()
-    beyond = batch.valid_steps("vision") & (torch.arange(later.shape[1]) >= batch.lengths["text"][:, None])
+    beyond = batch.key_mask("vision") & (torch.arange(later.shape[1]) >= batch.lengths["text"][:, None])
     assert beyond.any(1).sum() > 1
     later[beyond] += 5
     shown = replace(batch, features=batch.features | {"vision": later})
@@ -195,7 +195,7 @@ def reference_losses(backbone: MISA, batch: Batch) -> dict[str, Tensor]:
 
 def losses_of(backbone: MISA, batch: Batch) -> dict[str, tuple[Tensor, float]]:
     encoded = backbone.encode(batch)
-    return backbone.auxiliary_losses(encoded, backbone.fuse(encoded, batch.present), batch)
+    return backbone.auxiliary_losses(encoded, batch)
 
 
 SOME = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0], [1, 1, 1], [0, 0, 1]]).bool()
@@ -254,7 +254,7 @@ def test_moving_target(fault: bool) -> None:
     encoded = backbone.encode(batch)
     others = encoded.sequences["text"]
     others.retain_grad()
-    backbone.auxiliary_losses(encoded, batch.index, batch)["recon"][0].backward()
+    backbone.auxiliary_losses(encoded, batch)["recon"][0].backward()
     assert others.grad is not None
     assert others.grad[:, 0].any()  # the private code
     assert bool(others.grad[:, 1].any()) == fault  # the projected vector

@@ -93,9 +93,9 @@ def state(backbone: MulT, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("fault", [True, False])
 @torch.no_grad()
 def test_without_positions_the_order_of_a_source_means_nothing(fault: bool) -> None:
-    target, source, valid = torch.randn(1, 3, 8), torch.randn(1, 4, 8), torch.ones(1, 4, dtype=torch.bool)
+    target, source, key_mask = torch.randn(1, 3, 8), torch.randn(1, 4, 8), torch.ones(1, 4, dtype=torch.bool)
     layers = stack(no_positions=fault)
-    forwards, backwards = layers(target, source, valid), layers(target, source.flip(1), valid)
+    forwards, backwards = layers(target, source, key_mask), layers(target, source.flip(1), key_mask)
     assert torch.allclose(forwards, backwards, atol=1e-5) == fault
 
 
@@ -122,11 +122,11 @@ def test_padding_counts(fault: bool) -> None:
 @pytest.mark.parametrize("fault", [True, False])
 @torch.no_grad()
 def test_future_mask_hides_later_steps(fault: bool) -> None:
-    layers, valid = stack(future_mask=fault), torch.ones(1, 4, dtype=torch.bool)
+    layers, key_mask = stack(future_mask=fault), torch.ones(1, 4, dtype=torch.bool)
     target, source = torch.randn(1, 4, 8), torch.randn(1, 4, 8)
     later = source.clone()
     later[0, 3] = torch.randn(8)  # not a shift, which the norm would take out
-    first = [layers(target, each, valid)[0, 0] for each in (source, later)]
+    first = [layers(target, each, key_mask)[0, 0] for each in (source, later)]
     assert torch.allclose(*first, atol=1e-6) == fault
 
 
@@ -135,11 +135,11 @@ def test_the_last_step_alone_is_that_of_all_steps(fault: bool) -> None:
     """Values and gradients, for lengths that differ; a sample without any step gives its first one."""
     layers, sequence = stack(future_mask=fault), torch.randn(4, 5, 8)
     lengths = torch.tensor([5, 3, 1, 0])
-    valid = torch.arange(5) < lengths[:, None]
-    tokens, keys = layers._embed(sequence), layers._keys(sequence, valid)
+    key_mask = torch.arange(5) < lengths[:, None]
+    tokens, keys = layers._embed(sequence), layers._keys(sequence, key_mask)
     for layer in layers.layers:
         tokens = layer(tokens, None, keys)
-    expected, seen = last_step(layers.norm(tokens), lengths), layers.last(sequence, valid)
+    expected, seen = last_step(layers.norm(tokens), lengths), layers.last(sequence, key_mask)
     torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
     weights = torch.randn(4, 8)
     for one, all_steps in zip(

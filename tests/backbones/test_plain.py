@@ -39,7 +39,7 @@ def test_late_transformer_reads_the_summary_of_whole_layers() -> None:
     backbone, batch = LateTransformer(DIMS, width=8, depth=2).eval(), make_batch()
     vectors = backbone.encode(batch).vectors
     for m, encoder in backbone.encoders.items():
-        whole = encoder(batch.features[m], batch.valid_steps(m))
+        whole = encoder(batch.features[m], batch.key_mask(m))
         assert whole.shape[1] == 1 + batch.features[m].shape[1]
         torch.testing.assert_close(vectors[m], whole[:, 0], rtol=1e-4, atol=1e-5)
 

@@ -45,11 +45,11 @@ def small(**options: Any) -> TAILOR:
 
 def losses_of(backbone: TAILOR, batch: Batch) -> dict[str, tuple[Tensor, float]]:
     encoded = backbone.encode(batch)
-    return backbone.auxiliary_losses(encoded, backbone.fuse(encoded, batch.present), batch)
+    return backbone.auxiliary_losses(encoded, batch)
 
 
 def pieces(encoded: Encoded, batch: Batch, modality: str, sample: int) -> tuple[Tensor, Tensor]:
-    """Private and common features of the valid steps of one sample."""
+    """Private and common features of the real steps of one sample."""
     private, common = encoded.sequences[modality][sample, : batch.lengths[modality][sample]].chunk(2, dim=1)
     return private, common
 
@@ -98,12 +98,12 @@ def test_only_common_features_learn_not_to_be_told_apart() -> None:
     backbone, batch = small(), make_batch()
     parts = {name: tuple(getattr(backbone, name).parameters()) for name in ("discriminator", "private", "common")}
     encoded = backbone.encode(batch)
-    value, _ = backbone.auxiliary_losses(encoded, batch.index, batch)["adversarial"]
+    value, _ = backbone.auxiliary_losses(encoded, batch)["adversarial"]
     plain = torch.zeros(())
     for label, m in enumerate(DIMS):
-        valid = batch.valid_steps(m)
+        key_mask = batch.key_mask(m)
         for features in encoded.sequences[m].chunk(2, dim=2):
-            logits = backbone.discriminator(features[valid])
+            logits = backbone.discriminator(features[key_mask])
             plain = plain + F.cross_entropy(logits, torch.full((len(logits),), label))
     torch.testing.assert_close(value, plain)
     for name, parameters in parts.items():
@@ -127,14 +127,14 @@ def test_join_marks_both_groups_and_begins_positions_anew() -> None:
     torch.manual_seed(0)
     join = Join(8, 1, 2, 0.0).eval()
     one, two, three = (torch.randn(1, steps, 8) for steps in (2, 4, 3))
-    valid = [torch.tensor([each]) for each in ([True, True], [True, True, True, False], [True, False, True])]
-    joined = join([(one, valid[0])], [(two, valid[1]), (three, valid[2])])
+    key_masks = [torch.tensor([each]) for each in ([True, True], [True, True, True, False], [True, False, True])]
+    joined = join([(one, key_masks[0])], [(two, key_masks[1]), (three, key_masks[2])])
     marked = [
         one + sinusoidal_positions(2, 8, one) + join.types[0],
         two + sinusoidal_positions(4, 8, one) + join.types[1],
         three + sinusoidal_positions(3, 8, one) + join.types[1],
     ]
-    kept = torch.cat([part[mask] for part, mask in zip(marked, valid, strict=True)]).unsqueeze(0)
+    kept = torch.cat([part[mask] for part, mask in zip(marked, key_masks, strict=True)]).unsqueeze(0)
     expected = join.layers(join.norm(kept), torch.ones(kept.shape[:2], dtype=torch.bool))[0]
     said = torch.cat([steps[mask] for steps, mask in joined])
     assert [steps.shape[1] for steps, _ in joined] == [2, 4, 3]
@@ -174,7 +174,7 @@ def test_state_holds_one_reading_per_query() -> None:
 @torch.no_grad()
 def test_a_vector_is_the_mean_of_valid_steps() -> None:
     backbone, batch = small(), make_batch()
-    steps = backbone.encoders["vision"](batch.features["vision"], batch.valid_steps("vision"))
+    steps = backbone.encoders["vision"](batch.features["vision"], batch.key_mask("vision"))
     expected = torch.stack([each[:n].mean(0) for each, n in zip(steps, batch.lengths["vision"], strict=True)])
     torch.testing.assert_close(backbone.encode(batch).vectors["vision"], expected)
 

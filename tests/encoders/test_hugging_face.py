@@ -58,7 +58,7 @@ def test_says_of_each_text_what_transformers_says_of_it_alone(tmp_path: Path, fa
     peer = transformers.AutoModel.from_pretrained(folder).eval()
     batch = with_tokens(make_batch())
     with torch.no_grad():
-        found = encoder(batch.features["text"], batch.valid_steps("text"))
+        found = encoder(batch.features["text"], batch.key_mask("text"))
         assert found.shape == (6, 6, encoder.width)
         for row, length in enumerate(batch.lengths["text"].tolist()):
             ids = batch.features["text"][row, :length, 0].long()
@@ -71,15 +71,15 @@ def test_says_of_each_text_what_transformers_says_of_it_alone(tmp_path: Path, fa
 def test_padding_and_absent_texts_may_hold_anything(tmp_path: Path, family: str) -> None:
     encoder = HuggingFace(str(tiny_encoder(tmp_path, family))).eval()
     batch = with_tokens(make_batch())
-    valid = batch.valid_steps("text")
-    valid[3] = False  # no text at all
+    key_mask = batch.key_mask("text")
+    key_mask[3] = False  # no text at all
     with torch.no_grad():
-        before = encoder(batch.features["text"], valid)
+        before = encoder(batch.features["text"], key_mask)
         for surprise in (1e9, -5.0, float("nan"), float("inf")):
-            changed = batch.features["text"].where(valid.unsqueeze(2), surprise)
-            assert torch.equal(encoder(changed, valid), before)
+            changed = batch.features["text"].where(key_mask.unsqueeze(2), surprise)
+            assert torch.equal(encoder(changed, key_mask), before)
             changed[2] = surprise  # a text that a model may not look at: only its own row may change
-            said = encoder(changed, valid)
+            said = encoder(changed, key_mask)
             assert said.isfinite().all()
             torch.testing.assert_close(said[[0, 1, 3, 4, 5]], before[[0, 1, 3, 4, 5]])
     assert before.isfinite().all()
@@ -100,7 +100,7 @@ def test_frozen_layers_do_not_move_and_do_not_drop_out(tmp_path: Path, corpus: P
 
 def test_frozen_layers_build_no_graph_and_minus_one_freezes_everything(tmp_path: Path) -> None:
     batch = with_tokens(make_batch())
-    given = batch.features["text"], batch.valid_steps("text")
+    given = batch.features["text"], batch.key_mask("text")
     folder = str(tiny_encoder(tmp_path))
     frozen = HuggingFace(folder, frozen_layers=-1)
     assert not frozen(*given).requires_grad
@@ -139,7 +139,7 @@ def test_ids_are_not_standardised_and_are_encoded_once_for_all_conditions(tmp_pa
     seen = []
     method.text_encoder.model.embeddings.register_forward_hook(lambda module, args, out: seen.append(1))
     with torch.no_grad():
-        expected = method.text_encoder(batch.features["text"], batch.valid_steps("text"))
+        expected = method.text_encoder(batch.features["text"], batch.key_mask("text"))
         assert torch.equal(method.prepared(batch).features["text"], expected)
         seen.clear()
         method.condition_outputs(batch, freeze(Protocol(["fixed-7", "rate-imder"]), split))

@@ -61,18 +61,18 @@ def test_lstm_goes_either_way_and_finds_the_same(monkeypatch: pytest.MonkeyPatch
     lstm = LSTM(5, 3).double()
     features = torch.randn(4, 6, 5, dtype=torch.double, requires_grad=True)
     lengths = torch.tensor([2, 6, 0, 1])
-    valid = (torch.arange(6) < lengths.unsqueeze(1)).unsqueeze(2)
+    key_mask = (torch.arange(6) < lengths.unsqueeze(1)).unsqueeze(2)
     inputs, weights = (features, *lstm.parameters()), torch.randn(4, 6, 3).double()
     found = []
     for step in (math.inf, -1):  # never worth it, always worth it
         monkeypatch.setattr(LSTM, "_STEP", step)
-        states = lstm(features, lengths).where(valid, 0.0)
+        states = lstm(features, lengths).where(key_mask, 0.0)
         found.append([states, *gradients(states, weights, *inputs)])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs)
     assert lstm(features, torch.zeros(4, dtype=torch.long)).shape == (4, 6, 3)
     with torch.no_grad():
-        torch.testing.assert_close(lstm(features, lengths).where(valid, 0.0), found[0][0].detach())
+        torch.testing.assert_close(lstm(features, lengths).where(key_mask, 0.0), found[0][0].detach())
 
 
 @pytest.mark.usefixtures("rows")
@@ -80,17 +80,17 @@ def test_lstm_goes_either_way_and_finds_the_same(monkeypatch: pytest.MonkeyPatch
 def test_gru_has_the_states_and_gradients_of_torch(lengths: list[int]) -> None:
     torch.manual_seed(0)
     gru, features = GRU(5, 3).double(), torch.randn(4, 6, 5, dtype=torch.double, requires_grad=True)
-    valid = (torch.arange(6) < torch.tensor(lengths).unsqueeze(1)).unsqueeze(2)
+    key_mask = (torch.arange(6) < torch.tensor(lengths).unsqueeze(1)).unsqueeze(2)
     inputs, weights = (features, *gru.parameters()), torch.randn(4, 6, 3).double()
-    said = gru(features, torch.tensor(lengths)).where(valid, 0.0)
-    slow = nn.GRU.forward(gru, features)[0].where(valid, 0.0)
+    said = gru(features, torch.tensor(lengths)).where(key_mask, 0.0)
+    slow = nn.GRU.forward(gru, features)[0].where(key_mask, 0.0)
     torch.testing.assert_close(said, slow)
     for ours, theirs in zip(gradients(said, weights, *inputs), gradients(slow, weights, *inputs), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
 def slowly(
-    keep: nn.Sequential, take: nn.Sequential, attended: Tensor, proposed: Tensor, valid: Tensor, noise: list[Tensor]
+    keep: nn.Sequential, take: nn.Sequential, attended: Tensor, proposed: Tensor, key_mask: Tensor, noise: list[Tensor]
 ) -> Tensor:
     memory = torch.zeros_like(proposed[:, 0])
     for t in range(attended.shape[1]):
@@ -98,7 +98,7 @@ def slowly(
         gates = [
             gate[3](gate[0](seen).relu() * each[:, t]).sigmoid() for gate, each in zip((keep, take), noise, strict=True)
         ]
-        memory = torch.where(valid[:, t, None], gates[0] * memory + gates[1] * proposed[:, t], memory)
+        memory = torch.where(key_mask[:, t, None], gates[0] * memory + gates[1] * proposed[:, t], memory)
     return memory
 
 
@@ -108,18 +108,18 @@ def test_remember_and_its_gradients() -> None:
     keep, take = network(6 + 4, 5, 4, 0.3).double(), network(6 + 4, 3, 4, 0.0).double()
     attended = torch.randn(3, 7, 6, dtype=torch.double, requires_grad=True)
     proposed = torch.randn(3, 7, 4, dtype=torch.double, requires_grad=True)
-    valid = torch.arange(7) < torch.tensor([[7], [4], [0]])
+    key_mask = torch.arange(7) < torch.tensor([[7], [4], [0]])
     inputs = (attended, proposed, *keep.parameters(), *take.parameters())
     for training in (False, True):
         keep.train(training)
         torch.manual_seed(1)
-        packing = Packing(valid.sum(1), 7)
+        packing = Packing(key_mask.sum(1), 7)
         said = remember(keep, take, packing.pack(attended), packing.pack(proposed), packing)
         torch.manual_seed(1)
         factors = keep[2](torch.ones(sum(packing.sizes), 5).double())
         assert bool((factors == 0).any()) == training
         noise = [packing.unpack(factors), torch.ones(3, 7, 3).double()]
-        slow = slowly(keep, take, attended, proposed, valid, noise)
+        slow = slowly(keep, take, attended, proposed, key_mask, noise)
         torch.testing.assert_close(said, slow)
         assert torch.equal(said[2], torch.zeros(4).double())
         weights = torch.randn_like(slow)

@@ -21,8 +21,8 @@ def ones(lengths: dict[str, list[int]], padding: float = 0.0) -> Batch:
     """A batch whose valid frames are all ones and whose padding is ``padding``."""
     samples = len(next(iter(lengths.values())))
     steps = {m: torch.tensor(each) for m, each in lengths.items()}
-    valid = {m: torch.arange(max(int(each.max()), 1)) < each.unsqueeze(1) for m, each in steps.items()}
-    features = {m: here.float().where(here, padding).unsqueeze(2).repeat(1, 1, 2) for m, here in valid.items()}
+    key_masks = {m: torch.arange(max(int(each.max()), 1)) < each.unsqueeze(1) for m, each in steps.items()}
+    features = {m: here.float().where(here, padding).unsqueeze(2).repeat(1, 1, 2) for m, here in key_masks.items()}
     return Batch(features, steps, torch.ones(samples, 3, dtype=torch.bool), None, torch.arange(samples))
 
 
@@ -51,12 +51,12 @@ def test_only_valid_frames_fall_and_all_else_stays(kind: FrameKind) -> None:
     batch = aligned([9, 4, 1, 0, 7], padding=5.0)
     masked = mask_frames(batch, kind, 1.0, 0)
     for m in MODALITIES:
-        valid = batch.valid_steps(m)
-        assert (masked.features[m][~valid] == 5).all(), "padding was touched"
+        key_mask = batch.key_mask(m)
+        assert (masked.features[m][~key_mask] == 5).all(), "padding was touched"
         if kind != "stmfm":
-            assert (masked.features[m][valid] == 0).all()
+            assert (masked.features[m][key_mask] == 0).all()
         assert torch.equal(masked.lengths[m], batch.lengths[m])
-        assert (batch.features[m][valid] == 1).all(), "the given batch was changed"
+        assert (batch.features[m][key_mask] == 1).all(), "the given batch was changed"
     assert torch.equal(masked.present, batch.present)
     untouched = mask_frames(batch, kind, 0.0, 0)
     assert all(torch.equal(untouched.features[m], batch.features[m]) for m in MODALITIES)

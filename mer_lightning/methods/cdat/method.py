@@ -136,12 +136,10 @@ class CDaT(MERMethod):
 
     def refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
         super().refuse_what_does_not_fit(data, stage)
-        if stage == "fit" and self.weight != 0 and self.prefix == "fusion/":  # before the first step
-            sample = self.prepared(data.split("train").batch(torch.arange(2)).to(self.device))
-            if not all(vector.requires_grad for vector in self.backbone.encode(sample).vectors.values()):
-                remedy = "choose a backbone that encodes each modality with parameters of its own"
-                name = type(self.backbone).__name__
-                raise Refusal(name, "vectors that transfer can change", "vectors without parameters", remedy)
+        if stage == "fit" and self.weight != 0 and not any(True for _ in self.backbone.encoder_parameters()):
+            remedy = "choose a backbone that encodes each modality with parameters of its own"
+            name = type(self.backbone).__name__
+            raise Refusal(name, "vectors that transfer can change", "vectors without parameters", remedy)
 
     # --- phases
 
@@ -192,10 +190,10 @@ class CDaT(MERMethod):
         return {**losses, "transfer": (value, factor)}
 
     def _supervised(self, batch: Batch, encoded: Encoded) -> Losses:
-        state = self.backbone.fuse(encoded, batch.present)
+        state, own_losses = self.backbone.fuse_with_losses(encoded, batch)
         assert batch.target is not None
         task = self.task.losses(self.logit_dropout(self.head(state)), batch.target).mean()
-        return {"task": (task, 1.0), **self.backbone.auxiliary_losses(encoded, state, batch)}
+        return {"task": (task, 1.0), **own_losses}
 
     # --- confidence
 

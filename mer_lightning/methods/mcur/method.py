@@ -122,7 +122,7 @@ class MCUR(MERMethod):
             losses["contrast"] = (self.contrastive_loss(states, combinations, batch.target), self.contrast_weight)
         if self.unimodal_weight:
             losses["unimodal"] = (self.unimodal_loss(encoded, masks.any(0), batch.target), self.unimodal_weight)
-        return losses | self.backbone.auxiliary_losses(encoded, states[0], batch)
+        return losses | self.backbone.auxiliary_losses(encoded, batch)
 
     # --- MCB-CL
 

@@ -109,7 +109,7 @@ class MGR(MERMethod):
         self.reconstruct, self.adaptive, self.stop_gradient = reconstruct, adaptive, stop_gradient
         self.positions = [MODALITIES.index(m) for m in self.dims]
         modalities, outputs = len(self.dims), self.task.outputs
-        self._freeze_what_makes_no_vector()
+        self._freeze_the_backbones_fusion()
         widths = self.backbone.vector_widths
         self.project = nn.ModuleDict(
             {m: nn.Sequential(nn.Linear(widths[m], width), nn.LayerNorm(width)) for m in self.dims}
@@ -126,21 +126,12 @@ class MGR(MERMethod):
         self.classifier = None if guidance == "none" else _mlp(width, width, classes, dropout)
         self.contribution = Contribution(modalities)
 
-    def _freeze_what_makes_no_vector(self) -> None:
+    def _freeze_the_backbones_fusion(self) -> None:
         """MGR fuses by itself: the backbone's fusion would never learn, and DDP waits for all that claims to."""
-        steps, samples = 3, 2
-        text_width = self.text_encoder.width if self.text_encoder is not None else self.dims.get("text")
-        widths = self.dims | ({"text": text_width} if "text" in self.dims else {})
-        features = {m: torch.zeros(samples, steps, int(width or 1), requires_grad=True) for m, width in widths.items()}
-        lengths = {m: torch.full((samples,), steps) for m in features}
-        batch = Batch(features, lengths, torch.ones(samples, 3, dtype=torch.bool), None, torch.arange(samples))
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            encoded = self.backbone.eval().encode(batch)
-            torch.stack([vector.sum() for vector in encoded.vectors.values()]).sum().backward()
-        self.backbone.train()
+        encoding = {id(parameter) for parameter in self.backbone.encoder_parameters()}
         for parameter in self.backbone.parameters():
-            parameter.requires_grad_(parameter.grad is not None)
-            parameter.grad = None
+            if id(parameter) not in encoding:
+                parameter.requires_grad_(False)
 
     # --- codes and their fusion
 
