@@ -36,7 +36,7 @@ def test_a_job_that_is_done_is_not_done_again(job: Job) -> None:
     assert stamp(job) == before
 
 
-def test_an_edited_file_or_argument_is_another_job(job: Job) -> None:
+def test_another_file_argument_or_version_is_another_job(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     job.run()
     before = stamp(job)
     job.configs[0].write_text(CONFIG.replace("8", "9"))
@@ -45,6 +45,8 @@ def test_an_edited_file_or_argument_is_another_job(job: Job) -> None:
     assert job.done
     assert stamp(job) != before
     assert not Job(job.folder, (*job.arguments, "--seed_everything", "5"), job.configs).done
+    monkeypatch.setattr("mer_lightning.__version__", "0.0.0")
+    assert not job.done
 
 
 @pytest.mark.parametrize("after", [0, 4])
