@@ -20,7 +20,7 @@ reproduce: .venv/installed ## train, test and report; synthetic twins stand in f
 	$(BIN)/mer-lightning reproduce
 
 test: lint ## style, types and the quick tests
-	$(THREADS) $(BIN)/python -m pytest -n 2 -m "not slow"
+	$(THREADS) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv/installed ## the tests that take minutes
 	$(THREADS) $(BIN)/python -m pytest -m slow

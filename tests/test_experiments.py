@@ -19,7 +19,7 @@ def test_runs_on_the_synthetic_twin(
 ) -> None:
     monkeypatch.setenv("MER_DATA", str(tmp_path_factory.getbasetemp() / "data"))  # twins are made once per session
     monkeypatch.chdir(tmp_path)
-    given = ["fit", "--config", str(experiment), "--data.synthetic", "true", "--data.samples", "120"]
+    given = ["fit", "--config", str(experiment), "--data.synthetic", "true", "--data.samples", "60"]
     given += ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1"]
     given += ["--trainer.enable_progress_bar", "false", "--run_dir", "run", "--data.batch_size", "4"]
     given += ["--trainer.accelerator", "cpu", "--trainer.accumulate_grad_batches", "1"]

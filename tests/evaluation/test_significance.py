@@ -87,7 +87,7 @@ def test_seeds_widen_the_interval() -> None:
     assert wide.high - wide.low > narrow.high - narrow.low + 0.1
 
 
-def test_holm() -> None:
+def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []

@@ -38,7 +38,7 @@ def test_one_seed_one_mask_and_another_each_time() -> None:
     assert not torch.equal(first, second)
 
 
-def test_ends_and_evaluation() -> None:
+def test_rates_of_zero_and_one_empty_tensors_and_evaluation_mode() -> None:
     values = torch.randn(4, 5)
     assert torch.equal(dropout(values, 1.0), torch.zeros(4, 5))
     assert torch.equal(Dropout(0.0)(values), values)

@@ -56,7 +56,7 @@ def test_packing_reads_valid_steps_only_and_few_sizes(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("rows")
-def test_lstm_goes_either_way_and_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_and_unrolled_lstm_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     lstm = LSTM(5, 3).double()
     features = torch.randn(4, 6, 5, dtype=torch.double, requires_grad=True)
@@ -103,7 +103,7 @@ def slowly(
 
 
 @pytest.mark.usefixtures("rows")
-def test_remember_and_its_gradients() -> None:
+def test_remember_equals_its_steps_and_their_gradients() -> None:
     torch.manual_seed(0)
     keep, take = network(6 + 4, 5, 4, 0.3).double(), network(6 + 4, 3, 4, 0.0).double()
     attended = torch.randn(3, 7, 6, dtype=torch.double, requires_grad=True)

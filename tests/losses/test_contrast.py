@@ -86,7 +86,7 @@ def sup_con(z: Tensor, labels: Tensor) -> float:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_as_the_loops_say(mode: Mode) -> None:
+def test_equals_loops_over_anchors_and_keys(mode: Mode) -> None:
     for seed in range(5):
         anchors, memory = random_keys(20, seed), random_keys(13, seed + 100)
         assert contrastive_loss(anchors, T, mode).item() == pytest.approx(slow(anchors, mode), abs=1e-6)
@@ -94,7 +94,7 @@ def test_as_the_loops_say(mode: Mode) -> None:
         assert with_memory == pytest.approx(slow(anchors, mode, memory=memory), abs=1e-6)
 
 
-def test_sets_of_a_toy_batch() -> None:
+def test_each_anchor_depends_on_the_keys_of_its_mode_only() -> None:
     """Each similarity that the loss depends on, and no other: read from which z_j moves the loss of anchor i."""
     anchors = keys()
     for i in range(8):
@@ -158,7 +158,7 @@ def test_joint_in_one_combination_is_plain_sup_con(mode: Mode) -> None:
     assert contrastive_loss(anchors, T, mode).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_dual_is_both() -> None:
+def test_dual_is_the_sum_of_sup_con_over_categories_and_over_combinations() -> None:
     anchors = random_keys(25, 6)
     anchors = anchors._replace(combinations=anchors.combinations.clamp(min=1))
     expected = sup_con(anchors.vectors, anchors.categories) + sup_con(anchors.vectors, anchors.combinations)
@@ -184,7 +184,7 @@ def test_what_becomes_of_the_same_emotion_in_another_combination() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_gradient(mode: Mode) -> None:
+def test_gradient_is_that_of_finite_differences(mode: Mode) -> None:
     anchors, memory = random_keys(7, 7), random_keys(4, 8)
     z = anchors.vectors.clone().requires_grad_()
     assert torch.autograd.gradcheck(
@@ -202,7 +202,7 @@ def test_memory_gets_no_gradient() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", ["nothing present", "one row", "identical", "all alone"])
-def test_edges_are_finite(mode: Mode, case: str) -> None:
+def test_loss_and_gradient_are_finite_at_the_edges(mode: Mode, case: str) -> None:
     rows = 1 if case == "one row" else 6
     z = torch.ones(rows, 4) / 2 if case == "identical" else torch.randn(rows, 4)
     categories = torch.arange(rows) if case == "all alone" else torch.zeros(rows, dtype=torch.int64)

@@ -44,7 +44,7 @@ def test_token_overlap_by_hand() -> None:
     assert token_overlap(x, shorter).tolist() == [15.0]
 
 
-def test_gaussians() -> None:
+def test_distances_of_gaussians_by_hand() -> None:
     first = tensor([[0.0, 1.0]]), tensor([[1.0, 2.0]])
     second = tensor([[1.0, 1.0]]), tensor([[2.0, 1.0]])
     assert wasserstein(*first, *second).tolist() == pytest.approx([3.0])
@@ -97,7 +97,7 @@ def test_stays_finite(name: str, case: str) -> None:
     assert y.grad.isfinite().all()
 
 
-def test_cmd_of_equals_is_nothing() -> None:
+def test_cmd_of_equal_batches_and_of_one_sample_is_zero() -> None:
     assert cmd(X, X).item() == pytest.approx(0, abs=1e-5)
     assert cmd(X[:1], Y[:1]) == 0
 
@@ -112,7 +112,7 @@ def test_difference_grows_with_the_batch_unless_divided_by_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["cmd", "cross_correlation", "hsic"])
-def test_gradient(name: str) -> None:
+def test_gradient_is_that_of_finite_differences(name: str) -> None:
     x, y = X.clone().requires_grad_(), Y.clone().requires_grad_()
     assert torch.autograd.gradcheck(OF_PAIRS[name], (x, y))
 

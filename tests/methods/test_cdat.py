@@ -304,3 +304,32 @@ def test_the_log_of_an_epoch() -> None:
     assert found["learning_t_from_a"] == 0.5
     assert found["share_of_task"] == 0.25
     assert log.read() == {}
+
+
+def test_impact_on_a_regression_is_how_far_a_mask_moves_the_prediction() -> None:
+    method, batch = phase(make(Regression(), weighting="ce"), "transfer").eval(), make_batch(task=Regression())
+    encoded = method.backbone.encode(batch)
+
+    def predicted(present: Tensor) -> Tensor:
+        return method.head(method.backbone.fuse(encoded, present)).squeeze(1)
+
+    moved = []
+    for modality in range(3):
+        masked = batch.present.clone()
+        masked[:, modality] = False
+        moved.append((predicted(masked) - predicted(batch.present)).abs())
+    weights = method.transfer_weights(batch, encoded)
+    for student in range(3):
+        for teacher in range(3):
+            expected = moved[teacher] * (moved[teacher] > moved[student])
+            torch.testing.assert_close(weights[:, student, teacher], expected)
+
+
+def test_what_no_method_can_train_on_is_refused(tiny_corpus) -> None:
+    class Aligned(LateTransformer):
+        aligned_only = True
+
+    method = CDaT(dims=DIMS, task_card=Regression().card(), backbone=lambda dims: Aligned(dims, width=8, depth=1))
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.raises(Refusal, match="as Aligned needs them"):
+        trainer.fit(method, datamodule=MERData(corpus=str(tiny_corpus())))

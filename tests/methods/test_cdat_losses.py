@@ -39,7 +39,7 @@ def test_golden_values() -> None:
     assert transfer_loss([S, R], weights, ALL, "row").item() == pytest.approx(0.02124926, abs=1e-8)
 
 
-def test_the_student_is_first() -> None:
+def test_weights_are_indexed_by_student_then_teacher() -> None:
     ones = [1.0, 1.0, 1.0]
     assert transfer_loss([S, R], weight(ones, 0, 1), ALL, "released").item() == pytest.approx(0.01655459, abs=1e-8)
     assert transfer_loss([S, R], weight(ones, 1, 0), ALL, "released").item() == pytest.approx(0.01686360, abs=1e-8)
@@ -52,7 +52,7 @@ def test_row_is_batch_size_times_released_for_constant_weights() -> None:
     torch.testing.assert_close(row, 7 * transfer_loss(vectors, weights, present, "released"))
 
 
-def test_rows_keep_their_own_weights() -> None:
+def test_row_weights_each_sample_and_released_their_mean() -> None:
     """The authors' form cannot tell which sample was weighted; ours can."""
     first, second = weight([1.0, 0.0, 0.0], 0, 1), weight([0.0, 0.0, 1.0], 0, 1)
     released = [transfer_loss([S, R], w, ALL, "released").item() for w in (first, second)]
@@ -114,7 +114,7 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert transfer_loss([v.bfloat16() for v in vectors], weights, present).dtype == torch.float32
 
 
-def test_gradient() -> None:
+def test_gradient_is_that_of_finite_differences() -> None:
     present, weights = torch.ones(4, 2, dtype=torch.bool), torch.rand(4, 2, 2, dtype=torch.float64)
     vectors = [torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     for reduction in ("row", "released"):
@@ -146,11 +146,11 @@ def test_truth_table_of_the_rules() -> None:
 
 
 @pytest.mark.parametrize("rule", ["ratio", "difference", "threshold"])
-def test_ties_move_nobody(rule) -> None:
+def test_equal_confidences_transfer_nothing(rule) -> None:
     assert confidence_weights(torch.full((3, 2), 0.4), torch.zeros(2), rule).eq(0).all()
 
 
-def test_impact_teaches_who_matters_more() -> None:
+def test_the_modality_with_more_impact_teaches() -> None:
     """Masking text changes most (.9), then audio (.5), then vision (.1)."""
     impact = tensor([[0.9], [0.5], [0.1]])
     torch.testing.assert_close(impact_weights(impact)[0], tensor([[0, 0, 0], [0.9, 0, 0], [0.9, 0.5, 0]]))

@@ -113,6 +113,8 @@ def test_categories() -> None:
     assert make(Regression()).category(target).tolist() == [0, 0, 0, 1, 2, 2, 2]
     assert make(Regression(), bins=7).category(target).tolist() == [0, 0, 3, 3, 3, 5, 6]
     assert make(Regression(limit=1.0), bins=7).category(target / 3).tolist() == [0, 0, 3, 3, 3, 5, 6]
+    beyond = torch.tensor([-4.0, 4.0])
+    assert make(Regression(), bins=7).category(beyond).tolist() == [0, 6]
     assert make().category(torch.tensor([2, 0])).tolist() == [2, 0]
     labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     assert make(TASKS["multi_label"]).category(labels).tolist() == [5, 0]
@@ -216,7 +218,7 @@ def test_the_unimodal_loss_is_a_mean_over_what_each_sample_has(task: Task) -> No
 
 @pytest.mark.parametrize("name", all_backbones())
 @pytest.mark.parametrize("options", [{}, {"estimator": "predictive", "memory": 16, "unimodal_weight": 0.1}], ids=str)
-def test_every_backbone(name: str, options: dict, monkeypatch) -> None:
+def test_trains_every_backbone(name: str, options: dict, monkeypatch) -> None:
     cls = all_backbones()[name]
     if cls.needs_tokens:
         pytest.skip("needs token ids")
@@ -270,7 +272,7 @@ def test_results_call_it_a_reconstruction() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["bank", "hetero"])
-def test_a_fit(tiny_corpus, estimator: str) -> None:
+def test_a_fit_logs_what_contrast_and_weights_do_and_keeps_its_bank(tiny_corpus, estimator: str) -> None:
     data = MERData(str(tiny_corpus(task=SINGLE)), masks=UniformCombinations(), batch_size=8, balanced=True)
     torch.manual_seed(0)
     method = MCUR(

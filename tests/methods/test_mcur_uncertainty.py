@@ -107,7 +107,7 @@ def test_weights_are_bounded_of_mean_one_detached_and_free_of_scale(direction) -
 
 @pytest.mark.parametrize("direction", ["suppress", "emphasize"])
 @pytest.mark.parametrize("u", [torch.zeros(4), torch.ones(4), torch.tensor([3.0]), torch.tensor([0.0, 0.0, 0.0, 9.0])])
-def test_weights_at_the_edges(direction, u: torch.Tensor) -> None:
+def test_weights_are_finite_and_of_mean_one_at_the_edges(direction, u: torch.Tensor) -> None:
     weights = sample_weights(u, direction)
     assert weights.isfinite().all()
     assert weights.mean().item() == pytest.approx(1, abs=1e-6)

@@ -63,7 +63,7 @@ def test_each_guidance_loss_reaches_its_own_part() -> None:
     assert "keep" not in reached
 
 
-def test_confusion_is_nothing_where_the_classifier_is_uniform() -> None:
+def test_confusion_is_zero_where_the_classifier_is_uniform() -> None:
     classifier = nn.Linear(4, 3)
     nn.init.zeros_(classifier.weight)
     nn.init.zeros_(classifier.bias)
@@ -210,7 +210,7 @@ def test_decoupling_margin_does_not_move_the_stronger_partner(stop: bool, weight
     torch.testing.assert_close(gradient, expected)
 
 
-def test_multimodal_margin_asks_nothing_of_what_is_satisfied_or_does_not_matter() -> None:
+def test_multimodal_margin_is_zero_where_it_is_kept_or_weighs_nothing() -> None:
     fused, alone = tensor([0.2]), tensor([[1.0, 1.0]])
     weights, present = tensor([[0.9, 0.1]]), torch.ones(1, 2, dtype=torch.bool)
     assert refinement.multimodal_margin(fused, alone, weights, present) == 0
@@ -375,7 +375,7 @@ def test_learns_on_every_backbone(name: str, task: Task) -> None:
     assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
 
 
-def test_under_bf16() -> None:
+def test_losses_under_bf16_are_float32_and_finite() -> None:
     method, batch = make().train(), batch_of()
     with torch.autocast("cpu", torch.bfloat16):
         losses = method.training_losses(batch)

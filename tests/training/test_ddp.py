@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from mer_lightning.cli import main
+
 OPTIONS = [
     "--model",
     "supervised",
@@ -47,9 +49,8 @@ def test_two_processes_test_like_one(tiny_corpus, tmp_path: Path) -> None:
     ]  # 11 test samples, 3 batches
     both = ["--trainer.strategy", "ddp", "--trainer.devices", "2"]
     command("fit", *OPTIONS, *corpus, *both, "--run_dir", "two", cwd=tmp_path)
-    command(
-        "test", "--run", "two", "--trainer.strategy", "auto", "--trainer.devices", "1", "--run_dir", "one", cwd=tmp_path
-    )
+    alone = ["--trainer.strategy", "auto", "--trainer.devices", "1"]
+    assert main(["test", "--run", str(tmp_path / "two"), *alone, "--run_dir", str(tmp_path / "one")]) == 0
     assert (tmp_path / "two" / "results.csv").read_text() == (tmp_path / "one" / "results.csv").read_text()
     two, one = (pd.read_parquet(tmp_path / run / "predictions.parquet") for run in ("two", "one"))
     pd.testing.assert_frame_equal(two, one, check_exact=True)

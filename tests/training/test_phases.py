@@ -83,9 +83,18 @@ def test_transfer_starts_from_the_best_weights(whole: Path, tmp_path: Path, monk
     assert not same(starts["fusion"], starts["confidence"])
 
 
-# Before anything was saved; in the middle of each phase; in the first step of the second and of the third.
-@pytest.mark.parametrize("after", [1, 2 * STEPS + 1, 4 * STEPS, 7 * STEPS + 2, 10 * STEPS, 12 * STEPS + 1])
-@pytest.mark.parametrize("share", [1.0, 1e-9], ids=["every epoch is saved", "the first and the last are"])
+# With every epoch saved: before anything was; in the middle of each phase; in the first step of the second and of the
+# third. With the first and the last epoch of a phase saved, only the middle of a phase starts from other checkpoints.
+MIDDLES = [2 * STEPS + 1, 7 * STEPS + 2, 12 * STEPS + 1]
+
+
+@pytest.mark.parametrize(
+    ("share", "after"),
+    [
+        *(pytest.param(1.0, after, id=f"every epoch-{after}") for after in [1, 4 * STEPS, 10 * STEPS, *MIDDLES]),
+        *(pytest.param(1e-9, after, id=f"first and last-{after}") for after in MIDDLES),
+    ],
+)
 def test_a_fit_that_broke_off_ends_as_if_it_had_not(
     share: float, after: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +166,7 @@ def test_early_stopping_survives_a_break(tmp_path: Path, whole: Path) -> None:
     assert same(before, weights(run, "last"))
 
 
-def test_sigkill(whole: Path, tmp_path: Path) -> None:
+def test_a_fit_ended_by_sigkill_is_resumed_to_the_same_weights(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "mer_lightning.cli", "fit", *OPTIONS, *corpus(whole.parent), "--run_dir", str(run)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,0 +1,78 @@
+"""The table that people read: digits for one run and for several, the floor, the best possible, and what is bold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from mer_lightning.evaluation.metrics import describe
+from mer_lightning.evaluation.results import table
+from mer_lightning.tasks import Regression
+
+METRICS = [metric for metric, info in describe(Regression()).items() if info.headline]
+
+
+def rows(*seeds: dict[str, float], bayes: float | None = None) -> pd.DataFrame:
+    """{condition: mae} of each seed; other metrics are 0.5, floors 1.25."""
+    return pd.DataFrame(
+        [
+            {
+                "condition": condition,
+                "metric": metric,
+                "value": mae if metric == "mae" else 0.5,
+                "floor": 1.25 if metric == "mae" else math.nan,
+                "bayes": bayes if metric == "mae" else None,
+            }
+            for seed in seeds
+            for condition, mae in seed.items()
+            for metric in METRICS
+        ]
+    ).astype({"bayes": float})
+
+
+def printed(found: pd.DataFrame) -> tuple[list[list[str]], Any]:
+    """The words of each line, and the table."""
+    shown = table(found, Regression(), "a title")
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(shown)
+    return [line.split() for line in capture.get().splitlines() if line.strip()], shown.renderables[1]
+
+
+def test_one_run_has_four_digits_and_no_deviation() -> None:
+    lines, _ = printed(rows({"t": 0.123456, "tav": 0.75}))
+    assert lines[0] == ["a", "title"]
+    assert ["t", "0.1235", *["0.5000"] * (len(METRICS) - 1)] in lines
+    assert ["tav", "0.7500", *["0.5000"] * (len(METRICS) - 1)] in lines
+    assert ["constant", "1.2500"] in lines
+
+
+def test_several_runs_have_three_digits_and_a_deviation() -> None:
+    """Of 0.1, 0.2 and 0.6: mean 0.3, deviation sqrt((0.04 + 0.01 + 0.09) / 2)."""
+    lines, _ = printed(rows({"t": 0.1}, {"t": 0.2}, {"t": 0.6}))
+    assert ["t", ".300±.265", *[".500±.000"] * (len(METRICS) - 1)] in lines
+    assert ["constant", "1.250"] in lines
+
+
+def test_what_is_best_possible_has_a_column_where_it_is_known() -> None:
+    lines, shown = printed(rows({"t": 0.5, "tav": 0.75}, bayes=0.4321))
+    assert [line[-1] for line in lines if line[0] in ("t", "tav")] == ["0.4321", "0.4321"]
+    assert shown.columns[-1].header == "Best\nMAE"
+    lines, shown = printed(rows({"t": 0.5}))
+    assert len(shown.columns) == 1 + len(METRICS)
+
+
+def test_means_over_conditions_are_bold() -> None:
+    _, shown = printed(rows({"t": 0.5, "mean-7": 0.75}))
+    assert [row.style for row in shown.rows] == [None, "bold", "dim"]
+
+
+@pytest.mark.parametrize("limit", [1.0, 3.0])
+def test_titles_are_short_and_definitions_are_long(limit: float) -> None:
+    for metric, info in describe(Regression(limit=limit)).items():
+        assert len(info.title) <= 20, metric
+        assert len(info.definition) > len(info.title), metric
