@@ -18,7 +18,7 @@ def all_methods() -> dict[str, type[MERMethod]]:
 
 
 def load_method(path: str | Path) -> MERMethod:
-    """The trained method of a checkpoint, as its own class (Lightning would give the base class of what it is told)."""
+    """The trained method of a checkpoint, as the class that it was trained as, which Lightning does not look up."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         class_path = checkpoint["hyper_parameters"]["_class_path"]

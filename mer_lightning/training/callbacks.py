@@ -85,7 +85,7 @@ class WriteResults(Callback):
 
     def _write(self, trainer: Trainer, method: MERMethod, predictions: Predictions) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        frozen = method.frozen
+        frozen = method.frozen_protocol
         assert frozen is not None
         task, labels, train_target = method.task, "its own", data.split("train").target
         if mapped := method.label_map:

@@ -216,7 +216,7 @@ def test_half_precision_one_sample_and_two_modalities(task: Task, monkeypatch) -
             method.bank.resize(40)
         for batch in (masked_batch(task), make_batch("aligned", task=task, samples=1)):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                losses = method.training_losses(method.prepared(batch))
+                losses = method.training_losses(method.inputs(batch))
             assert losses["contrast"][0].dtype == torch.float32
             total(losses).backward()
             assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)

@@ -1,8 +1,9 @@
 """CDaT: cross-modal dynamic transfer (Hong, Kang, Cho; IEEE Access 2024), on any backbone with a vector per modality.
 
-Three phases: the fusion model learns its task; a confidence network learns how sure the model may be of each sample;
-then the model goes on learning while, sample by sample, the modality that it is more sure without learns the
-neighbourhoods of the others. docs/methods/cdat.md has the equations and every departure from the released code.
+Three phases. First the fusion model learns its task. Then a confidence network learns to predict, for each sample, the
+probability that the model gives to the true class. Then the model learns on: in each sample and each pair of
+modalities, the one that the model is more confident without imitates the neighbourhoods of the other one.
+docs/methods/cdat.md has the equations and every departure from the released code.
 
 Shapes: B batch, M modalities, K masks, d width of the state.
 """
@@ -45,11 +46,11 @@ _DEFAULTS: dict[str, Any] = {
 }
 _NEEDS_COMPLETE = ("noise_level", "ce", "ce_released")  # compare with the unmasked view, too
 _RELEASED_WEIGHT = 1e4  # of the loss averaged over all pairs of samples
-_COLLAPSED = 0.02  # standard deviation of a confidence network that says the same of every sample
+_COLLAPSED = 0.02  # a standard deviation below it: the confidence network gives all samples the same value
 
 
 class CDaT(MERMethod):
-    """Supervised learning, then confidence, then transfer from the modalities that the model is sure of.
+    """Supervised learning, then a confidence network, then transfer from confident modalities to the others.
 
     Args:
         preset: `cdat`; `cdat_r1`, the released equations; `static`, the same weight for all; `ce`, weights from how
@@ -208,8 +209,8 @@ class CDaT(MERMethod):
             states = self.backbone.fuse_many(self.backbone.encode(batch), masks)
             target = batch.target.expand(len(masks), *batch.target.shape).flatten(0, 1)
             true = self.task.true_class_probability(self.head(states).flatten(0, 1), target)
-        said = self.confidence(states)
-        errors = transfer.confidence_error(said.flatten(), true).view(len(masks), -1).mean(0)
+        predicted = self.confidence(states)
+        errors = transfer.confidence_error(predicted.flatten(), true).view(len(masks), -1).mean(0)
         if isinstance(self.task, MultiLabel) and not self.keep_unlabelled:
             errors = errors * (batch.target.sum(1) > 0)
         return errors
@@ -249,20 +250,24 @@ class CDaT(MERMethod):
 
     def _impact_weights(self, states: Tensor) -> Tensor:
         logits, released = self.head(states), self.weighting == "ce_released"
-        said = self.task.probabilities(logits.flatten(0, 1))
-        if said is None:  # regression: how far a mask moves the prediction
+        probabilities = self.task.probabilities(logits.flatten(0, 1))
+        if probabilities is None:  # regression: how far a mask moves the prediction
             return transfer.impact_weights((logits[:3] - logits[3]).abs().squeeze(-1), released)
-        said = said.view(logits.shape)
-        return transfer.impact_weights(transfer.cross_entropy_impact(said[3], said[:3], released), released)
+        probabilities = probabilities.view(logits.shape)
+        impact = transfer.cross_entropy_impact(probabilities[3], probabilities[:3], released)
+        return transfer.impact_weights(impact, released)
 
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         return {} if self.confidence is None else {"confidence": self.confidence(states)}
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
-        found = self.transfer_log.read()
-        self.log_dict({f"transfer/{name}": value for name, value in found.items()})
-        spread = found.get("confidence_std", 1.0)
+        averages = self.transfer_log.read()
+        self.log_dict({f"transfer/{name}": value for name, value in averages.items()})
+        spread = averages.get("confidence_std", 1.0)
         if spread < _COLLAPSED and self.global_rank == 0:
-            said = f"the confidence network says nearly the same of all samples (deviation {spread:.4f})"
-            warnings.warn(f"{said}: weights do not depend on the sample", stacklevel=1)
+            warnings.warn(
+                f"confidence is nearly the same for all samples (deviation {spread:.4f}): transfer weights do not "
+                "depend on the sample",
+                stacklevel=1,
+            )

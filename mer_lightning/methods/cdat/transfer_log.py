@@ -23,10 +23,12 @@ class TransferLog:
         """Weights (B, M, M)."""
         self._weights = _plus(self._weights, torch.stack([weights.sum(0), (weights > 0).sum(0).to(weights.dtype)]))
 
-    def add_confidence(self, said: Tensor, true: Tensor) -> None:
+    def add_confidence(self, predicted: Tensor, true: Tensor) -> None:
         """Confidence and true-class probability (K, B) under the masks that weights are made from."""
-        said, true = said.float().flatten(), true.float().flatten()
-        terms = torch.stack([torch.ones_like(said), said, true, said * said, true * true, said * true])
+        predicted, true = predicted.float().flatten(), true.float().flatten()
+        terms = torch.stack(
+            [torch.ones_like(predicted), predicted, true, predicted * predicted, true * true, predicted * true]
+        )
         self._moments = _plus(self._moments, terms.sum(1))
 
     def add_losses(self, transfer: Tensor, task: Tensor, samples: int) -> None:
@@ -34,23 +36,23 @@ class TransferLog:
         self._losses = _plus(self._losses, values * samples)
 
     def read(self) -> dict[str, float]:
-        """{name: value}, and begin anew."""
-        found: dict[str, float] = {}
+        """{name: mean over the epoch}; the sums start again from zero."""
+        averages: dict[str, float] = {}
         if self._losses is not None:
             samples, transfer, task = self._losses.tolist()
-            found["share_of_task"] = transfer / max(task, 1e-12)
+            averages["share_of_task"] = transfer / max(task, 1e-12)
             if self._weights is not None:
                 names = ("t", "a", "v")
                 for name, values in zip(("weight", "learning"), self._weights.tolist(), strict=True):
                     for m, n in pairs(len(values)):
-                        found[f"{name}_{names[m]}_from_{names[n]}"] = values[m][n] / samples
+                        averages[f"{name}_{names[m]}_from_{names[n]}"] = values[m][n] / samples
         if self._moments is not None:
             n, c, t, cc, tt, ct = self._moments.double().tolist()
             spread, true_spread = max(cc / n - (c / n) ** 2, 0.0), max(tt / n - (t / n) ** 2, 0.0)
-            found |= {"confidence_mean": c / n, "confidence_std": spread**0.5}
-            found["confidence_correlation"] = (ct / n - c * t / n**2) / max((spread * true_spread) ** 0.5, 1e-12)
+            averages |= {"confidence_mean": c / n, "confidence_std": spread**0.5}
+            averages["confidence_correlation"] = (ct / n - c * t / n**2) / max((spread * true_spread) ** 0.5, 1e-12)
         self._weights = self._moments = self._losses = None
-        return found
+        return averages
 
 
 def _plus(sums: Tensor | None, more: Tensor) -> Tensor:

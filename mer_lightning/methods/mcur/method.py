@@ -135,7 +135,7 @@ class MCUR(MERMethod):
             anchors = self._everywhere(anchors)
         keys = None if self.memory is None else self.memory.keys
         value = contrast.contrastive_loss(anchors, self.temperature, self.mode, self.same_emotion_weight, keys)
-        self.watch({"diagnostics/with_positive": contrast.share_with_positive(anchors, keys)}, len(target))
+        self.log_means({"diagnostics/with_positive": contrast.share_with_positive(anchors, keys)}, len(target))
         if self.memory is not None:  # the same on all processes, as DDP keeps buffers
             new = contrast.Keys(*(values.detach() for values in anchors))
             self.memory.push(new if self.gather else self._everywhere(new))
@@ -164,7 +164,7 @@ class MCUR(MERMethod):
         if self.log_scale is not None:
             # Times 0 and not left out: its parameters take part in every step, as DDP wants it.
             scale = uncertainty.bounded_log_scale(self.log_scale(states).float()).flatten() * float(ready)
-            self.watch({"diagnostics/weight_deviation": scale.detach().neg().exp().std(unbiased=False)}, len(batch))
+            self.log_means({"diagnostics/weight_deviation": scale.detach().neg().exp().std(unbiased=False)}, len(batch))
             return uncertainty.heteroscedastic(losses, scale, isinstance(self.task, Regression)).mean()
         if self.estimator == "none":
             return losses.mean()
@@ -172,7 +172,7 @@ class MCUR(MERMethod):
         if not ready:
             return losses.mean()
         weights = uncertainty.sample_weights(unsure, self.direction, self.kappa)
-        self.watch({"diagnostics/weight_deviation": weights.std(unbiased=False)}, len(batch))
+        self.log_means({"diagnostics/weight_deviation": weights.std(unbiased=False)}, len(batch))
         return (weights * losses).mean()
 
     def uncertainties(self, logits: Tensor, losses: Tensor, combinations: Tensor, index: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class MCUR(MERMethod):
             return {}
         return {"scale": uncertainty.bounded_log_scale(self.log_scale(states).float()).exp().squeeze(-1)}
 
-    # --- beside the two
+    # --- a classifier on each modality
 
     def unimodal_loss(self, encoded: Encoded, present: Tensor, target: Tensor) -> Tensor:
         """Each sample's mean loss over a classifier for each modality that it has (B, M)."""
@@ -199,6 +199,6 @@ class MCUR(MERMethod):
         vectors = keep_present(encoded.vectors, present)
         logits = [head(vector) for head, vector in zip(self.unimodal.values(), vectors, strict=True)]
         losses = torch.stack([self.task.losses(each, target) for each in logits])
-        here = present[:, positions].T
-        per_sample = (losses * here).sum(0) / here.sum(0).clamp(min=1)
+        counted = present[:, positions].T
+        per_sample = (losses * counted).sum(0) / counted.sum(0).clamp(min=1)
         return per_sample.mean()

@@ -41,7 +41,7 @@ def state_map(run: Run) -> StateMap | None:
     batch = split.batch(torch.arange(0, len(split), max(len(split) // _SAMPLES, 1))[:_SAMPLES])
     masks = torch.tensor([combination_present(name) for name in COMBINATIONS])
     with torch.inference_mode():
-        prepared = method.prepared(batch)
+        prepared = method.inputs(batch)
         states = method.states(method.backbone.encode(prepared), masks.unsqueeze(1) & prepared.present)
     flat = states.flatten(0, 1)
     centred = flat - flat.mean(0)
