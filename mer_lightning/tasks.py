@@ -52,6 +52,10 @@ class Task(ABC):
         """(B,) in [0, 1]: how much the model believes what is true."""
 
     @abstractmethod
+    def certainty(self, logits: Tensor) -> Tensor:
+        """(B,) in [0, 1]: how clear the decision is, by what the model itself says. The label plays no part."""
+
+    @abstractmethod
     def category(self, target: Tensor) -> Tensor:
         """(B,) int64: the emotion category that contrastive losses compare."""
 
@@ -88,6 +92,10 @@ class Regression(Task):
         """
         return torch.exp(-self.losses(logits, target))
 
+    def certainty(self, logits: Tensor) -> Tensor:
+        """How far the prediction is from the neutral zero, as a share of the scale's limit."""
+        return (self.decide(logits).abs() / self.limit).clamp(max=1)
+
     def category(self, target: Tensor) -> Tensor:
         """0 negative, 1 neutral (exactly zero), 2 positive."""
         return torch.sign(target).long() + 1
@@ -121,6 +129,10 @@ class SingleLabel(Task):
 
     def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
         return self.probabilities(logits).gather(1, target.unsqueeze(1)).squeeze(1)
+
+    def certainty(self, logits: Tensor) -> Tensor:
+        """The probability of the class that is predicted."""
+        return self.probabilities(logits).amax(1)
 
     def category(self, target: Tensor) -> Tensor:
         return target
@@ -158,6 +170,11 @@ class MultiLabel(Task):
     def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
         """Mean probability of the true labels (CDaT's definition); 0 where a sample has none."""
         return (self.probabilities(logits) * target).sum(1) / target.sum(1).clamp(min=1)
+
+    def certainty(self, logits: Tensor) -> Tensor:
+        """Mean over classes of the probability that the decision about the class is right."""
+        p = self.probabilities(logits)
+        return torch.maximum(p, 1 - p).mean(1)
 
     def category(self, target: Tensor) -> Tensor:
         """The label set read as a binary number: two samples share a category when all their labels agree."""

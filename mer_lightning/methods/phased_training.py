@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
@@ -11,7 +12,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from mer_lightning.backbones.base import Backbone
 from mer_lightning.batch import Batch
+from mer_lightning.methods import materiality
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.optimizing import Schedule, decayed_and_plain, with_fused_kernels, with_schedule
 from mer_lightning.methods.phase import Phase
@@ -21,6 +24,7 @@ class PhasedTraining(LightningModule, ABC):
     """What Lightning calls while it trains. A subclass says which phases there are."""
 
     inputs: Inputs
+    backbone: Backbone
     optimizer_factory: OptimizerCallable
     schedule: Schedule
 
@@ -29,6 +33,7 @@ class PhasedTraining(LightningModule, ABC):
         self.phase: Phase | None = None
         self.prefix = ""  # of the names of logged values
         self._learners: list[nn.Parameter] | None = None
+        self._shares: dict[str, list[Tensor]] = {}  # {loss: its share of the task's gradient, when it was measured}
         self._sums: dict[str, tuple[Tensor | float, int]] = {}  # {name: (sum over an epoch's samples, their number)}
 
     @abstractmethod
@@ -74,6 +79,8 @@ class PhasedTraining(LightningModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.phase is not None
         losses = self.phase.losses(self.inputs(batch))
+        if self._measures_pulls(batch_idx):
+            self._add_pulls(materiality.pulls(losses, self.encoder_parameters()))
         total = torch.stack([weight * value for value, weight in losses.values()]).sum()
         parts = {name: value for name, (value, _) in losses.items()} | {"loss": total}
         self.log_means({f"{self.prefix}train/{name}": value for name, value in parts.items()}, len(batch))
@@ -89,6 +96,34 @@ class PhasedTraining(LightningModule, ABC):
         for name, (total, count) in self._sums.items():
             self.log(name, total / count, prog_bar=name.endswith("train/loss"))
         self._sums.clear()
+
+    # --- how much each loss moves the encoders
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """What makes the vectors of the modalities; of a backbone whose vectors are not learnt, all its parameters."""
+        encoder = self.inputs.text_encoder
+        parameters = [*self.backbone.encoder_parameters(), *(encoder.parameters() if encoder else ())]
+        return parameters or list(self.backbone.parameters())
+
+    def _measures_pulls(self, batch_idx: int) -> bool:
+        """Once in the middle of every fifth epoch; in all processes, since gathered gradients wait for all of them."""
+        middle = self._trainer is not None and batch_idx == int(self.trainer.num_training_batches) // 2
+        return middle and self.current_epoch % materiality.EVERY == 0
+
+    def _add_pulls(self, pulls: dict[str, materiality.Pull]) -> None:
+        for name, pull in pulls.items():
+            self.log_means({f"{self.prefix}gradient_share/{name}": pull.share}, 1)
+            self.log_means({f"{self.prefix}gradient_cosine/{name}": pull.cosine}, 1)
+            self._shares.setdefault(name, []).append(pull.share)
+
+    def on_fit_end(self) -> None:
+        """Say which losses of the phase hardly moved the encoders."""
+        means = {name: float(torch.stack(shares).mean()) for name, shares in self._shares.items()}
+        self._shares.clear()
+        if (line := materiality.immaterial(means)) and self.global_rank == 0:
+            warnings.warn(f"{type(self).__name__}, phase {self.phase.name if self.phase else ''}: {line}", stacklevel=1)
+
+    # --- the optimiser
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         encoder = self.inputs.text_encoder

@@ -10,14 +10,17 @@ Shapes: B batch, M modalities, K masks, d width of the state.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import warnings
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mer_lightning.backbones.base import Encoded
+from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.layers.dropout import Dropout
@@ -26,9 +29,11 @@ from mer_lightning.methods.cdat import losses as transfer
 from mer_lightning.methods.cdat.confidence import ConfidenceNetwork, ConfidenceOutput
 from mer_lightning.methods.cdat.transfer_log import TransferLog
 from mer_lightning.modalities import MODALITIES
+from mer_lightning.randomness import name_key, uniform
 from mer_lightning.tasks import MultiLabel
 
 Preset = Literal["cdat", "cdat_r1", "static", "ce", "baseline"]
+Targets = Literal["train", "valid_half", "out_of_fold"]
 Weighting = Literal["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_released"]
 
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -61,7 +66,11 @@ class CDaT(MERMethod):
         detach_teacher: the modality that is learnt from does not move towards the learner.
         weight: of the transfer loss; default: 1e4 / batch size for `row`, 1e4 for `released`.
         transfer_epochs: length of the last phase, in --trainer.max_epochs.
-        confidence_from: the model of each step, the model as it was after the first phase, or the true label.
+        confidence_from: a network over the model of each step (`online`) or over the model as it was after the first
+            phase (`frozen`); without a network, the model's own `probability`, or the true `label` (an oracle).
+        confidence_targets: true-class probabilities that the network learns: of training samples (`train`), of half of
+            the validation samples (`valid_half`), or of training samples by models that have not seen them
+            (`out_of_fold`: two more models, each trained on one half).
         confidence_output: what ends the confidence network.
         confidence_layers: linear layers of the confidence network.
         confidence_hidden: their width.
@@ -83,7 +92,8 @@ class CDaT(MERMethod):
         detach_teacher: bool | None = None,
         weight: float | None = None,
         transfer_epochs: float = 1.0,
-        confidence_from: Literal["online", "frozen", "label"] = "online",
+        confidence_from: Literal["online", "frozen", "probability", "label"] = "online",
+        confidence_targets: Targets = "train",
         confidence_output: ConfidenceOutput | None = None,
         confidence_layers: int = 4,
         confidence_hidden: int = 256,
@@ -118,7 +128,7 @@ class CDaT(MERMethod):
         classes = self.task.probabilities(torch.zeros(1, self.task.outputs)) is not None
         self.logit_dropout = Dropout(logit_dropout if classes else 0.0)
         self.confidence: ConfidenceNetwork | None = None
-        if self.uses_confidence and confidence_from != "label":
+        if self.uses_confidence and confidence_from in ("online", "frozen"):
             self.confidence = ConfidenceNetwork(
                 self.head.in_features,
                 confidence_layers,
@@ -127,6 +137,11 @@ class CDaT(MERMethod):
                 chosen["confidence_output"],
             )
         self.reference = copy.deepcopy(self.backbone) if self.confidence and confidence_from == "frozen" else None
+        self.confidence_targets: Targets = confidence_targets if self.confidence else "train"
+        self.halves = nn.ModuleList(
+            nn.ModuleList([copy.deepcopy(self.backbone), copy.deepcopy(self.head)])
+            for _ in range(2 if self.confidence_targets == "out_of_fold" else 0)
+        )
         self.register_buffer("others", ~torch.eye(3, dtype=torch.bool), persistent=False)  # row m: all but modality m
         self.positions = [MODALITIES.index(m) for m in self.dims]
         self.transfer_log = TransferLog()
@@ -145,7 +160,7 @@ class CDaT(MERMethod):
     # --- phases
 
     def phases(self) -> tuple[Phase, ...]:
-        model = tuple(part for part in self.children() if part not in (self.confidence, self.reference))
+        model = tuple(part for part in self.children() if part not in (self.confidence, self.reference, self.halves))
         fusion = Phase("fusion", self.training_losses, model)
         last = Phase("transfer", self.transfer_losses, model, epochs=self.transfer_epochs)
         if self.confidence is None:
@@ -156,9 +171,21 @@ class CDaT(MERMethod):
             (self.confidence,),
             epochs=self.confidence_epochs,
             optimizer=lambda parameters: torch.optim.Adam(parameters, lr=self.confidence_lr),
-            validation_losses=self.confidence_errors,
+            validation_losses=self.confidence_validation_errors,
         )
-        return fusion, confidence, last
+        return fusion, *self._half_phases(), confidence, last
+
+    def _half_phases(self) -> tuple[Phase, ...]:
+        """The fusion model once more for each half of the training samples, to say what it makes of the other half."""
+        return tuple(
+            Phase(
+                f"half-{number}",
+                functools.partial(self._half_losses, number),
+                (half,),
+                validation_losses=functools.partial(self._half_errors, number),
+            )
+            for number, half in enumerate(self.halves)
+        )
 
     def enter(self, phase: Phase) -> None:
         if phase.name == "transfer" and self.reference is not None:
@@ -167,9 +194,6 @@ class CDaT(MERMethod):
 
     def training_losses(self, batch: Batch) -> Losses:
         return self._supervised(batch, self.backbone.encode(batch))
-
-    def confidence_losses(self, batch: Batch) -> Losses:
-        return {"confidence": (self.confidence_errors(batch).mean(), 1.0)}
 
     def transfer_losses(self, batch: Batch) -> Losses:
         if self.weight == 0:
@@ -187,7 +211,6 @@ class CDaT(MERMethod):
         factor = self.weight
         if factor is None:
             factor = _RELEASED_WEIGHT / (len(present) if self.reduction == "row" else 1)
-        self.transfer_log.add_losses(value * factor, losses["task"][0], len(batch))
         return {**losses, "transfer": (value, factor)}
 
     def _supervised(self, batch: Batch, encoded: Encoded) -> Losses:
@@ -197,6 +220,39 @@ class CDaT(MERMethod):
         return {"task": (task, 1.0), **own_losses}
 
     # --- confidence
+
+    def confidence_losses(self, batch: Batch) -> Losses:
+        if self.confidence_targets == "valid_half":
+            batch = self._validation_batch(len(batch))
+        return {"confidence": (self.confidence_errors(batch).mean(), 1.0)}
+
+    def _validation_batch(self, samples: int) -> Batch:
+        """As many samples of the first half of the validation split."""
+        split = self.trainer.datamodule.split("valid")  # type: ignore[attr-defined]
+        rows = torch.arange(len(split))
+        first = rows[~in_second_half(rows)]
+        chosen = first[torch.randint(len(first), (samples,))]
+        return self.inputs(split.batch(chosen).to(self.device))
+
+    def confidence_validation_errors(self, batch: Batch) -> Tensor:
+        """(B,) of all validation samples, or of the second half alone where the network learns from the first."""
+        errors = self.confidence_errors(batch)
+        return errors * 2 * in_second_half(batch.index) if self.confidence_targets == "valid_half" else errors
+
+    def _half_losses(self, half: int, batch: Batch) -> Losses:
+        """The task's loss of the samples of one half, in a model that is trained on them alone."""
+        mine = in_second_half(batch.index) == bool(half)
+        errors = self._half_errors(half, batch)
+        return {"task": ((errors * mine).sum() / mine.sum().clamp(min=1), 1.0)}
+
+    def _half_errors(self, half: int, batch: Batch) -> Tensor:
+        assert batch.target is not None
+        return self.task.losses(self._half_logits(half, batch, batch.present.unsqueeze(0))[0], batch.target)
+
+    def _half_logits(self, half: int, batch: Batch, masks: Tensor) -> Tensor:
+        backbone, head = self.halves[half].children()
+        assert isinstance(backbone, Backbone)
+        return head(backbone.fuse_many(backbone.encode(batch), masks))
 
     def confidence_errors(self, batch: Batch) -> Tensor:
         """(B,) squared distance from the true-class probability; zero for samples that have no true label."""
@@ -208,12 +264,19 @@ class CDaT(MERMethod):
         with torch.no_grad():
             states = self.backbone.fuse_many(self.backbone.encode(batch), masks)
             target = batch.target.expand(len(masks), *batch.target.shape).flatten(0, 1)
-            true = self.task.true_class_probability(self.head(states).flatten(0, 1), target)
+            true = self.task.true_class_probability(self._judged_logits(states, batch, masks).flatten(0, 1), target)
         predicted = self.confidence(states)
         errors = transfer.confidence_error(predicted.flatten(), true).view(len(masks), -1).mean(0)
         if isinstance(self.task, MultiLabel) and not self.keep_unlabelled:
             errors = errors * (batch.target.sum(1) > 0)
         return errors
+
+    def _judged_logits(self, states: Tensor, batch: Batch, masks: Tensor) -> Tensor:
+        """(K, B, O) whose true-class probability is the target: of this model, or of one that never saw the sample."""
+        if not self.halves or not self.training:  # of validation samples the model itself has seen none
+            return self.head(states)
+        first, second = (self._half_logits(half, batch, masks) for half in (0, 1))
+        return torch.where(in_second_half(batch.index)[:, None], first, second)
 
     def _without_each(self, batch: Batch) -> Tensor:
         """(M, B, M) each modality masked in turn."""
@@ -228,25 +291,29 @@ class CDaT(MERMethod):
         if self.weighting == "static":
             return transfer.static_weights(len(batch), 3, batch.present.device)
         source = self.backbone if self.reference is None else self.reference
-        training = source.training
-        source.eval()
-        if source is not self.backbone or not source.encodes_alike:
-            encoded = source.encode(batch)
         masks = self._without_each(batch)
         if self.weighting in _NEEDS_COMPLETE:
             masks = torch.cat([masks, batch.present.unsqueeze(0)])
-        states = source.fuse_many(encoded, masks)
+        with evaluating(source):
+            if source is not self.backbone or not source.encodes_alike:
+                encoded = source.encode(batch)
+            states = source.fuse_many(encoded, masks)
         weights = self._confidence_weights(states, batch) if self.uses_confidence else self._impact_weights(states)
-        source.train(training)
         self.transfer_log.add_weights(weights)
         return weights
 
     def _confidence_weights(self, states: Tensor, batch: Batch) -> Tensor:
         assert batch.target is not None
         true = torch.stack([self.task.true_class_probability(each, batch.target) for each in self.head(states)])
-        sure = true if self.confidence is None else self.confidence(states)
-        self.transfer_log.add_confidence(sure, true)
-        return transfer.confidence_weights(sure[:3], sure[-1], self.weighting)  # type: ignore[arg-type]
+        confidence = true if self.confidence_from == "label" else self._confidence(states)
+        self.transfer_log.add_confidence(confidence, true)
+        return transfer.confidence_weights(confidence[:3], confidence[-1], self.weighting)  # type: ignore[arg-type]
+
+    def _confidence(self, states: Tensor) -> Tensor:
+        """(K, B) of states (K, B, d): what the network says, or how clear the model's own decision is."""
+        if self.confidence is not None:
+            return self.confidence(states)
+        return torch.stack([self.task.certainty(logits) for logits in self.head(states)])
 
     def _impact_weights(self, states: Tensor) -> Tensor:
         logits, released = self.head(states), self.weighting == "ce_released"
@@ -258,7 +325,8 @@ class CDaT(MERMethod):
         return transfer.impact_weights(impact, released)
 
     def extras(self, states: Tensor) -> dict[str, Tensor]:
-        return {} if self.confidence is None else {"confidence": self.confidence(states)}
+        has_one = self.confidence is not None or self.confidence_from == "probability"
+        return {"confidence": self._confidence(states)} if has_one else {}
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
@@ -271,3 +339,20 @@ class CDaT(MERMethod):
                 "depend on the sample",
                 stacklevel=1,
             )
+
+
+def in_second_half(index: Tensor) -> Tensor:
+    """(B,) bool: which half of its split a sample belongs to, by its row."""
+    return (uniform(name_key("half of a split"), index.cpu()) >= 0.5).to(index.device)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards each part is in the mode that it was in, frozen ones included."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
