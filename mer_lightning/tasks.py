@@ -40,6 +40,10 @@ class Task(ABC):
         """(B,) one loss per sample, always: uncertainty and contribution need it."""
 
     @abstractmethod
+    def distances(self, logits: Tensor, target_logits: Tensor) -> Tensor:
+        """(B,) how far predictions are from others: the same measure as ``losses``, with a prediction as the target."""
+
+    @abstractmethod
     def decide(self, logits: Tensor) -> Tensor:
         """The prediction, in the space of the targets."""
 
@@ -78,6 +82,9 @@ class Regression(Task):
 
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
         return (_precise(logits).squeeze(1) - target).abs()
+
+    def distances(self, logits: Tensor, target_logits: Tensor) -> Tensor:
+        return self.losses(logits, self.decide(target_logits))
 
     def decide(self, logits: Tensor) -> Tensor:
         return _precise(logits).squeeze(1)
@@ -121,6 +128,11 @@ class SingleLabel(Task):
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(_precise(logits), target, reduction="none")
 
+    def distances(self, logits: Tensor, target_logits: Tensor) -> Tensor:
+        """KL(target || prediction): zero where they agree."""
+        q, p = _precise(target_logits).log_softmax(1), _precise(logits).log_softmax(1)
+        return (q.exp() * (q - p)).sum(1)
+
     def decide(self, logits: Tensor) -> Tensor:
         return logits.argmax(1)
 
@@ -158,6 +170,12 @@ class MultiLabel(Task):
 
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(_precise(logits), target, reduction="none").mean(1)
+
+    def distances(self, logits: Tensor, target_logits: Tensor) -> Tensor:
+        """Mean over classes of KL(target || prediction): zero where they agree."""
+        q, p = _precise(target_logits), _precise(logits)
+        of_yes = q.sigmoid() * (F.logsigmoid(q) - F.logsigmoid(p))
+        return (of_yes + (-q).sigmoid() * (F.logsigmoid(-q) - F.logsigmoid(-p))).mean(1)
 
     def decide(self, logits: Tensor) -> Tensor:
         """Compared as logits: a sigmoid rounds to .5 already at a distance of 1e-8 from it."""

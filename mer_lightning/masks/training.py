@@ -21,7 +21,7 @@ from torch import Tensor
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.masks.frames import FrameKind, mask_frames, training_rates
-from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
+from mer_lightning.modalities import COMBINATIONS, LETTERS, MODALITIES, combination_present
 from mer_lightning.randomness import name_key, uniform
 
 Scheme = Literal["cpm", "imder"]
@@ -119,6 +119,13 @@ def left_by(mask: Tensor, available: Tensor) -> Tensor:
     the corpus lacks the rest."""
     left = mask & available
     return left.where(left.any(1, keepdim=True), available)
+
+
+def every_combination(available: Tensor, modalities: Sequence[str] = MODALITIES) -> Tensor:
+    """(V, N, M) each of the V combinations of ``modalities``, of what samples have (N, M); the complete one is last."""
+    names = [name for name in COMBINATIONS if set(name) <= {LETTERS[MODALITIES.index(m)] for m in modalities}]
+    masks = torch.tensor([combination_present(name) for name in names], device=available.device)
+    return torch.stack([left_by(mask, available) for mask in masks])
 
 
 def check_share(where: str, value: float) -> None:
