@@ -15,7 +15,7 @@ PACKAGE = Path(mer_lightning.__file__).parent
 # A part may import from its own layer and from those below it.
 LAYERS = (
     {"errors", "modalities", "numerals", "randomness", "discovery"},
-    {"batch", "tasks"},
+    {"batch", "tasks", "trust"},
     {"data"},
     {"encoders", "losses"},
     {"backbones", "evaluation", "published"},
