@@ -36,6 +36,8 @@ usage: mer-lightning COMMAND [options]        (mer-lightning COMMAND --help show
 
 {commands}
 
+  --trust PACKAGE   after any command: configurations may name classes of this package of yours; repeatable
+
 examples:
   mer-lightning fit --config experiments/supervised_mosi.yaml --data.synthetic true
   mer-lightning fit --config experiments/supervised_mosi.yaml --model.backbone early --protocol rate-cpm
@@ -54,8 +56,11 @@ def main(args: list[str] | None = None) -> int:
 
         print(f"mer-lightning {__version__}")
         return 0
+    from mer_lightning.trust import trusting
+
     try:
-        return _run(args[0], args[1:])
+        with trusting(args[1:]) as rest:
+            return _run(args[0], rest)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.base import BackboneFactory, Encoded
 from mer_lightning.batch import Batch
+from mer_lightning.discovery import classes_by_file
 from mer_lightning.encoders.base import TextEncoderFactory, refuse_other_than_ids
 from mer_lightning.evaluation.label_spaces import LabelMap
 from mer_lightning.methods import fitting
@@ -136,6 +137,11 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_on = checkpoint["trained_on"]
+
+
+def all_methods() -> dict[str, type[MERMethod]]:
+    """{name: class} of every method in this folder; the name is that of its file or folder."""
+    return classes_by_file("mer_lightning.methods", MERMethod)
 
 
 def _take_older_names(method: nn.Module, state: dict[str, Tensor], *_: object) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jsonargparse
+from jsonargparse._loaders_dumpers import yaml_load
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -21,8 +22,9 @@ from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.label_spaces import label_map
 from mer_lightning.evaluation.protocols import Protocol
 from mer_lightning.methods.base import MERMethod
-from mer_lightning.methods.loading import all_methods, load_method
+from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.phase import Phase
+from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
 from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
@@ -77,6 +79,7 @@ class MERCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """As given to `run`; sys.argv stays as it is, because DDP starts its other processes from it."""
         self.config = parser.parse_args(args)
+        refuse_strange_classes(self.config[self.config.subcommand])
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyperparameters of a checkpoint never override the command line; `load_method` reads them."""
@@ -156,23 +159,23 @@ def run(args: list[str]) -> MERCLI:
     """Run one subcommand; what a test or a study calls, too."""
     _quiet()
     make_ready()
-    all_methods()  # imported, so that Lightning accepts their names in checkpoints
     args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
     jsonargparse.set_loader("yaml", _load_yaml)
     Parser.arguments = args
     try:
-        return MERCLI(
-            model_class=MERMethod,
-            datamodule_class=MERData,
-            subclass_mode_model=True,
-            save_config_callback=RunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults=dict(_TRAINER_DEFAULTS),
-            seed_everything_default=1111,
-            auto_configure_optimizers=False,
-            parser_class=Parser,
-            args=args,
-        )
+        with only_known_imports():
+            return MERCLI(
+                model_class=MERMethod,
+                datamodule_class=MERData,
+                subclass_mode_model=True,
+                save_config_callback=RunConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults=dict(_TRAINER_DEFAULTS),
+                seed_everything_default=1111,
+                auto_configure_optimizers=False,
+                parser_class=Parser,
+                args=args,
+            )
     finally:
         forget_run_folder()
         if "wandb" in sys.modules:  # else the next run of this process would write into this one
@@ -180,8 +183,6 @@ def run(args: list[str]) -> MERCLI:
 
 
 def _load_yaml(text: str) -> Any:
-    from jsonargparse._loaders_dumpers import yaml_load
-
     return names.in_config(yaml_load(text))
 
 
