@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, tensor
@@ -157,6 +159,18 @@ def test_impact_teaches_who_matters_more() -> None:
     torch.testing.assert_close(
         impact_weights(impact, released=True)[0], tensor([[0, 0.9, 0.9], [0, 0, 0.5], [0, 0, 0]])
     )
+
+
+@pytest.mark.parametrize("samples", [2, 8])
+def test_each_sample_weighs_its_own_pairs_by_impact(samples: int) -> None:
+    """The authors' code gives pair k the weights of sample k, and fails for fewer than six samples."""
+    impact = torch.rand(3, samples, generator=torch.Generator().manual_seed(0))
+    together = impact_weights(impact, released=True)
+    for sample in range(samples):
+        assert torch.equal(together[sample], impact_weights(impact[:, [sample]], released=True)[0])
+        for student, teacher in itertools.permutations(range(3), 2):
+            own, other = impact[student, sample], impact[teacher, sample]
+            assert together[sample, student, teacher] == (own if own > other else 0)
 
 
 def test_cross_entropy_impact() -> None:

@@ -111,10 +111,13 @@ def static_weights(samples: int, modalities: int, device: torch.device) -> Tenso
 
 
 def impact_weights(impact: Tensor, released: bool = False) -> Tensor:
-    """(B, M, M) from d_m (M, B), how much masking modality m changes what the model says.
+    """(B, M, M) from d_m (M, B), how much masking modality m changes the output of the model.
 
-    corrected:  d_n 1[d_n > d_m]: who matters more teaches, as in the rules on confidence
-    released:   d_m 1[d_m > d_n]: the authors' code, in which who matters more learns
+    corrected:  d_n 1[d_n > d_m]: the modality that matters more teaches, as in the rules on confidence
+    released:   d_m 1[d_m > d_n]: the equation of the authors' code, in which the modality that matters more learns
+
+    The authors' code lacks a transpose after this equation: the six weights of sample k become weights of pair k, so
+    that only samples 0 to 5 count, and a batch of fewer samples fails. Here each sample weighs its own pairs.
     """
     first, second = impact.T.unsqueeze(2), impact.T.unsqueeze(1)
     return first * (first > second) if released else second * (second > first)

@@ -28,7 +28,7 @@ from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import MultiLabel
 
 Preset = Literal["cdat", "cdat_r1", "static", "ce", "baseline"]
-Weighting = Literal["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_released"]
+Weighting = Literal["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_repaired"]
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "cdat": {},
@@ -43,7 +43,7 @@ _DEFAULTS: dict[str, Any] = {
     "detach_teacher": True,
     "confidence_output": "sigmoid",
 }
-_NEEDS_COMPLETE = ("noise_level", "ce", "ce_released")  # compare with the unmasked view, too
+_NEEDS_COMPLETE = ("noise_level", "ce", "ce_repaired")  # compare with the unmasked view, too
 _RELEASED_WEIGHT = 1e4  # of the loss averaged over all pairs of samples
 _COLLAPSED = 0.02  # standard deviation of a confidence network that says the same of every sample
 
@@ -132,7 +132,7 @@ class CDaT(MERMethod):
 
     @property
     def uses_confidence(self) -> bool:
-        return self.weighting not in ("static", "ce", "ce_released")
+        return self.weighting not in ("static", "ce", "ce_repaired")
 
     def refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
         super().refuse_what_does_not_fit(data, stage)
@@ -248,7 +248,7 @@ class CDaT(MERMethod):
         return transfer.confidence_weights(sure[:3], sure[-1], self.weighting)  # type: ignore[arg-type]
 
     def _impact_weights(self, states: Tensor) -> Tensor:
-        logits, released = self.head(states), self.weighting == "ce_released"
+        logits, released = self.head(states), self.weighting == "ce_repaired"
         said = self.task.probabilities(logits.flatten(0, 1))
         if said is None:  # regression: how far a mask moves the prediction
             return transfer.impact_weights((logits[:3] - logits[3]).abs().squeeze(-1), released)
