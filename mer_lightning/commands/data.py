@@ -189,7 +189,7 @@ def _list(given: argparse.Namespace) -> None:
         formats.add_row(name, reader.describes)
     console.print(corpora)
     console.print(formats)
-    console.print("[dim]mer-lightning data list CORPUS says where to ask for it[/]")
+    console.print("[dim]`mer-lightning data list CORPUS` says where to ask for it[/]")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Protocols: lists of conditions, how their scores are averaged, and the masks that they come to on one split.
+"""Protocols: lists of conditions, how their scores are averaged, and the masks of a protocol on one split.
 
 Shapes: N samples of a split, B batch, M = 3 modalities, K conditions.
 """
@@ -18,8 +18,8 @@ from torch import Tensor
 from mer_lightning.data.corpus import Split
 from mer_lightning.errors import Refusal
 from mer_lightning.masks.conditions import Condition, FrameCondition, condition_named, our_combination
+from mer_lightning.masks.drawing import IMDER_SHARES, SCHEMES
 from mer_lightning.masks.frames import ALIGNED_KINDS, FRAME_KINDS, refuse_unaligned
-from mer_lightning.masks.training import IMDER_SHARES, SCHEMES
 from mer_lightning.modalities import COMBINATIONS, COMPLETE, MODALITIES, combination_name
 
 MISSING_RATES = tuple(IMDER_SHARES)
@@ -41,8 +41,9 @@ class Protocol:
     """Conditions under which a model is evaluated; one that several names share occurs once.
 
     Args:
-        names: protocols (`fixed-7`, `fixed-6`, `rate-cpm`, `rate-imder`, `rmfm`, `rmfm_same`, `tmfm`, `stmfm`,
-            `unseen-ta-av`) and single conditions (`tav`, `rate-cpm-0.5`, `modality-rates-0.3-0.5-0.7`, `tmfm-0.2`).
+        names: protocols (`fixed-7`, `fixed-6`, `rate-cpm`, `rate-imder`, `rmfm`, `rmfm_same`, `rmfm_lnln`,
+            `tmfm`, `stmfm`, `unseen-ta-av`) and single conditions (`tav`, `rate-cpm-0.5`, `tmfm-0.2`,
+            `modality-rates-0.3-0.5-0.7`).
         seed: of the masks that are drawn.
     """
 
@@ -100,17 +101,17 @@ class FrozenProtocol:
 
 
 def freeze(protocol: Protocol, split: Split) -> FrozenProtocol:
-    """Draw the masks of ``protocol`` for ``split``, once and for all; refuse a condition that the split cannot meet."""
+    """Draw the masks of ``protocol`` for ``split``, once. Refuse a condition that needs more than the split has."""
     present = torch.stack([condition.present(len(split), protocol.seed) for condition in protocol.conditions])
     lengths = {m: split.lengths[m].cpu() for m in MODALITIES if m in split.lengths}
     absent = torch.tensor([m not in lengths for m in MODALITIES])
     for condition, mask in zip(protocol.conditions, present, strict=True):
-        if (mask & absent).any() and not mask.all():  # tav shows whatever there is
+        if (mask & absent).any() and not mask.all():  # tav shows all that a sample has, and needs no more
             raise Refusal(
                 f"condition '{condition.name}'",
                 f"a corpus with {', '.join(MODALITIES)}",
                 f"only {', '.join(lengths)} in {split.corpus.card.name}",
-                "name the conditions that it can meet one by one, e.g. [t, a, ta]",
+                "name the conditions that this corpus allows one by one, e.g. [t, a, ta]",
             )
         if isinstance(condition, FrameCondition) and condition.kind in ALIGNED_KINDS:
             refuse_unaligned(f"condition '{condition.name}'", condition.kind, lengths)
@@ -118,8 +119,9 @@ def freeze(protocol: Protocol, split: Split) -> FrozenProtocol:
 
 
 def averages(values: Mapping[str, float], protocol: Protocol) -> dict[str, float]:
-    """{name of an average: value} of one metric, given {condition: value}; none of which a condition is wanting.
+    """{name of an average: value} of one metric, given {condition: value}.
 
+    An average is left out unless ``values`` has all of its conditions. The averages are:
     ``mean-7`` and ``mean-6`` over the combinations with and without ``tav``; ``mean-X`` over all conditions of a
     protocol X of rates; ``auilc-X`` the area under the values of a protocol X of frame rates,
     sum_i (r_i+1 - r_i) (y_i + y_i+1) / 2 over r = 0.0, ..., 0.9; ``mean-seen`` and ``mean-unseen``.
@@ -128,12 +130,12 @@ def averages(values: Mapping[str, float], protocol: Protocol) -> dict[str, float
     if protocol.unseen:
         groups["mean-unseen"] = protocol.unseen
         groups["mean-seen"] = tuple(name for name in COMBINATIONS if name not in protocol.unseen)
-    found = {name: fmean(values[c] for c in group) for name, group in groups.items() if values.keys() >= set(group)}
+    result = {name: fmean(values[c] for c in group) for name, group in groups.items() if values.keys() >= set(group)}
     for kind in FRAME_KINDS:
         if values.keys() >= set(PROTOCOLS[kind]):
             curve = torch.tensor([values[name] for name in PROTOCOLS[kind]], dtype=torch.float64)
-            found[f"auilc-{kind}"] = float(torch.trapezoid(curve, torch.tensor(FRAME_RATES, dtype=torch.float64)))
-    return found
+            result[f"auilc-{kind}"] = float(torch.trapezoid(curve, torch.tensor(FRAME_RATES, dtype=torch.float64)))
+    return result
 
 
 def _conditions(name: str) -> Iterator[Condition]:
@@ -169,7 +171,7 @@ def _unknown(name: str) -> Refusal:
 
 
 def _hint(name: str) -> str:
-    """What may have been meant by ``name``."""
+    """What the user may have meant by ``name``."""
     if ours := our_combination(name):
         return f"did you mean {ours}?"
     every = [*PROTOCOLS, *_PATTERNS, *COMBINATIONS, *(each for group in PROTOCOLS.values() for each in group)]

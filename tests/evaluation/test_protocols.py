@@ -15,15 +15,17 @@ from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation import protocols
 from mer_lightning.evaluation.protocols import PROTOCOLS, FrozenProtocol, Protocol, averages, freeze
-from mer_lightning.masks.conditions import condition_named, in_our_order, our_combination
+from mer_lightning.masks.conditions import FrameCondition, condition_named, in_our_order, our_combination
+from mer_lightning.masks.drawing import imder_mask
 from mer_lightning.masks.frames import FRAME_KINDS, mask_frames
-from mer_lightning.masks.training import UniformCombinations, WeightedCombinations, imder_mask
+from mer_lightning.masks.training import UniformCombinations, WeightedCombinations
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
 from mer_lightning.randomness import name_key
 
 # Never to change: results that carry them would no longer say what was masked.
 GOLDEN_WHOLE = "e05ffe22487be9cb"
 GOLDEN_FRAMES = "f50f297e6d87e898"
+GOLDEN_LNLN = "90b86a698d72d264"
 
 
 def frozen(names: list[str], samples: int = 100, seed: int = 0, steps: int = 0) -> FrozenProtocol:
@@ -126,9 +128,29 @@ def test_frames_fall_by_the_condition_s_name_and_seed(split: Split) -> None:
         assert torch.equal(whole.apply(batch, 9).features["text"], batch.features["text"])
 
 
+def lost(kind: str, rate: float, seed: int = 0) -> dict[str, torch.Tensor]:
+    """The frames that a condition removes from 50 samples of 30 steps."""
+    condition = condition_named(f"{kind}-{rate}")
+    assert isinstance(condition, FrameCondition)
+    return condition.removed(torch.arange(50), {m: torch.ones(50, 30, dtype=torch.bool) for m in MODALITIES}, seed)
+
+
+def test_rates_of_rmfm_lnln_share_their_draws_and_those_of_other_kinds_do_not() -> None:
+    for kind in FRAME_KINDS:
+        low, high = lost(kind, 0.3), lost(kind, 0.6)
+        nested = [bool((high[m] | ~low[m]).all()) for m in MODALITIES]
+        assert nested == [kind == "rmfm_lnln"] * 3, kind
+    less, more = lost("rmfm_lnln", 0.3)["text"], lost("rmfm_lnln", 0.6)["text"]
+    assert float(less.double().mean()) == pytest.approx(0.3, abs=0.03)
+    assert float(more.double().mean()) == pytest.approx(0.6, abs=0.03)
+    assert (less != lost("rmfm_lnln", 0.3, seed=1)["text"]).any()
+
+
 def test_hashes_are_what_they_always_were() -> None:
     assert frozen(["fixed-7", "rate-cpm"]).mask_hash == GOLDEN_WHOLE
-    assert frozen([*FRAME_KINDS, "rate-imder", "modality-rates-0.3-0.5-0.7"], steps=9).mask_hash == GOLDEN_FRAMES
+    older = ["rmfm_same", "rmfm", "tmfm", "stmfm", "rate-imder", "modality-rates-0.3-0.5-0.7"]
+    assert frozen(older, steps=9).mask_hash == GOLDEN_FRAMES
+    assert frozen(["rmfm_lnln"], steps=9).mask_hash == GOLDEN_LNLN
 
 
 def test_hashes_differ_with_all_that_is_masked() -> None:

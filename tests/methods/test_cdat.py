@@ -194,7 +194,7 @@ def test_a_frozen_reference_is_the_model_as_the_transfer_found_it() -> None:
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 @pytest.mark.parametrize(
-    "weighting", ["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_released"]
+    "weighting", ["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_repaired"]
 )
 def test_every_rule_on_every_task(task: Task, weighting) -> None:
     method = phase(make(task, weighting=weighting), "transfer")

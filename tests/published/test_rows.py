@@ -45,6 +45,7 @@ def test_schema(path) -> None:
         ("gsit_mosei_complete", "ALMT", "tav", "mae", 0.583),
         ("pmr_iemocap_complete", "PMR", "tav", "angry_f1", 71.3),
         ("recap_mosi_frames", "LNLN", "mean-rmfm_same", "has0_acc2", 72.05),
+        ("lnln_mosei_frames", "LNLN", "mean-rmfm_lnln", "acc7", 45.42),
         ("tcmr_mosei_frames", "TCMR", "mean-rmfm_same", "mae", 0.661),
         ("tmdc_iemocap4_fixed", "MoMKE", "mean-7", "ua", 72.78),
         ("semmsa_mosei_fixed", "SemMSA", "tav", "f1", 86.32),
@@ -82,6 +83,11 @@ def test_each_row_of_a_table_of_several_sources_has_its_own() -> None:
     rows = {row.method: row.source for row in published("mosei", "tav") if row.table == "various_mosei_complete"}
     assert rows["ConFEDE"] == "quoted by Semi-IIN"
     assert rows["HyCon"] == "quoted by MAESTRO"
+
+
+def test_lnln_on_mosei_is_under_its_own_way_of_removing_frames() -> None:
+    assert {row.method for row in published("mosei", "rmfm_lnln")} == {"LNLN"}
+    assert "LNLN" not in {row.method for row in published("mosei", "rmfm_same") if row.table == "recap_mosei_frames"}
 
 
 def test_rows_that_are_quoted_are_kept_apart() -> None:

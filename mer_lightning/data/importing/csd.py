@@ -93,7 +93,7 @@ class CSD(Reader):
         reference = chosen.get("text", words)
         if not chosen or reference is None:
             expected = "a .csd with words or their vectors, and one with features"
-            raise Refusal(folder, expected, _names(files), "add the missing file, or name it with --features.text")
+            raise Refusal(folder, expected, _names(files), "add the missing file, or name it with --features text=NAME")
         segments, notes = _segments(labels, reference, words)
         task = entry.task if entry else Regression()
         read = {m: WordLevel(file, segments, file is reference) for m, file in chosen.items()}
@@ -131,7 +131,7 @@ def _names(files: list[CsdFile]) -> str:
 
 def _one(folder: Path, role: str, files: list[CsdFile]) -> CsdFile | None:
     if len(files) > 1:
-        remedy = "choose one with --features.MODALITY NAME" if role in MODALITIES else "move the others elsewhere"
+        remedy = f"choose one with --features {role}=NAME" if role in MODALITIES else "move the others elsewhere"
         raise Refusal(folder, f"one .csd with {role}", _names(files), remedy)
     return files[0] if files else None
 

@@ -78,7 +78,7 @@ def feature_folders(root: Path, features: dict[str, str]) -> dict[str, Path]:
         if modality not in MODALITIES:
             raise Refusal(root, f"modalities {', '.join(MODALITIES)}", f"'{modality}'", "name one of those")
         if name not in there:
-            remedy = f"name a folder that is there with --features.{modality}"
+            remedy = f"name a folder that is there, with --features {modality}=NAME"
             raise Refusal(root, f"a folder '{name}' with the {modality} features", listed, remedy)
     return {modality: root / features[modality] for modality in MODALITIES if modality in features}
 

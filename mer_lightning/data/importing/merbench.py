@@ -27,7 +27,6 @@ from mer_lightning.data.importing.folds import FOLDS_NOTE, session_folds
 from mer_lightning.data.raw import Alignment, RawCorpus
 from mer_lightning.data.store import carve_valid, partition_from
 from mer_lightning.errors import Refusal
-from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import Regression, SingleLabel, Task
 
 _NO_VALUE = -10  # what MERBench writes in 'val' where a corpus has classes only
@@ -78,7 +77,7 @@ class MERBench(Reader):
 def _choose_features(root: Path, features: dict[str, str]) -> dict[str, Path]:
     if not features:
         there = ", ".join(sorted(folder.name for folder in root.iterdir() if folder.is_dir())) or "none"
-        remedy = " ".join(f"--features.{modality} NAME" for modality in MODALITIES)
+        remedy = "import it with --features text=A,audio=B,vision=C"
         raise Refusal(root, "the name of a feature set for each modality", f"these to choose from: {there}", remedy)
     return feature_folders(root, features)
 

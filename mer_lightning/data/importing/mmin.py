@@ -152,7 +152,7 @@ def _name_classes(
 def _read_h5(path: Path, ids: list[str], modality: str, notes: list[str]) -> LoadedSequences:
     if not path.is_file():
         there = ", ".join(sorted(file.name for file in path.parent.glob("*.h5"))) or "no .h5"
-        raise Refusal(path, f"the {modality} features", there, f"name another with --features.{modality}")
+        raise Refusal(path, f"the {modality} features", there, f"name another file with --features {modality}=NAME")
     file = open_h5(path)
     shapes = {name: file[name].shape for name in ids if name in file}
     if not shapes:

@@ -34,7 +34,7 @@ from mer_lightning.tasks import MultiLabel
 
 Preset = Literal["cdat", "cdat_r1", "static", "ce", "baseline"]
 Targets = Literal["train", "valid_half", "out_of_fold"]
-Weighting = Literal["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_released"]
+Weighting = Literal["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_repaired"]
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "cdat": {},
@@ -49,7 +49,7 @@ _DEFAULTS: dict[str, Any] = {
     "detach_teacher": True,
     "confidence_output": "sigmoid",
 }
-_NEEDS_COMPLETE = ("noise_level", "ce", "ce_released")  # compare with the unmasked view, too
+_NEEDS_COMPLETE = ("noise_level", "ce", "ce_repaired")  # compare with the unmasked view, too
 _RELEASED_WEIGHT = 1e4  # of the loss averaged over all pairs of samples
 _COLLAPSED = 0.02  # a standard deviation below it: the confidence network gives all samples the same value
 
@@ -148,7 +148,7 @@ class CDaT(MERMethod):
 
     @property
     def uses_confidence(self) -> bool:
-        return self.weighting not in ("static", "ce", "ce_released")
+        return self.weighting not in ("static", "ce", "ce_repaired")
 
     def refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
         super().refuse_what_does_not_fit(data, stage)
@@ -316,7 +316,7 @@ class CDaT(MERMethod):
         return torch.stack([self.task.certainty(logits) for logits in self.head(states)])
 
     def _impact_weights(self, states: Tensor) -> Tensor:
-        logits, released = self.head(states), self.weighting == "ce_released"
+        logits, released = self.head(states), self.weighting == "ce_repaired"
         probabilities = self.task.probabilities(logits.flatten(0, 1))
         if probabilities is None:  # regression: how far a mask moves the prediction
             return transfer.impact_weights((logits[:3] - logits[3]).abs().squeeze(-1), released)

@@ -200,7 +200,8 @@ def test_refusals_are_one_line(mosi, damage, words, monkeypatch):
 
 
 def test_features_must_be_named_and_the_refusal_lists_them(mosi):
-    with pytest.raises(Refusal, match=r"Baichuan-13B-Base-UTT, chinese-hubert-large-FRA, clip.*--features.text NAME"):
+    words = r"Baichuan-13B-Base-UTT, chinese-hubert-large-FRA, clip.*--features text=A,audio=B,vision=C"
+    with pytest.raises(Refusal, match=words):
         MERBench().read(mosi, lookup("mosi"), {})
 
 
