@@ -43,5 +43,5 @@ def attempt(work: Callable[[Item], Any], item: Item) -> tuple[Any, str | None]:
     torch.set_num_threads(1)
     try:
         return work(item), None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return None, error_text(error)

@@ -73,7 +73,11 @@ class _Worker:
         self._open()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        return self._executor.submit(function, *arguments)
+        try:
+            return self._executor.submit(function, *arguments)
+        except BrokenProcessPool:  # the process died after its last item
+            self.restart()
+            return self._executor.submit(function, *arguments)
 
     def restart(self) -> None:
         self.end()

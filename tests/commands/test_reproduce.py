@@ -61,7 +61,8 @@ def test_a_failed_run_is_reported_and_the_others_go_on(folder: Path, capsys: pyt
     (folder / "experiments" / "wrong.yaml").write_text(EXPERIMENT.replace("width: 8", "width: 8.5"))
     assert main(["reproduce"]) == 1
     printed = capsys.readouterr().out
-    assert printed.count("failed") == 2
+    assert printed.count("failed: ") == 2
+    assert printed.count("8.5") == 2  # the reason
     assert "mosi-aligned (synthetic): tiny-synthetic, 2 seeds" in printed
 
 

@@ -35,6 +35,10 @@ def refuse_odd(number: int) -> int:
     return number
 
 
+def leave(number: int) -> None:
+    sys.exit(f"{number} leaves")
+
+
 def die_once(path: str) -> str:
     """Killed the first time that it sees a path, as the system does with a process that takes too much memory."""
     if not Path(path).exists():
@@ -108,6 +112,11 @@ def test_an_error_is_returned_and_the_others_go_on() -> None:
     assert "ValueError: 3 is odd" in str(results[3].error)
 
 
+def test_an_item_that_exits_fails_and_does_not_end_the_study() -> None:
+    (result,) = run([1], leave, workers=1)
+    assert str(result.error).endswith("SystemExit: 1 leaves\n")
+
+
 def test_a_killed_worker_costs_one_more_try(tmp_path: Path) -> None:
     paths = [str(tmp_path / str(n)) for n in range(3)]
     started: list[str] = []
@@ -121,6 +130,22 @@ def test_a_killed_worker_costs_the_others_nothing(tmp_path: Path) -> None:
     results = {Path(result.item).name: result for result in run(paths, die_beside, workers=2)}
     assert results["lives"].value == 1
     assert "died 2 times" in str(results["dies"].error)
+
+
+def test_a_worker_that_dies_between_two_items_is_replaced() -> None:
+    dead: list[int] = []
+
+    def source() -> Iterator[int]:
+        yield 0
+        os.kill(dead[0], signal.SIGKILL)
+        time.sleep(0.5)
+        yield 1
+
+    for result in run(source(), worker_id, workers=1):
+        assert result.error is None
+        assert result.value not in dead
+        dead.append(result.value)
+    assert len(dead) == 2
 
 
 def test_an_item_that_kills_its_worker_is_given_up() -> None:
