@@ -21,10 +21,10 @@ COMMANDS = {
 
 # Commands that parse their own arguments; the others are Lightning's.
 _OWN_PARSERS = {
-    "reproduce": "mer_lightning.studies.reproduce",
-    "ablate": "mer_lightning.studies.ablate",
+    "reproduce": "mer_lightning.commands.reproduce",
+    "ablate": "mer_lightning.commands.ablate",
     "report": "mer_lightning.commands.report",
-    "sweep": "mer_lightning.studies.sweep",
+    "sweep": "mer_lightning.commands.sweep",
     "published": "mer_lightning.commands.published",
     "backbones": "mer_lightning.commands.backbones",
     "data": "mer_lightning.commands.data",

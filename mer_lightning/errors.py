@@ -25,6 +25,6 @@ def refusal_behind(error: BaseException | None) -> Refusal | None:
     return error
 
 
-def told(error: BaseException) -> str:
-    """What somebody who waits for a run elsewhere has to know: the refusal's line, or where it broke."""
+def error_text(error: BaseException) -> str:
+    """An error of a run in another process, as text: the refusal's line, or the whole traceback."""
     return str(refusal_behind(error) or "".join(traceback.format_exception(error)))

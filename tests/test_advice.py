@@ -24,7 +24,7 @@ from mer_lightning.backbones.base import all_backbones
 from mer_lightning.cli import _OWN_PARSERS, COMMANDS
 from mer_lightning.commands.data import _features
 from mer_lightning.errors import Refusal
-from mer_lightning.methods.loading import all_methods
+from mer_lightning.methods.base import all_methods
 from mer_lightning.training import lightning_cli, names
 
 PACKAGE = Path(mer_lightning.__file__).parent

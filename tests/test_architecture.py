@@ -63,7 +63,9 @@ def test_nothing_below_methods_knows_lightning_except_the_datamodule() -> None:
                 assert "lightning" not in external_imports_of(path), path
 
 
-@pytest.mark.parametrize("command", [["--help"], ["data", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["--version"], *([name, "--help"] for name in ("data", "reproduce", "ablate", "sweep"))]
+)
 def test_help_loads_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys\nfrom mer_lightning.cli import main\n"
@@ -72,6 +74,14 @@ def test_help_loads_nothing_heavy(command: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_studies_print_nothing() -> None:
+    """Their commands do."""
+    for path in (PACKAGE / "studies").rglob("*.py"):
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        assert "print" not in {call.id for call in calls if isinstance(call, ast.Name)}, path
+        assert "rich" not in external_imports_of(path), path
 
 
 def test_files_are_one_thing() -> None:

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mer-lightning data", description="Inspect, import, synthesize and list corpora.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    inspect = commands.add_parser("inspect", help="say what is in a feature file, a folder or an imported corpus")
+    inspect = commands.add_parser("inspect", help="show what is in a feature file, a folder or an imported corpus")
     inspect.add_argument("path", type=Path)
     inspect.add_argument("--json", action="store_true", help="print the findings as JSON")
     inspect.set_defaults(run=_inspect)
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.set_defaults(run=_synthesize)
 
     listing = commands.add_parser("list", help="corpora, where to ask for them, and the formats that are read")
-    listing.add_argument("name", nargs="?", help="say all that is known of one corpus")
+    listing.add_argument("name", nargs="?", help="show everything that is known about one corpus")
     listing.set_defaults(run=_list)
     return parser
 
@@ -105,7 +105,7 @@ def _import(given: argparse.Namespace) -> None:
     folder = given.folder or corpus_folder(given.name, raw.alignment)
     with _progress("importing") as report:
         card = write_corpus(raw, folder, given.name, progress=report)
-    _say_imported(card, entry, folder)
+    _print_imported(card, entry, folder)
 
 
 def _features(text: str) -> dict[str, str]:
@@ -122,7 +122,7 @@ def _features(text: str) -> dict[str, str]:
     return {modality: name for modality, _, name in pairs}
 
 
-def _say_imported(card: CorpusCard, entry: CatalogueEntry, folder: Path) -> None:
+def _print_imported(card: CorpusCard, entry: CatalogueEntry, folder: Path) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`mer-lightning report RUNS...`: what some runs say, as HTML, Markdown, LaTeX, CSV and one Parquet ledger."""
+"""`mer-lightning report RUNS...`: the results of some runs, as HTML, Markdown, LaTeX, CSV and one Parquet ledger."""
 
 from __future__ import annotations
 
