@@ -33,7 +33,8 @@ UNKNOWN = "NAME"  # stands for other placeholders
 ALWAYS = {"--help", "--version"}
 NO_ADVICE = {
     "--porcelain": "an option of git",
-    "--trainer.callbacks": "given by studies/sweep.py itself, and run by its tests",
+    "--trainer.callbacks": "given by studies/sweep_trials.py itself, and run by its tests",
+    "--trust": "taken off before any parser reads the rest, and run by tests/training/test_trust.py",
     "--model.bta": "an example of an option that does not exist",
 }
 COMMAND = re.compile(rf"(?<![\w/'\"%-])mer-lightning ({'|'.join(COMMANDS)})\b((?:'[^']*'|[^\n`;)\]:\"'])*)")
