@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -29,6 +29,11 @@ from mer_lightning.methods.optimizing import Schedule, decayed_and_plain, fused,
 from mer_lightning.methods.phase import Losses, Phase
 from mer_lightning.modalities import COMPLETE, MODALITIES
 from mer_lightning.tasks import task_from_card
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mer_lightning.methods.finished_runs import FinishedRuns
 
 __all__ = ["Losses", "MERMethod", "Phase"]
 
@@ -104,6 +109,11 @@ class MERMethod(LightningModule, ABC):
 
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         """{name: (K, B)} to be kept beside the predictions, for reports."""
+        return {}
+
+    @staticmethod
+    def figures(runs: FinishedRuns) -> dict[str, Figure]:
+        """{caption: figure} for the report, of what only this method has; none unless a method draws some."""
         return {}
 
     def task_losses(self, state: Tensor, batch: Batch) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,11 @@ from mer_lightning.methods.cdat.confidence import ConfidenceNetwork, ConfidenceO
 from mer_lightning.methods.cdat.transfer_log import TransferLog
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import MultiLabel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mer_lightning.methods.finished_runs import FinishedRuns
 
 Preset = Literal["cdat", "cdat_r1", "static", "ce", "baseline"]
 Weighting = Literal["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_released"]
@@ -257,6 +262,12 @@ class CDaT(MERMethod):
 
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         return {} if self.confidence is None else {"confidence": self.confidence(states)}
+
+    @staticmethod
+    def figures(runs: FinishedRuns) -> dict[str, Figure]:
+        from mer_lightning.methods.cdat.figures import figures  # matplotlib is slow to import
+
+        return figures(runs)
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
