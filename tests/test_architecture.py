@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,18 @@ def test_help_loads_nothing_heavy(command: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_training_and_the_report_know_no_method_by_name() -> None:
+    """What a method needs there, it brings along. The plain one is the example in messages and the default."""
+    from mer_lightning.methods.loading import all_methods
+
+    methods = {name: cls.__name__ for name, cls in all_methods().items() if name != "supervised"}
+    assert len(methods) >= 3
+    names = re.compile(rf"\b({'|'.join([*methods, *methods.values()])})\b")
+    for path in [*(PACKAGE / "training").rglob("*"), *(PACKAGE / "studies" / "report").rglob("*")]:
+        if path.suffix in (".py", ".html", ".js", ".css"):
+            assert not names.search(path.read_text()), path
 
 
 def test_files_are_one_thing() -> None:
