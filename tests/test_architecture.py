@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,18 @@ def test_studies_print_nothing() -> None:
         calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         assert "print" not in {call.id for call in calls if isinstance(call, ast.Name)}, path
         assert "rich" not in external_imports_of(path), path
+
+
+def test_training_and_the_report_know_no_method_by_name() -> None:
+    """What a method needs there, it brings along. The plain one is the example in messages and the default."""
+    from mer_lightning.methods.base import all_methods
+
+    methods = {name: cls.__name__ for name, cls in all_methods().items() if name != "supervised"}
+    assert len(methods) >= 3
+    names = re.compile(rf"\b({'|'.join([*methods, *methods.values()])})\b")
+    for path in [*(PACKAGE / "training").rglob("*"), *(PACKAGE / "studies" / "report").rglob("*")]:
+        if path.suffix in (".py", ".html", ".js", ".css"):
+            assert not names.search(path.read_text()), path
 
 
 def test_files_are_one_thing() -> None:

@@ -9,7 +9,7 @@ Shapes: B batch, M = 3 modalities, K masks, d width of the state.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -27,6 +27,11 @@ from mer_lightning.methods.optimizing import Schedule
 from mer_lightning.methods.phase import Losses, Phase
 from mer_lightning.methods.phased_training import PhasedTraining
 from mer_lightning.tasks import task_from_card
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mer_lightning.methods.finished_runs import FinishedRuns
 
 __all__ = ["Losses", "MERMethod", "Phase"]
 
@@ -86,6 +91,11 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
 
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         """{name: (K, B)} to be kept beside the predictions, for reports."""
+        return {}
+
+    @staticmethod
+    def figures(runs: FinishedRuns) -> dict[str, Figure]:
+        """{caption: figure} for the report, of what only this method has; none unless a method draws some."""
         return {}
 
     # --- what it builds on

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import Task, task_from_card
-from mer_lightning.training.run_folder import CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS
+from mer_lightning.training.run_folder import BEST, CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS, metrics_over_time
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
@@ -76,6 +76,13 @@ class Run:
         import pandas as pd
 
         return pd.read_parquet(self.folder / PREDICTIONS)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / BEST
+
+    def metrics_over_time(self) -> pd.DataFrame:
+        return metrics_over_time(self.folder)
 
 
 def run_in(folder: Path) -> Run:

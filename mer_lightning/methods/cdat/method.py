@@ -15,7 +15,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,11 @@ from mer_lightning.methods.cdat.transfer_log import TransferLog
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.randomness import name_key, uniform
 from mer_lightning.tasks import MultiLabel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mer_lightning.methods.finished_runs import FinishedRuns
 
 Preset = Literal["cdat", "cdat_r1", "static", "ce", "baseline"]
 Targets = Literal["train", "valid_half", "out_of_fold"]
@@ -327,6 +332,12 @@ class CDaT(MERMethod):
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         has_one = self.confidence is not None or self.confidence_from == "probability"
         return {"confidence": self._confidence(states)} if has_one else {}
+
+    @staticmethod
+    def figures(runs: FinishedRuns) -> dict[str, Figure]:
+        from mer_lightning.methods.cdat.figures import figures  # matplotlib is slow to import
+
+        return figures(runs)
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()

@@ -10,7 +10,7 @@ Shapes: B batch, V views, A = V B rows of all views, M modalities, O outputs, d 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,11 @@ from mer_lightning.methods.mcur import uncertainty
 from mer_lightning.methods.mcur.memory import ContrastMemory
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import Regression
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mer_lightning.methods.finished_runs import FinishedRuns
 
 Estimator = Literal["hetero", "predictive", "bank", "none"]
 
@@ -224,6 +229,12 @@ class MCUR(MERMethod):
         if self.log_scale is None:
             return {}
         return {"scale": uncertainty.bounded_log_scale(self.log_scale(states).float()).exp().squeeze(-1)}
+
+    @staticmethod
+    def figures(runs: FinishedRuns) -> dict[str, Figure]:
+        from mer_lightning.methods.mcur.figures import figures  # matplotlib is slow to import
+
+        return figures(runs)
 
     # --- beside what the paper names
 

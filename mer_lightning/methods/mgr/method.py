@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,11 @@ from mer_lightning.methods.base import Losses, MERMethod
 from mer_lightning.methods.mgr import losses as refinement
 from mer_lightning.methods.mgr.codes import Code, CodeFusion, Contribution, GaussianEncoder, uniform_contribution
 from mer_lightning.modalities import MODALITIES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mer_lightning.methods.finished_runs import FinishedRuns
 
 Guidance = Literal["confusion", "grl", "four_way", "none"]
 
@@ -273,6 +278,12 @@ class MGR(MERMethod):
             divergence = decoupling.gaussian_kl(code.mean, code.std, zero, one) / code.mean.shape[-1]
             values.append(refinement.mean_over(divergence, present))
         return torch.stack(values).mean()
+
+    @staticmethod
+    def figures(runs: FinishedRuns) -> dict[str, Figure]:
+        from mer_lightning.methods.mgr.figures import figures  # matplotlib is slow to import
+
+        return figures(runs)
 
     def _log(self, codes: Codes, weights: Tensor, present: Tensor) -> None:
         if not self.training:
