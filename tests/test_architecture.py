@@ -20,13 +20,13 @@ LAYERS = (
     {"data"},
     {"layers", "encoders", "losses"},
     {"backbones", "evaluation", "published"},
-    {"methods"},
+    {"methods", "metrics"},
     {"training"},
     {"studies"},
     {"commands"},
     {"cli"},
 )
-HEAVY = ("torch", "lightning", "transformers", "pandas", "wandb", "sklearn", "rich")
+HEAVY = ("torch", "torchmetrics", "lightning", "transformers", "pandas", "wandb", "sklearn", "rich")
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 
 
@@ -58,7 +58,7 @@ def test_dependencies_point_downwards() -> None:
 
 
 def test_nothing_below_methods_knows_lightning_except_the_datamodule() -> None:
-    for part in ("masks", "data", "layers", "encoders", "losses", "backbones", "evaluation", "published"):
+    for part in ("masks", "data", "layers", "encoders", "losses", "backbones", "evaluation", "metrics", "published"):
         for path in (PACKAGE / part).rglob("*.py"):
             if path.name != "datamodule.py":
                 assert "lightning" not in external_imports_of(path), path

@@ -56,17 +56,22 @@ class PredictionStore:
         """All samples in the order of the split, each once, the same on every process."""
         parts = _from_all_processes([{k: v.cpu() for k, v in part.items()} for part in self._parts])
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        index = joined["index"]
-        order = index.argsort(stable=True)
-        first = torch.ones_like(index, dtype=torch.bool)
-        first[1:] = index[order][1:] != index[order][:-1]
-        chosen = {name: tensor[order[first]] for name, tensor in joined.items()}
+        each_once = rows_once(joined["index"])
+        chosen = {name: tensor[each_once] for name, tensor in joined.items()}
         return Predictions(
             logits=chosen["logits"],
             target=chosen.get("target"),
             index=chosen["index"],
             extras={k.removeprefix("extra "): v for k, v in chosen.items() if k.startswith("extra ")},
         )
+
+
+def rows_once(index: Tensor) -> Tensor:
+    """Positions in ``index`` (n,) that list each of its values once, in ascending order: the first of equal ones."""
+    order = index.argsort(stable=True)
+    first = torch.ones_like(index, dtype=torch.bool)
+    first[1:] = index[order][1:] != index[order][:-1]
+    return order[first]
 
 
 def _from_all_processes(parts: list[Any]) -> list[Any]:
