@@ -21,7 +21,7 @@ FLOORS = (
     {"data"},
     {"layers", "encoders", "losses"},
     {"backbones", "evaluation", "published"},
-    {"methods"},
+    {"methods", "metrics"},
     {"training"},
     {"studies"},
     {"commands"},

@@ -13,8 +13,10 @@ import pytest
 
 from docs.house import FLOOR, FLOORS, PACKAGE, PAGE, imports, page_with, picture, rooms
 
-HEAVY = ("torch", "lightning", "transformers", "pandas", "wandb", "sklearn", "rich")
-WITHOUT_LIGHTNING = ("masks", "data", "layers", "encoders", "losses", "backbones", "evaluation", "published")
+HEAVY = ("torch", "torchmetrics", "lightning", "transformers", "pandas", "wandb", "sklearn", "rich")
+WITHOUT_LIGHTNING = (
+    *("masks", "data", "layers", "encoders", "losses", "backbones", "evaluation", "metrics", "published"),
+)
 
 
 def external_imports_of(path: Path) -> set[str]:

@@ -136,9 +136,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @functools.cached_property
     def ids(self) -> list[str]:
-        return list(self.corpus.samples["id"].iloc[self.rows.cpu().numpy()])
+        """Of each sample, in the order of :attr:`rows`."""
+        return self.corpus.samples["id"].iloc[self.rows.cpu().numpy()].tolist()
 
     def on(self, device: torch.device) -> Split:
         """A copy that holds only its own samples, on ``device``: batches are then gathered there."""
@@ -146,16 +147,20 @@ class Split:
         resident.corpus, resident.rows, resident.modalities = self.corpus, self.rows, self.modalities
         resident.values, resident.starts = {}, {}
         for m in self.modalities:
-            steps = torch.repeat_interleave(self.lengths[m])
-            ends = self.lengths[m].cumsum(0)
-            within = torch.arange(len(steps)) - (ends - self.lengths[m])[steps]
-            resident.values[m] = self.values[m][self.starts[m][steps] + within].to(device)
-            resident.starts[m] = (ends - self.lengths[m]).to(device)
+            resident.values[m] = self.frames(m, torch.arange(len(self))).to(device)
+            resident.starts[m] = (self.lengths[m].cumsum(0) - self.lengths[m]).to(device)
         resident._host_lengths = self.lengths
         resident.lengths = {m: length.to(device) for m, length in self.lengths.items()}
         resident.present = self.present.to(device)
         resident.target = None if self.target is None else self.target.to(device)
         return resident
+
+    def frames(self, modality: str, index: Tensor) -> Tensor:
+        """(n, D): all steps of some samples, one sample after the other."""
+        starts, lengths = self.starts[modality][index], self.lengths[modality][index]
+        sample = torch.repeat_interleave(lengths)
+        within = torch.arange(len(sample), device=sample.device) - (lengths.cumsum(0) - lengths)[sample]
+        return self.values[modality][starts[sample] + within]
 
     def batch(self, index: Tensor, present: Tensor | None = None) -> Batch:
         """One indexed gather per modality, trimmed to the longest sequence among ``index``."""

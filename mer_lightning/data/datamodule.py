@@ -110,13 +110,10 @@ class MERData(LightningDataModule):
     def training_frames(self, modality: str, about: float = math.inf) -> Tensor:
         """(n, D) frames of the training split, those of evenly spaced samples if there are more than ``about``."""
         train = self.split("train")
-        starts, lengths = train.starts[modality], train.lengths[modality]
+        lengths = train.lengths[modality]
         with_data = lengths.nonzero().squeeze(1)
         every = max(int(len(with_data) * float(lengths.double().mean()) // about), 1)
-        chosen = with_data[::every]
-        values = train.values[modality]
-        frames = [values[s : s + n] for s, n in zip(starts[chosen], lengths[chosen], strict=True)]
-        return torch.cat([values[:0], *frames])
+        return train.frames(modality, with_data[::every])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         split = self.split("train")

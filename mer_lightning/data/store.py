@@ -179,7 +179,13 @@ def partition_from(splits: list[str]) -> NDArray[np.int8]:
 
 
 def _write_tensors(raw: RawCorpus, path: Path, cleaned: dict[str, Counter[str]], progress: Progress | None) -> str:
-    """Stream a safetensors file (header with all shapes first, then the bytes) and return its SHA-256."""
+    """Write a safetensors file as a stream, header first, and return its SHA-256.
+
+    The writer of the library safetensors takes all tensors at once, so that the features would have to be in memory, or
+    in a second file of the same size. It also orders tensors and spells the header in another way, so that the same
+    corpus would have another SHA-256 than the one that older cards and results carry. One pass with a chunk in memory
+    writes and hashes; ``safe_open`` of the library reads the file.
+    """
     small: dict[str, NDArray[Any]] = {"target": _target(raw)}
     for modality, sequences in raw.features.items():
         small[f"{modality}.offsets"] = np.concatenate([[0], np.cumsum(sequences.lengths)]).astype(np.int64)

@@ -117,10 +117,10 @@ class WriteResults(Callback):
         )
         self.rows, self.task = rows, task
         self.folder.mkdir(parents=True, exist_ok=True)
-        ids = [data.split("test").ids[row] for row in predictions.index.tolist()]
-        said = prediction_table(predictions, task, [c.name for c in frozen.conditions], ids)
+        conditions = [condition.name for condition in frozen.conditions]
+        table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
         temporary = self.folder / f".{PREDICTIONS}.{os.getpid()}"
-        said.to_parquet(temporary, index=False)
+        table_of_predictions.to_parquet(temporary, index=False)
         os.replace(temporary, self.folder / PREDICTIONS)
         write_whole(self.folder / RESULTS, rows.to_csv(index=False))
         if trainer.logger is not None:

@@ -52,8 +52,7 @@ def svg(figure: Figure) -> str:
 
 def method_class(class_path: str) -> type[MERMethod] | None:
     """The class of a run's method, if this package has it or it is imported already: a run folder imports nothing."""
-    from mer_lightning.methods.base import MERMethod
-    from mer_lightning.methods.base import all_methods
+    from mer_lightning.methods.base import MERMethod, all_methods
 
     all_methods()  # imports the methods of this package
     module, _, name = class_path.rpartition(".")
