@@ -5,7 +5,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slow bench house lint clean
+.PHONY: help install reproduce test test-slow bench mutants house lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ bench: .venv/installed ## speed, side by side with peers; writes benchmarks/RESU
 
 house: .venv/installed ## draw the picture of the imports in docs/architecture.md
 	$(BIN)/python -m docs.house
+
+mutants: .venv/installed ## small defects put into losses, evaluation, methods and masks: which would no test notice?
+	$(BIN)/python -m benchmarks.mutants $(MUTANTS)
 
 lint: .venv/installed ## ruff and mypy
 	$(BIN)/ruff check .

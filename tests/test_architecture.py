@@ -15,7 +15,8 @@ from docs.house import FLOOR, FLOORS, PACKAGE, PAGE, imports, page_with, picture
 
 HEAVY = ("torch", "torchmetrics", "lightning", "transformers", "pandas", "wandb", "sklearn", "rich")
 WITHOUT_LIGHTNING = (
-    *("masks", "data", "layers", "encoders", "losses", "backbones", "evaluation", "metrics", "published"),
+    *("masks", "data", "layers", "encoders", "losses", "backbones"),
+    *("evaluation", "metrics", "published"),
 )
 
 

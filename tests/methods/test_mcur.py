@@ -22,7 +22,7 @@ from mer_lightning.masks.training import UniformCombinations, draw_combinations
 from mer_lightning.methods.every_combination import EveryCombination
 from mer_lightning.methods.mcur.method import MCUR
 from mer_lightning.methods.supervised import Supervised
-from mer_lightning.modalities import combination_name
+from mer_lightning.modalities import MODALITIES, combination_name
 from mer_lightning.tasks import Regression, Task
 from tests.conftest import DIMS, TASKS, make_batch
 
@@ -260,6 +260,26 @@ def test_what_is_masked_cannot_change_the_losses(combination: tuple[bool, ...], 
         }
         losses = method.training_losses(replace(batch, features=changed))
         assert {name: value.item() for name, (value, _) in losses.items()} == before
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_unimodal_loss_is_a_mean_over_what_each_sample_has(task: Task) -> None:
+    """Over one, two or three modalities, sample by sample; nothing for the last one, which has none."""
+    method, batch = make(task, views=1, unimodal_weight=0.5).eval(), masked_batch(task)
+    encoded = method.backbone.encode(batch)
+    per_sample = []
+    for i, present in enumerate(batch.present.tolist()):
+        target = batch.target[i : i + 1]
+        own = [
+            task.losses(method.unimodal[m](encoded.vectors[m][i : i + 1]), target).item()
+            for m, here in zip(MODALITIES, present, strict=True)
+            if here
+        ]
+        per_sample.append(sum(own) / len(own) if own else 0.0)
+    assert {int(row.sum()) for row in batch.present} == {0, 1, 2, 3}
+    value, weight = method.training_losses(batch)["unimodal"]
+    assert weight == 0.5
+    assert value.item() == pytest.approx(sum(per_sample) / len(batch), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", all_backbones())

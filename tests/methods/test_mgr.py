@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,10 @@ from mer_lightning.backbones.base import all_backbones
 from mer_lightning.backbones.early import Early
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
-from mer_lightning.losses.decoupling import wasserstein
+from mer_lightning.losses.decoupling import cmd, wasserstein
 from mer_lightning.methods.mgr import losses as refinement
 from mer_lightning.methods.mgr.codes import Contribution
-from mer_lightning.methods.mgr.method import MGR
+from mer_lightning.methods.mgr.method import MGR, WEIGHTS
 from mer_lightning.modalities import COMBINATIONS, combination_present
 from mer_lightning.tasks import Regression, Task
 from tests.conftest import DIMS, TASKS, make_batch
@@ -30,10 +31,11 @@ def batch_of(task: Task | None = None, samples: int = 12) -> Batch:
     return make_batch("aligned", task=task or Regression(), samples=samples)
 
 
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half-way through training: contributions count."""
-    monkeypatch.setattr(MGR, "progress", property(lambda self: 0.5))
+def during_a_fit(method: MGR, progress: float, monkeypatch: pytest.MonkeyPatch) -> MGR:
+    """The method as if a Trainer had done this share of its steps."""
+    monkeypatch.setattr(MGR, "progress", property(lambda self: progress))
+    method._trainer = object()  # ramps count during a fit only
+    return method
 
 
 def gradients(method: nn.Module, loss: torch.Tensor) -> set[str]:
@@ -48,7 +50,7 @@ def gradients(method: nn.Module, loss: torch.Tensor) -> set[str]:
 # --- the modality classifier
 
 
-def test_each_guidance_term_reaches_its_own_part() -> None:
+def test_each_guidance_loss_reaches_its_own_part() -> None:
     method, batch = make(), batch_of()
     losses = method.training_losses(batch)
     assert "share" not in gradients(method, losses["private_recognition"][0])
@@ -113,6 +115,20 @@ def test_alignment_by_hand() -> None:
     assert both.item() == pytest.approx(5 / 2)
 
 
+@pytest.mark.parametrize(("samples", "compared"), [(7, False), (8, True)])
+def test_moments_are_compared_from_eight_samples_on(samples: int, compared: bool) -> None:
+    assert bool(make().training_losses(batch_of(samples=samples))["moments"][0] > 0.01) == compared
+
+
+def test_moments_of_a_pair_need_samples_that_have_both() -> None:
+    """Seven of twelve samples have audio: of three pairs only text and vision are compared."""
+    method, batch = make().eval(), batch_of()
+    batch.present[:5, 1] = False
+    mean = method.codes(method.backbone.encode(batch)).shared.mean
+    expected = cmd(mean[:, 0], mean[:, 2], 3) / 3
+    assert method.training_losses(batch)["moments"][0].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 # --- contributions and margins
 
 
@@ -138,6 +154,22 @@ def test_contribution_by_hand() -> None:
     torch.testing.assert_close(found[0], (r + 0.5) / 2)
 
 
+def test_a_twentieth_of_a_batch_goes_into_the_running_contribution() -> None:
+    """The second modality is there in one of two samples: its mean is over that one; the third never is, and stays."""
+    contribution = Contribution(3).train()
+    present = tensor([[True, True, False], [True, False, False]])
+    weights = contribution(tensor([[0.1, 0.6, 0.0], [0.3, 0.0, 0.0]]), present)
+    first, second = torch.softmax(tensor([-0.1, -0.6]) / 0.5, 0).tolist()
+    mean = tensor([(first + 1) / 2, second, 1 / 3])
+    running = 0.95 / 3 + 0.05 * mean / mean.sum()
+    torch.testing.assert_close(contribution.running, running)
+    both = tensor([first + running[0], second + running[1], 0.0])
+    torch.testing.assert_close(weights, torch.stack([both / both.sum(), tensor([1.0, 0.0, 0.0])]))
+    before = contribution.running.clone()
+    contribution.eval()(tensor([[5.0, 0.0, 0.0]]), present[:1])
+    assert torch.equal(contribution.running, before)
+
+
 def test_margins_grow_with_contribution_within_bounds() -> None:
     weights = torch.linspace(0, 1, 11).unsqueeze(1).expand(11, 3)
     margins = refinement.adaptive_margin(weights)[:, 0]
@@ -157,6 +189,25 @@ def test_decoupling_margin_by_hand() -> None:
     assert found.item() == pytest.approx((0 + 0 + 0.4 + 1.4) / 4)
     present[1, 1] = False
     assert refinement.decoupling_margin(shared, private, weights, present) == 0
+
+
+@pytest.mark.parametrize(("stop", "weights"), [(True, (0.8, 0.2)), (True, (0.5, 0.5)), (False, (0.8, 0.2))])
+def test_decoupling_margin_does_not_move_the_stronger_partner(stop: bool, weights: tuple[float, float]) -> None:
+    """s_0 feels relu(d_0 - cos(s_0, s_1) + cos(s_0, p_0)), and as the partner of s_1 unless it is the stronger one."""
+    draws = torch.Generator().manual_seed(0)
+    shared = torch.randn(5, 2, 4, generator=draws).requires_grad_()
+    private, each = torch.randn(5, 2, 4, generator=draws), tensor([weights]).expand(5, 2)
+    found = refinement.decoupling_margin(shared, private, each, torch.ones(5, 2, dtype=torch.bool), stop)
+    gradient = torch.autograd.grad(found, shared)[0]
+    expected = torch.zeros(5, 2, 4)
+    for student, partner in ((0, 1), (1, 0)):
+        fixed = stop and weights[partner] > weights[student]
+        other = shared[:, partner].detach() if fixed else shared[:, partner]
+        agree = torch.cosine_similarity(shared[:, student], other)
+        own = torch.cosine_similarity(shared[:, student], private[:, student])
+        term = (refinement.adaptive_margin(each)[:, student] - agree + own).relu().sum() / 10
+        expected += torch.autograd.grad(term, shared)[0]
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_multimodal_margin_asks_nothing_of_what_is_satisfied_or_does_not_matter() -> None:
@@ -228,13 +279,57 @@ def test_weights_can_be_set_and_zero_leaves_a_loss_out() -> None:
         make(weights={"moment": 1.0})
 
 
-def test_contributions_count_after_the_ramp_unless_switched_off(later: None) -> None:
-    method, batch = make(), batch_of()
+@pytest.mark.parametrize(
+    ("progress", "adaptive", "counts"),
+    [(0.0, True, False), (0.099, True, False), (0.1, True, True), (0.5, False, False)],
+)
+def test_contributions_count_from_a_tenth_of_training_on(
+    progress: float, adaptive: bool, counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, all present modalities weigh the same in margins, and every pair does in the alignment."""
+    given: dict[str, Any] = {}
+
+    def watch(name: str, position: int) -> None:
+        original = getattr(refinement, name)
+
+        def watched(*values: Any) -> torch.Tensor:
+            given[name] = values[position], values[-1]
+            return original(*values)
+
+        monkeypatch.setattr(refinement, name, watched)
+
+    for name, position in (("weak_to_strong", 2), ("decoupling_margin", 2), ("multimodal_margin", 2)):
+        watch(name, position)
+    method = during_a_fit(make(adaptive=adaptive).eval(), progress, monkeypatch)
     method.contribution.running.copy_(tensor([0.8, 0.1, 0.1]))
-    even = make(adaptive=False)
-    even.load_state_dict(method.state_dict())
-    values = [each.eval().training_losses(batch)["multimodal_margin"][0].item() for each in (method, even)]
-    assert values[0] != pytest.approx(values[1])
+    batch = batch_of()
+    batch.present[0, 1] = False
+    measured: list[torch.Tensor] = []
+    method.contribution.register_forward_hook(lambda module, inputs, output: measured.append(output))
+    method.training_losses(batch)
+    even = torch.full((12, 3), 1 / 3)
+    even[0] = tensor([0.5, 0.0, 0.5])
+    expected = measured[0] if counts else even
+    torch.testing.assert_close(given["multimodal_margin"][0], expected)
+    torch.testing.assert_close(given["decoupling_margin"][0], expected)
+    assert (given["weak_to_strong"][0] is not None) == counts
+    if counts:
+        assert torch.equal(given["weak_to_strong"][0], expected)
+        assert (expected - even).abs().max() > 0.1
+    assert given["weak_to_strong"][1] is given["decoupling_margin"][1] is True  # what is strong is not moved
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (0.025, 0.25), (0.05, 0.5), (0.1, 1.0), (0.7, 1.0)])
+def test_guidance_alignment_and_margins_come_in_over_a_tenth_of_training(
+    progress: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, batch = make(label_margin=True), batch_of()
+    outside = {name: weight for name, (_, weight) in method.training_losses(batch).items()}
+    assert outside == {"task": 1.0, **WEIGHTS}
+    found = during_a_fit(method, progress, monkeypatch).training_losses(batch)
+    slow = ("guidance", "alignment", "decoupling_margin", "multimodal_margin", "label_margin")
+    expected = {name: weight * (share if name in slow else 1.0) for name, weight in outside.items()}
+    assert {name: weight for name, (_, weight) in found.items()} == pytest.approx(expected)
 
 
 def test_points_are_codes_without_spread() -> None:

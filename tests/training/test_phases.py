@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from lightning.pytorch import Trainer
 
 from mer_lightning.cli import main
 from mer_lightning.methods.base import MERMethod
-from mer_lightning.training.phases import LastCheckpoint
+from mer_lightning.randomness import name_key
+from mer_lightning.training.phases import EpochSeeds, LastCheckpoint
 
 OPTIONS = ["--model", "cdat", "--model.backbone", "early", "--model.backbone.width", "8", "--model.weight", "1"]
 OPTIONS += ["--model.confidence_hidden", "8", "--model.confidence_epochs", "1.5", "--trainer.max_epochs", "4"]
@@ -189,3 +191,19 @@ def test_progress_and_prefix_belong_to_the_phase(tmp_path: Path, whole: Path, mo
     assert main(["fit", *OPTIONS, *corpus(whole.parent), "--run_dir", str(tmp_path / "run")]) == 0
     assert list(seen) == ["fusion/", "confidence/", ""]
     assert seen["confidence/"] == pytest.approx([i / (6 * STEPS) for i in range(6 * STEPS)])
+
+
+def test_random_numbers_of_an_epoch_depend_on_seed_phase_epoch_and_process() -> None:
+    """Frozen: a fit that goes on under a later version draws what it would have drawn."""
+
+    def seed_of(seed: int, phase: str, epoch: int = 0, process: int = 0, step: int = 0) -> int:
+        torch.manual_seed(-1)
+        trainer: Any = SimpleNamespace(current_epoch=epoch, global_rank=process)
+        EpochSeeds(seed, name_key(phase)).on_train_batch_start(trainer, None, None, step)
+        return torch.initial_seed()
+
+    untouched = torch.manual_seed(-1).initial_seed()
+    assert seed_of(1111, "fit") == 1749730111938698
+    assert seed_of(1111, "fit", step=1) == untouched
+    others = [(1112, "fit", 0, 0), (1111, "transfer", 0, 0), (1111, "fit", 1, 0), (1111, "fit", 0, 1)]
+    assert len({seed_of(1111, "fit"), *(seed_of(*other) for other in others)}) == 5
