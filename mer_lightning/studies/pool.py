@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
 from mer_lightning.errors import told
+from mer_lightning.trust import adopt, trust_given
 
 Item = TypeVar("Item")
 Work = Callable[[Any], Any]
@@ -35,7 +36,7 @@ class Outcome(Generic[Item]):
 class _Worker:
     def __init__(self, context: Any, work: Work, number: int) -> None:
         self.here, there = context.Pipe()
-        self.process = context.Process(target=_serve, args=(there, work, number), daemon=True)
+        self.process = context.Process(target=_serve, args=(there, work, number, trust_given()), daemon=True)
         self.process.start()
         there.close()
         self.item: Any = None
@@ -92,10 +93,11 @@ def run_all(
             worker.stop()
 
 
-def _serve(connection: Connection, work: Work, number: int) -> None:
+def _serve(connection: Connection, work: Work, number: int, trust: str | None) -> None:
     """What a worker does until nobody is there any more."""
     import torch
 
+    adopt(trust)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which stops its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)

@@ -7,6 +7,7 @@ from typing import Any
 
 from mer_lightning.errors import Refusal, told
 from mer_lightning.studies.pool import Item, Outcome, Work
+from mer_lightning.trust import adopt, trust_given
 
 
 def run_all_on_ray(
@@ -24,7 +25,7 @@ def run_all_on_ray(
         running: dict[Any, Item] = {}
         while True:
             while len(running) < workers and (item := next(items, None)) is not None:
-                running[task.remote(work, item)] = item
+                running[task.remote(work, item, trust_given())] = item
             if not running:
                 return
             (ready,), _ = ray.wait(list(running), num_returns=1)
@@ -38,9 +39,10 @@ def run_all_on_ray(
         ray.shutdown()
 
 
-def _guarded(work: Work, item: Any) -> tuple[Any, str | None]:
+def _guarded(work: Work, item: Any, trust: str | None) -> tuple[Any, str | None]:
     import torch
 
+    adopt(trust)
     torch.set_num_threads(1)
     try:
         return work(item), None
