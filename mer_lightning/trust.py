@@ -36,17 +36,18 @@ def is_import_path(text: str) -> bool:
 
 
 def remedy(class_path: str) -> str:
-    """How to go on, for somebody who knows where the class comes from."""
-    package = class_path.split(".")[0]
-    if package in _NEVER_WHOLE or not is_import_path(class_path):
-        return "name one of these"
-    return f"name one of these, or, if you trust that package, add {_OPTION} {package}"
+    """What somebody does who knows where a class comes from; nothing where that is no way."""
+    package, _, name = class_path.partition(".")
+    own = name and is_import_path(class_path) and package not in _NEVER_WHOLE
+    return f"if you trust that package, add {_OPTION} {package}" if own else ""
 
 
 @contextmanager
 def trusting(args: list[str]) -> Iterator[list[str]]:
-    """The arguments without `--trust PACKAGE`, whose packages are trusted inside; workers inherit the variable."""
-    rest, given = [], [] if VARIABLE not in os.environ else [os.environ[VARIABLE]]
+    """The arguments without `--trust PACKAGE`, whose packages are trusted inside."""
+    before = trust_given()
+    rest: list[str] = []
+    given = [before] if before else []
     words = iter(args)
     for word in words:
         option, equals, package = word.partition("=")
@@ -57,13 +58,18 @@ def trusting(args: list[str]) -> Iterator[list[str]]:
         if not package:
             raise Refusal(_OPTION, "the name of a package", "none", f"write {_OPTION} my_project")
         given.append(package)
-    before = os.environ.get(VARIABLE)
     try:
         if len(args) != len(rest):
             adopt(",".join(given))
+        trusted_packages()  # refuses what cannot be trusted, before any work is done
         yield rest
     finally:
         adopt(before)
+
+
+def trust_given() -> str | None:
+    """What :func:`adopt` takes in another process."""
+    return os.environ.get(VARIABLE)
 
 
 def adopt(packages: str | None) -> None:

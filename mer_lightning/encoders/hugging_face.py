@@ -66,7 +66,12 @@ def pretrained(path: str) -> Any:
         transformers.logging.disable_progress_bar()
     try:
         model, report = transformers.AutoModel.from_pretrained(
-            path, local_files_only=is_folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            path,
+            local_files_only=is_folder,
+            use_safetensors=True,
+            trust_remote_code=False,  # else a folder with code of its own makes transformers ask whether to run it
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         expected = "a folder with config.json and model.safetensors, or a name on the Hugging Face hub"

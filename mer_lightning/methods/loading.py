@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import instantiate_module
 
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, refusal_behind
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 
@@ -34,9 +35,12 @@ def load_method(path: str | Path) -> MERMethod:
             method: MERMethod = instantiate_module(base, {"_class_path": class_path, **options})
     except Refusal as refusal:
         raise Refusal(f"{path}: {refusal.where}", refusal.expected, refusal.found, refusal.remedy) from None
-    except argparse.ArgumentError as error:
-        remedy = "train it again, or ask where the file comes from"
-        raise Refusal(path, f"options of {class_path}", str(error), remedy) from error
+    except (argparse.ArgumentError, ValueError) as error:
+        if refusal_behind(error) is not None:
+            raise
+        reason = re.search(r"^\s*- (.*)", str(error), re.MULTILINE)  # of the first type that did not fit
+        found, remedy = reason[1] if reason else str(error), "train it again, or ask where the file comes from"
+        raise Refusal(path, f"options of {class_path}", found, remedy) from error
     method.on_load_checkpoint(checkpoint)
     method.load_state_dict(checkpoint["state_dict"])
     return method

@@ -57,6 +57,9 @@ _PROFILERS = ("simple", "advanced", "pytorch", "xla")
 
 NO_CLASS = ("null", "None", "~", "true", "false", "True", "False")  # what YAML reads as something else
 CONFIG_FILES = (".yaml", ".yml", ".json")
+# What fsspec would open, from wherever it lies: `https://...`, and `zip::...`, which is read by one of many programs.
+_URL = re.compile(r"[A-Za-z0-9+.-]+(://|::)")
+_STORAGE, _SQLITE = ("trainer", "callbacks", "storage"), "sqlite:///"  # of `Pruning`
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,11 @@ def _callbacks() -> dict[str, str]:
     return _of(callbacks, *_CALLBACKS) | own | {"Pruning": _PRUNING}
 
 
+def _strategies() -> list[str]:
+    """Sharded ones (fsdp, deepspeed) are left out: they read a checkpoint as a pickle, which may run anything."""
+    return ["auto", *(name for name in StrategyRegistry.available_strategies() if name.startswith("ddp"))]
+
+
 # {where the parts of a configuration lie, without the words that only jsonargparse needs: what may be named there}
 PLACES: dict[tuple[str, ...], Place] = {
     ("model",): Place("a method", lambda: _paths(all_methods()), base=MERMethod),
@@ -114,15 +122,13 @@ PLACES: dict[tuple[str, ...], Place] = {
     ("data", "masks"): Place("training masks", _masks, base=TrainingMasks),
     ("trainer", "callbacks"): Place("callbacks", _callbacks),
     ("trainer", "logger"): Place("a logger", lambda: _of(loggers, *_LOGGERS)),
-    ("trainer", "strategy"): Place(
-        "a strategy's short name", words=lambda: ("auto", *StrategyRegistry.available_strategies())
-    ),
+    ("trainer", "strategy"): Place("a strategy's short name", words=_strategies),
     ("trainer", "accelerator"): Place(
         "an accelerator's short name",
         words=lambda: ("auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())),
     ),
     ("trainer", "profiler"): Place("a profiler's short name", words=lambda: _PROFILERS),
-    ("trainer", "plugins"): Place("no plugins"),
+    ("trainer", "plugins"): Place("plugins"),
 }
 
 
@@ -155,6 +161,9 @@ def refuse_strange_classes(value: Any, place: tuple[str, ...] = (), inside_trust
 
 
 def _refuse_strange_word(word: str, place: tuple[str, ...], inside_trusted: bool) -> None:
+    if _URL.match(word) and not (place == _STORAGE and word.startswith(_SQLITE)):
+        where, way = ".".join(place) or "--config", "copy it here, and name the copy"
+        raise Refusal(where, "a path on this machine", f"'{word}'", way)
     *parent, last = place or ("",)
     # What a named file holds is read by jsonargparse, under the other two steps.
     plain = word in NO_CLASS or Path(word).suffix in CONFIG_FILES
@@ -165,15 +174,15 @@ def _refuse_strange_word(word: str, place: tuple[str, ...], inside_trusted: bool
 
 
 def _refuse_unless_known(class_path: Any, place: tuple[str, ...], inside_trusted: bool) -> None:
-    where, found = ".".join(place) or "class_path", f"'{class_path}'"
-    path = str(class_path)
-    asked = PLACES.get(place)
+    asked, path = PLACES.get(place), str(class_path)
+    if is_trusted(path) and (asked or inside_trusted):
+        return
+    where, found = ".".join(place) or "class_path", f"'{path}'"
     if asked is None:
-        if not (inside_trusted and is_trusted(path)):
-            raise Refusal(where, "a plain value: no class may be named here", found, "remove it")
-    elif path not in asked.known() and not is_trusted(path):
-        known = ", ".join((*asked.words(), *asked.classes()))
-        raise Refusal(where, f"{asked.asks_for}{f' among {known}' if known else ''}", found, remedy(path))
+        raise Refusal(where, "a plain value: no class may be named here", found, "remove it")
+    if path not in asked.known():
+        names = ", ".join((*asked.words(), *asked.classes())) or "none that a configuration may name"
+        raise Refusal(where, f"{asked.asks_for}: {names}", found, remedy(path) or "name another one")
 
 
 @contextmanager

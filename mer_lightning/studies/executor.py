@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from mer_lightning.errors import error_text
+from mer_lightning.trust import adopt
 
 Item = TypeVar("Item")
 
@@ -33,13 +34,16 @@ class Executor(Protocol):
         ...
 
 
-def attempt(work: Callable[[Item], Any], item: Item) -> tuple[Any, str | None]:
+def attempt(work: Callable[[Item], Any], item: Item, trust: str | None) -> tuple[Any, str | None]:
     """(what the work returned, None), or (None, the text of its error); called in the worker.
+
+    ``trust`` names the packages that the study trusts. A worker may come from a server that was started before.
 
     On one thread: two runs at a time on one thread each are faster than two in turn on two threads.
     """
     import torch
 
+    adopt(trust)
     torch.set_num_threads(1)
     try:
         return work(item), None

@@ -20,6 +20,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from mer_lightning.studies.executor import TRIES, Item, WorkResult, attempt
+from mer_lightning.trust import trust_given
 
 _PRELOADED = "mer_lightning.training.lightning_cli"  # with Lightning and torch: a worker then starts in a moment
 
@@ -43,7 +44,7 @@ class ProcessPool:
                 while idle and (item := next(items, None)) is not None:
                     worker = idle.pop()
                     started(item)
-                    running[worker.submit(attempt, work, item)] = (worker, item, 1)
+                    running[worker.submit(attempt, work, item, trust_given())] = (worker, item, 1)
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -53,7 +54,7 @@ class ProcessPool:
                     except BrokenProcessPool:  # the process is dead
                         worker.restart()
                         if tries < TRIES:
-                            running[worker.submit(attempt, work, item)] = (worker, item, tries + 1)
+                            running[worker.submit(attempt, work, item, trust_given())] = (worker, item, tries + 1)
                             continue
                         value, error = None, f"its worker died {tries} times"
                     idle.append(worker)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.executor import TRIES, Item, WorkResult, attempt
+from mer_lightning.trust import trust_given
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RayCluster:
             while True:
                 while len(running) < self.workers and (item := next(items, None)) is not None:
                     started(item)
-                    running[task.remote(work, item)] = item
+                    running[task.remote(work, item, trust_given())] = item
                 if not running:
                     return
                 (ready,), _ = ray.wait(list(running), num_returns=1)

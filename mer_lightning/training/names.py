@@ -57,22 +57,28 @@ def _argument(option: str, text: str) -> str:
     """The value of an option: a word, YAML in one line, or the name of a YAML file."""
     place = () if option == "config" else place_of(option)
     path = Path(text)
-    is_file = (option == "config" or path.suffix in CONFIG_FILES) and path.is_file()
-    written = _tree(path.read_text(encoding="utf-8", errors="replace") if is_file else text)
-    if not isinstance(written, dict | list):
-        written = text
+    if (option == "config" or path.suffix in CONFIG_FILES) and path.is_file():
+        try:
+            refuse_strange_classes(in_config(yaml_load(path.read_text(encoding="utf-8")), place), place)
+        except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            found = str(error) or type(error).__name__
+            raise Refusal(path, "plain YAML, as text, lists and mappings", found, "mend the file") from error
+        return text
+    written = _tree(text)
     resolved = in_config(written, place)
     refuse_strange_classes(resolved, place)
-    if is_file or resolved == written:
+    if resolved == written:
         return text
     return resolved if isinstance(resolved, str) else json.dumps(resolved)
 
 
 def _tree(text: str) -> Any:
+    """What YAML makes of an option's value, where that is a list or a mapping; else the text."""
     try:
-        return yaml_load(text)
-    except yaml.YAMLError:  # the parser says it with the name of the option
-        return None
+        value = yaml_load(text)
+    except (yaml.YAMLError, RecursionError):  # the parser says it with the name of the option
+        return text
+    return value if isinstance(value, dict | list) else text
 
 
 def classes_first(args: list[str]) -> list[str]:

@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import torch
 import yaml
 
 from mer_lightning.cli import main
+from mer_lightning.methods import loading
+from mer_lightning.methods.loading import load_method
+from mer_lightning.training import lightning_cli, names
 
 TINY = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 METHOD = ["--model", "supervised", "--model.backbone", "early", "--model.backbone.width", "8"]
@@ -181,7 +186,7 @@ ATTACKS: dict[str, tuple[str, Value]] = {
     "a profiler's option": ("trainer.profiler", within(f"{LIGHTNING}.profilers.PyTorchProfiler", "schedule")),
     "data of another class": ("data", lambda stranger: stranger.command()),
     "an option of the data": ("data.partition", lambda stranger: stranger.command()),
-    "a loop in a plain option": ("trainer.max_epochs", lambda stranger: stranger.command()),
+    "a plain option of the trainer": ("trainer.max_epochs", lambda stranger: stranger.command()),
     "a logger": ("trainer.logger", spec("Logger", save_dir="x")),
     "a logger as a string": ("trainer.logger", of("Logger")),
     "loggers as strings": ("trainer.logger", listed(of("Logger"))),
@@ -253,10 +258,32 @@ ATTACKS: dict[str, tuple[str, Value]] = {
     "masks as a string": ("data.masks", of("Masks")),
     "a class as an option of a backbone": ("model.init_args.backbone.init_args.width", spec("Part")),
     "a rate that is a class": ("model.init_args.optimizer.init_args.lr", spec("Part")),
+    "a key with dots": ("trainer", lambda stranger: {"logger.class_path": f"{stranger.package}.Logger"}),
+    "a key that adds": ("trainer", lambda stranger: {"callbacks+": f"{stranger.package}.Watcher"}),
+    "a key inside init_args": (
+        "trainer",
+        lambda stranger: {"init_args": {"logger": f"{stranger.package}.Logger"}},
+    ),
+    "the command as a key": ("fit", lambda stranger: {"trainer": {"logger": f"{stranger.package}.Logger"}}),
+    # Sharded strategies unpickle a checkpoint; fsspec reads `reference::` with a template engine.
+    "a strategy that reads pickles": ("trainer.strategy", lambda stranger: "fsdp"),
+    "a folder that is read by a program": ("run_dir", lambda stranger: "reference::refs.json"),
+    "a checkpoint on the network": ("ckpt_path", lambda stranger: "https://127.0.0.1/best.ckpt"),
+    "a study on the network": (
+        "trainer.callbacks",
+        lambda stranger: {"class_path": "Pruning", "init_args": {"storage": "mysql://h/x", "study": "x", "trial": 0}},
+    ),
 }
 
 
-@pytest.mark.parametrize("command", ["test --run", "fit --config", "fit --resume"])
+COMMANDS = {
+    "fit": ("fit", "--config", "config.yaml"),
+    "resume": ("fit", "--resume", ""),
+    "test": ("test", "--run", ""),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_config_executes_nothing(
     attack: str, command: str, run: Path, stranger: Stranger, capfd: pytest.CaptureFixture[str]
@@ -264,8 +291,195 @@ def test_a_config_executes_nothing(
     place, value = ATTACKS[attack]
     changed(run / "config.yaml", place, value(stranger))
     (run / "results.csv").unlink()
-    word, option = command.split()
-    named = run / "config.yaml" if option == "--config" else run
-    line = refused([word, option, str(named), *([] if option == "--resume" else ["--run_dir", "other"])], capfd)
+    word, option, file = COMMANDS[command]
+    line = refused([word, option, str(run / file)], capfd)
     assert not stranger.executed(), line
     assert not Path("elsewhere").exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "predict"])
+def test_other_commands_read_a_run_as_test_does(
+    command: str, run: Path, stranger: Stranger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changed(run / "config.yaml", "trainer.logger", f"{stranger.package}.Logger")
+    assert f"--trust {stranger.package}" in refused([command, "--run", str(run)], capfd)
+    assert not stranger.executed()
+
+
+@pytest.mark.parametrize("attack", [name for name, (place, _) in ATTACKS.items() if place != "fit"])
+def test_the_limit_on_imports_is_enough_without_the_walk(
+    attack: str, run: Path, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spelling that the walk does not know must not be one that is executed."""
+    for module in (names, lightning_cli, loading):
+        monkeypatch.setattr(module, "refuse_strange_classes", lambda *args: None)
+    place, value = ATTACKS[attack]
+    changed(run / "config.yaml", place, value(stranger))
+    try:
+        main(["test", "--run", str(run), "--run_dir", "other"])
+    except (SystemExit, Exception):
+        pass  # whatever becomes of it
+    assert not stranger.executed()
+
+
+@pytest.mark.parametrize("attack", ["a strategy's option of type object", "an optimiser's option of type Any"])
+def test_a_trusted_class_does_not_make_its_options_of_any_type_places(
+    attack: str, run: Path, stranger: Stranger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place, value = ATTACKS[attack]
+    changed(run / "config.yaml", place, value(stranger))
+    trusted = "lightning" if place == "trainer.strategy" else "torch.distributed.optim"
+    line = refused(["test", "--run", str(run), "--trust", trusted], capfd)
+    assert "no class may be named here; found 'torch.distributed.elastic" in line
+    try:
+        main(["test", "--run", str(run), "--run_dir", "other", "--trust", "torch", "--trust", "lightning"])
+    except (SystemExit, Exception):
+        pass  # the class is trusted now, but stays what was written
+    assert not stranger.executed()
+
+
+# {name: (files, arguments of fit)}, STRANGER stands for the package
+FILES: dict[str, tuple[dict[str, str], str]] = {
+    "a config names another config": (
+        {"a.yaml": "config: b.yaml", "b.yaml": "trainer: {logger: STRANGER.Logger}"},
+        "--config a.yaml",
+    ),
+    "the trainer lies in another file": (
+        {"a.yaml": "trainer: b.yaml", "b.yaml": "logger: STRANGER.Logger"},
+        "--config a.yaml",
+    ),
+    "a logger lies in another file": (
+        {"a.yaml": "trainer: {logger: b.yaml}", "b.yaml": "{class_path: STRANGER.Logger, init_args: {save_dir: x}}"},
+        "--config a.yaml",
+    ),
+    "callbacks lie in another file": (
+        {"a.yaml": "trainer: {callbacks: [b.yaml]}", "b.yaml": "class_path: STRANGER.Watcher"},
+        "--config a.yaml",
+    ),
+    "the model lies in another file": (
+        {"a.yaml": "model: b.yaml", "b.yaml": "class_path: STRANGER.Method"},
+        "--config a.yaml",
+    ),
+    "a file for one option": ({"b.yaml": "{class_path: STRANGER.Logger}"}, "--trainer.logger b.yaml"),
+    "flat JSON, as studies write it": ({"a.json": '{"trainer.logger": "STRANGER.Logger"}'}, "--config a.json"),
+    "flat JSON down to the class": ({"a.json": '{"model.backbone.class_path": "STRANGER.Backbone"}'}, "-c a.json"),
+    "a tag of YAML": (
+        {"a.yaml": "trainer: !!python/object/apply:STRANGER.make [1]"},
+        "--config a.yaml",
+    ),
+    "a loop in YAML": ({"a.yaml": "trainer: &a [*a]"}, "--config a.yaml"),
+    "an option": ({}, "--trainer.logger STRANGER.Logger"),
+    "an option with =": ({}, "--trainer.logger=STRANGER.Logger"),
+    "an option that adds": ({}, "--trainer.callbacks+=STRANGER.Watcher"),
+    "an option in YAML": ({}, "--trainer {logger:STRANGER.Logger}"),
+    "options in YAML": ({}, "--trainer.callbacks [{class_path:STRANGER.Watcher}]"),
+    "a class path": ({}, "--model.backbone.class_path STRANGER.Backbone"),
+    "a class path with init_args": ({}, "--model.init_args.backbone.class_path STRANGER.Backbone"),
+    "a function": ({}, "--model supervised --model.optimizer STRANGER.make"),
+    "help": ({}, "--model.help STRANGER.Method"),
+    "help with =": ({}, "--trainer.logger.help=STRANGER.Logger"),
+    "help where no class is asked for": ({}, "--trainer.plugins.help STRANGER.Part"),
+    "help of a file": ({}, "--config help.yaml --trainer.callbacks.help STRANGER.Watcher"),
+    "the config as text": ({}, "--config {trainer.logger:STRANGER.Logger}"),
+    "an unknown option": ({}, "--optimizer STRANGER.make"),
+    "jsonargparse itself": ({}, "--model jsonargparse.set_parsing_settings"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_files_and_options_execute_nothing(case: str, stranger: Stranger, capfd: pytest.CaptureFixture[str]) -> None:
+    files, given = FILES[case]
+    for name, content in files.items():
+        Path(name).write_text(content.replace("STRANGER", stranger.package))
+    words = given.replace("STRANGER", stranger.package).replace(":a_", ": a_").split(" --")
+    args = [word for number, each in enumerate(words) for word in ("--" * (number > 0) + each).split(" ", 1)]
+    line = refused(["fit", *args], capfd)
+    assert not stranger.executed(), line
+    assert "set_parsing_settings in" not in line
+
+
+def test_the_environment_of_the_parser_executes_nothing(
+    run: Path, stranger: Stranger, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JSONARGPARSE_DEFAULT_ENV", "true")
+    for variable in ("PL_TEST__TRAINER__LOGGER", "PL_TRAINER__LOGGER"):
+        monkeypatch.setenv(variable, f"{stranger.package}.Logger")
+    refused(["test", "--run", str(run)], capfd)
+    assert not stranger.executed()
+
+
+# {name: (key of the checkpoint, what a stranger writes into its mapping)}
+CHECKPOINTS: dict[str, tuple[str, Callable[[Stranger], dict[str, Any]]]] = {
+    "a method": ("hyper_parameters", lambda s: {"_class_path": f"{s.package}.Method"}),
+    "a class that is no method": ("hyper_parameters", lambda s: {"_class_path": s.command()["class_path"]}),
+    "no name": ("hyper_parameters", lambda s: {"_class_path": s.command()}),
+    "a backbone as a string": ("hyper_parameters", lambda s: {"backbone": f"{s.package}.Backbone"}),
+    "a backbone": ("hyper_parameters", lambda s: {"backbone": {"class_path": f"{s.package}.Backbone"}}),
+    "a backbone as text": ("hyper_parameters", lambda s: {"backbone": f"{{class_path: {s.package}.Backbone}}"}),
+    "an optimiser": ("hyper_parameters", lambda s: {"optimizer": s.command()}),
+    "an optimiser as a string": ("hyper_parameters", lambda s: {"optimizer": f"{s.package}.make"}),
+    "a text encoder": ("hyper_parameters", lambda s: {"text_encoder": f"{s.package}.Part"}),
+    "an option": ("hyper_parameters", lambda s: {"select_under": s.command()}),
+    "an option as text": ("hyper_parameters", lambda s: {"schedule": json.dumps(s.command())}),
+    "a key with dots": ("hyper_parameters", lambda s: {"backbone.class_path": f"{s.package}.Backbone"}),
+    "init_args": ("hyper_parameters", lambda s: {"init_args": {"backbone": f"{s.package}.Backbone"}}),
+    "dict_kwargs": ("hyper_parameters", lambda s: {"dict_kwargs": {"backbone": f"{s.package}.Backbone"}}),
+}
+
+
+def rewritten(path: Path, key: str, values: dict[str, Any]) -> None:
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint[key] = checkpoint.get(key, {}) | values
+    torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize("attack", CHECKPOINTS)
+def test_a_checkpoint_executes_nothing(
+    attack: str, run: Path, stranger: Stranger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key, values = CHECKPOINTS[attack]
+    rewritten(run / "checkpoints" / "best.ckpt", key, values(stranger))
+    line = refused(["test", "--run", str(run), "--run_dir", "other"], capfd)
+    assert "best.ckpt" in line
+    assert not stranger.executed()
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("hyper_parameters", {"_instantiator": "a_stranger.make"}),
+        ("hparams", {"backbone": "a_stranger.Backbone"}),  # keys of old checkpoints, which Lightning still reads
+        ("module_arguments", {"backbone": "a_stranger.Backbone"}),
+    ],
+)
+def test_keys_of_a_checkpoint_that_only_lightning_knows_play_no_part(
+    key: str, values: dict[str, Any], run: Path, stranger: Stranger
+) -> None:
+    before = load_method(run / "checkpoints" / "best.ckpt").state_dict()
+    rewritten(run / "checkpoints" / "best.ckpt", key, values)
+    after = load_method(run / "checkpoints" / "best.ckpt").state_dict()
+    assert not stranger.executed()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_study_executes_nothing_that_is_not_trusted_and_hands_trust_to_its_workers(
+    stranger: Stranger, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MER_DATA", "data")
+    full = {
+        "model": {"class_path": "supervised", "init_args": {"backbone": "early"}},
+        "data": {"corpus": "mosi", "synthetic": True, "samples": 60},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+    }
+    Path("full.yaml").write_text(yaml.safe_dump(full))
+    without = {"theirs": {"model.backbone": {"class_path": f"{stranger.package}.Backbone"}}}
+    study = {"full": "full.yaml", "repeat": {"seed_everything": [1]}, "without": without}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    assert main(["ablate", "study.yaml", "--workers", "1"]) == 1
+    assert f"add --trust {stranger.package}" in " ".join(capfd.readouterr().out.split())
+    assert not stranger.executed()
+    assert main(["ablate", "study.yaml", "--workers", "1", "--trust", stranger.package]) == 0
+    assert stranger.mark.exists()
+    rows = pd.read_csv("runs/ablations/study/theirs/0/run/results.csv")
+    assert set(rows["backbone"]) == {"Backbone"}
