@@ -92,13 +92,19 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(width, 2 * inner, bias)
         self.out = nn.Linear(inner, width)
 
-    def forward(self, query: Tensor, memory: Tensor, key_mask: Tensor) -> Tensor:
+    def forward(self, query: Tensor, memory: Tensor, key_mask: Tensor, values: Tensor | None = None) -> Tensor:
         """(B, T, d) from queries (B, T, d), memory (B, S, d) and valid keys (B, S), or for each query (B, T, S).
 
-        Every query needs one valid key.
+        Every query needs one valid key. ``values`` (B, S, d) replace the memory where values are made of it.
         """
         q = self.query(query).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        k, v = self.key_value(memory).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        k, v = self._keys_and_values(memory)
+        if values is not None:
+            _, v = self._keys_and_values(values)
         mask = key_mask[:, None, None, :] if key_mask.dim() == 2 else key_mask[:, None]
         mixed = attend(q, k, v, mask, self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _keys_and_values(self, memory: Tensor) -> Tensor:
+        """(2, B, h, S, head width) of memory (B, S, d)."""
+        return self.key_value(memory).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -23,14 +23,19 @@ SOME = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0], [1, 1, 1], [0, 
 
 @pytest.mark.parametrize("dims", [{"text": 768, "audio": 5, "vision": 20}, {"text": 300, "audio": 74, "vision": 35}])
 def test_size_is_that_of_the_released_layers(dims: dict[str, int]) -> None:
+    """Apart from the steps in place of absent modalities, which are ours alone under every preset."""
     d, state = 40, 160
     attention, gates, feed, norms = 4 * (d * d + d), 2 * (2 * d * d + d), 8 * d * d + 5 * d, 2 * 2 * d
     mean_code, recurrent_code = d * d + d, 2 * 3 * (2 * d * d + 2 * d)
     discriminator = (4 * d * d + 4 * d) + (4 * d + 1)
     layers = 5 * (2 * (attention + gates + feed + norms) + discriminator) + 2 * (mean_code + 4 * recurrent_code)
-    ours_alone = {"steps in place of absent modalities": 3 * d, "a norm for memories": 2 * 5 * 2 * 2 * d}
+    absent_steps, norms_of_memories = 3 * d, 2 * 5 * 2 * 2 * d
     released = 3 * d * sum(dims.values()) + 2 * layers + 2 * (state * state + state)
-    assert sum(p.numel() for p in BBFN(dims).parameters()) == released + sum(ours_alone.values())
+    fixed, official = (
+        sum(p.numel() for p in BBFN(dims, preset=preset).parameters()) for preset in ("fixed", "official")
+    )
+    assert official == released + absent_steps
+    assert fixed == official + norms_of_memories
 
 
 def test_size_with_mosi_features() -> None:
