@@ -23,7 +23,7 @@ class InOrder:
     ) -> Iterator[WorkResult[Any]]:
         for item in items:
             started(item)
-            yield WorkResult(item, *attempt(work, item))
+            yield WorkResult(item, *attempt(work, item, None))
 
 
 class Recorder(Observer):
