@@ -100,7 +100,8 @@ class MERCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         # Data and model exist by now: what could not start has left no folder behind.
-        model, data, trainer = (self._get(self.config, part) for part in ("model", "data", "trainer"))
+        model, data = (self._get(self.config, part) for part in ("model", "data"))
+        trainer = self._get(self.config_init, "trainer")
         name, resume = (
             self._get(self.config, "name") or _default_name(model, data),
             bool(self._get(self.config, "resume")),
@@ -109,7 +110,7 @@ class MERCLI(LightningCLI):
         self.folder = new_run_folder(self._get(self.config, "run_dir"), parent, resume)
         self.writer = WriteResults(self.folder, seed=int(self._get(self.config, "seed_everything")))
         self.own_callbacks = [Announce(self.folder), self.writer]
-        self.user_callbacks = self._get(self.config_init, "trainer").callbacks or []
+        self.user_callbacks = trainer.callbacks or []
         self.run_logger = trainer.logger
         if trainer.logger in (None, True):
             tags = [_last_module(model.class_path), _last_module(model.init_args.backbone.class_path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +215,19 @@ def test_folders_without_whole_and_safe_weights_are_refused(tmp_path: Path) -> N
     transformers.AutoModel.from_config(config).save_pretrained(tmp_path / "other")
     with pytest.raises(Refusal, match=r"built like BERT.*found distilbert"):
         HuggingFace(str(tmp_path / "other"))
+
+
+def test_code_beside_an_encoder_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers would ask on the terminal whether to run it."""
+    folder, mark = tiny_encoder(tmp_path / "bert"), tmp_path / "mark"
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config", "AutoModel": "theirs.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "theirs.py").write_text(f"open({str(mark)!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(Refusal, match="custom code"):
+        HuggingFace(str(folder))
+    assert not mark.exists()
 
 
 def test_without_the_extra_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
