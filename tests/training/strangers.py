@@ -26,7 +26,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from mer_lightning.backbones.early import Early
-from mer_lightning.data.masks import Complete
+from mer_lightning.masks.training import Complete
 from mer_lightning.methods.supervised import Supervised
 
 Path({mark!r}).touch()

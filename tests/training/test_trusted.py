@@ -18,7 +18,7 @@ import yaml
 
 from mer_lightning.cli import main
 from mer_lightning.methods.loading import load_method
-from mer_lightning.methods.optimizing import decayed_and_plain, fused
+from mer_lightning.methods.optimizing import decayed_and_plain, with_fused_kernels
 from mer_lightning.methods.places import PLACES, only_known_imports
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.trust import VARIABLE, is_trusted, trusted_packages, trusting
@@ -75,7 +75,7 @@ def test_a_known_class_takes_plain_options(class_path: str, place: tuple[str, ..
 def test_a_known_optimizer_does_a_step(name: str) -> None:
     layer = torch.nn.Linear(2, 2)
     before = layer.weight.clone()
-    optimizer = fused(imported(f"torch.optim.{name}")(decayed_and_plain(layer.parameters()), lr=0.1))
+    optimizer = with_fused_kernels(imported(f"torch.optim.{name}")(decayed_and_plain(layer.parameters()), lr=0.1))
     layer(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     assert not torch.equal(layer.weight, before)
