@@ -1,4 +1,4 @@
-"""Whether a model and a corpus fit each other: said before the first step, not by a tensor error an hour later."""
+"""Whether a model and a corpus fit each other, checked before the first step, not by a tensor error an hour later."""
 
 from __future__ import annotations
 

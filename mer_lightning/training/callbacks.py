@@ -54,12 +54,12 @@ class Announce(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.said = False
+        self.announced = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        if trainer.is_global_zero and not self.said:
-            self.said = True
+        if trainer.is_global_zero and not self.announced:
+            self.announced = True
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             parameters = sum(p.numel() for p in pl_module.parameters())
             print(

@@ -31,10 +31,10 @@ class Parser(LightningArgumentParser):
         sys.exit(2)
 
     def _nearest(self, message: str) -> str:
-        found = _UNKNOWN.search(message)
-        if not found:
+        match = _UNKNOWN.search(message)
+        if not match:
             return ""
-        word = next(filter(None, found.groups()))
+        word = next(filter(None, match.groups()))
         close = difflib.get_close_matches(word, self._known_options(), n=1, cutoff=0.5)
         return f"; did you mean --{self._prefix(word)}{close[0]}?" if close else ""
 

@@ -48,7 +48,7 @@ class MERCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The one that was asked for: to describe all four would be a third of a small run."""
+        """Only the one that was asked for: to build the parsers of all four takes a third of a small run's time."""
         asked = Parser.arguments[0]
         return {asked: LightningCLI.subcommands()[asked]}
 
@@ -70,8 +70,8 @@ class MERCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "test":
-            said = "how classes of the run are read in a corpus with others: {mine: theirs, ...}"
-            parser.add_argument("--labels", type=dict[str, str] | None, default=None, help=said)
+            meaning = "which class of the run stands for which class of the corpus: {mine: theirs, ...}"
+            parser.add_argument("--labels", type=dict[str, str] | None, default=None, help=meaning)
         if subcommand == "predict":
             parser.add_argument("--output", type=str | None, default=None, help="table to write, .csv or .parquet")
         return parser
@@ -99,7 +99,7 @@ class MERCLI(LightningCLI):
         self.model.protocol = self.protocol
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        # Data and model exist by now: what could not start has left no folder behind.
+        # Data and model exist by now, so a run that could not start leaves no folder behind.
         model, data = (self._get(self.config, part) for part in ("model", "data"))
         trainer = self._get(self.config_init, "trainer")
         name, resume = (
@@ -248,7 +248,7 @@ def _logger(name: LoggerName, folder: Path, group: str, tags: list[str]) -> Logg
 
 
 def _quiet() -> None:
-    """Advice that does not apply here: evaluation gathers by itself, and advertising is no log line."""
+    """Silences warnings of Lightning that do not apply here, such as those on gathering, and its advertising."""
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
