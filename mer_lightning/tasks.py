@@ -55,6 +55,17 @@ class Task(ABC):
     def category(self, target: Tensor) -> Tensor:
         """(B,) int64: the emotion category that contrastive losses compare."""
 
+    @abstractmethod
+    def certainty(self, logits: Tensor) -> Tensor:
+        """(B,) the trivial confidence, which needs no training: the surer a prediction looks, the higher."""
+
+    def right(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(B,) 1 where the predicted category is the true one, 0 where it is not, NaN where the target cannot tell.
+
+        Several labels are right when all of them are.
+        """
+        return (self.category(self.decide(logits)) == self.category(target)).float()
+
     def card(self) -> dict[str, Any]:
         """Plain values from which :func:`task_from_card` makes this task again."""
         values = asdict(self)  # type: ignore[call-overload]
@@ -92,6 +103,14 @@ class Regression(Task):
         """0 negative, 1 neutral (exactly zero), 2 positive."""
         return torch.sign(target).long() + 1
 
+    def certainty(self, logits: Tensor) -> Tensor:
+        """Distance from neutral."""
+        return self.decide(logits).abs()
+
+    def right(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Whether the sign is right; a target of exactly 0 has none. A prediction of exactly 0 is wrong."""
+        return super().right(logits, target).masked_fill(target == 0, torch.nan)
+
 
 @dataclass(frozen=True)
 class SingleLabel(Task):
@@ -124,6 +143,10 @@ class SingleLabel(Task):
 
     def category(self, target: Tensor) -> Tensor:
         return target
+
+    def certainty(self, logits: Tensor) -> Tensor:
+        """The highest probability."""
+        return self.probabilities(logits).amax(1)
 
 
 @dataclass(frozen=True)
@@ -163,6 +186,11 @@ class MultiLabel(Task):
         """The label set read as a binary number: two samples share a category when all their labels agree."""
         weights = 2 ** torch.arange(len(self.classes), device=target.device)
         return (target.long() * weights).sum(1)
+
+    def certainty(self, logits: Tensor) -> Tensor:
+        """Mean over labels of the probability of the likelier answer, yes or no."""
+        yes = self.probabilities(logits)
+        return torch.maximum(yes, 1 - yes).mean(1)
 
 
 _KINDS: dict[str, type[Task]] = {cls.kind: cls for cls in (Regression, SingleLabel, MultiLabel)}

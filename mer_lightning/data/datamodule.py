@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mer_lightning.batch import Batch
-from mer_lightning.data.corpus import Corpus, Split, open_corpus
-from mer_lightning.data.places import find_corpus, synthetic_cache
+from mer_lightning.data.corpus import Split
+from mer_lightning.data.opening import open_named
 from mer_lightning.data.plans import EvaluationPlan, Groups, Request, TrainingPlan
 from mer_lightning.errors import Refusal
 from mer_lightning.masks.training import Complete, TrainingMasks
@@ -68,7 +67,7 @@ class MERData(LightningDataModule):
         self.balanced = balanced
         self.resident, self.workers, self.seed = resident, workers, seed
         self.masks = masks or Complete()
-        self.corpus = _open(corpus, alignment, synthetic, samples)
+        self.corpus = open_named(corpus, alignment, synthetic, samples)
         self.partition = partition or next(iter(self.corpus.card.partitions), "all")
         self._splits: dict[str, Split] = {}
 
@@ -172,15 +171,3 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, request: Request) -> Batch:
         batch = self.source.batch(request.index, request.present)
         return self.masks.frames(batch, request.epoch, self.seed)
-
-
-def _open(corpus: str, alignment: str, synthetic: bool, samples: int | None) -> Corpus:
-    if synthetic:
-        from mer_lightning.data.synthetic.twins import synthetic_corpus
-
-        return open_corpus(synthetic_corpus(corpus, alignment, synthetic_cache(), samples=samples))
-    if Path(corpus).suffix == ".npz":
-        from mer_lightning.data.importing.npz import open_npz
-
-        return open_npz(Path(corpus))
-    return open_corpus(find_corpus(corpus, alignment))
