@@ -102,10 +102,14 @@ def read(run: Run) -> tuple[Views, list[str]]:
 
 
 def _references(run: Run, card: CorpusCard) -> dict[str, float]:
-    """The best possible score, where it is known for the samples of this run."""
-    rows = run.results()
-    known = rows[(rows["condition"] == COMPLETE) & (rows["metric"] == run.task.score[0])]["bayes"].dropna()
-    return {"best possible": float(known.iloc[0])} if len(known) else {}
+    """What is known of a twin, where it is known for the samples of this run."""
+    rows, metric = run.results(), run.task.score[0]
+    known = rows[(rows["condition"] == COMPLETE) & (rows["metric"] == metric)]["bayes"].dropna()
+    if not len(known):
+        return {}
+    beside = {"best possible, contradicting one masked": card.ceiling, "linear model": card.linear}
+    found = {"best possible": float(known.iloc[0])}
+    return found | {what: scores[metric] for what, scores in beside.items() if metric in scores}
 
 
 def _corpus_of(run: Run, card: CorpusCard) -> Corpus | str:
@@ -113,7 +117,7 @@ def _corpus_of(run: Run, card: CorpusCard) -> Corpus | str:
     from mer_lightning.data.opening import open_named
 
     data = run.config["data"]
-    options = {name: data[name] for name in ("corpus", "alignment", "synthetic", "samples") if name in data}
+    options = {name: data[name] for name in ("corpus", "alignment", "synthetic", "samples", "process") if name in data}
     try:
         corpus = open_named(**options)
     except Refusal as refusal:

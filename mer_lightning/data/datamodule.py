@@ -38,6 +38,8 @@ class MERData(LightningDataModule):
         workers: processes that gather batches; 0 is fastest unless features come from a slow disk.
         synthetic: use the synthetic twin of the named corpus.
         samples: size of the synthetic twin; default: that of the corpus, where it is small.
+        process: that makes the synthetic twin: `default`, `contradiction`, `redundant`, `complementary`, or one of
+            them with constants of one's own, e.g. `contradiction,cue=2`.
         seed: of orders and masks; default: the seed of the run.
     """
 
@@ -55,6 +57,7 @@ class MERData(LightningDataModule):
         workers: int = 0,
         synthetic: bool = False,
         samples: int | None = None,
+        process: str = "default",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -67,7 +70,7 @@ class MERData(LightningDataModule):
         self.balanced = balanced
         self.resident, self.workers, self.seed = resident, workers, seed
         self.masks = masks or Complete()
-        self.corpus = open_named(corpus, alignment, synthetic, samples)
+        self.corpus = open_named(corpus, alignment, synthetic, samples, process)
         self.partition = partition or next(iter(self.corpus.card.partitions), "all")
         self._splits: dict[str, Split] = {}
 
