@@ -57,11 +57,18 @@ class Task(ABC):
 
     @abstractmethod
     def certainty(self, logits: Tensor) -> Tensor:
-        """(B,) in [0, 1]: how clear the decision is, by what the model itself says. The label plays no part."""
+        """(B,) the trivial confidence, which needs no training: the clearer the decision, the higher; 0 and more."""
 
     @abstractmethod
     def category(self, target: Tensor) -> Tensor:
         """(B,) int64: the emotion category that contrastive losses compare."""
+
+    def right(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(B,) 1 where the predicted category is the true one, 0 where it is not, NaN where the target cannot tell.
+
+        Several labels are right when all of them are.
+        """
+        return (self.category(self.decide(logits)) == self.category(target)).float()
 
     def card(self) -> dict[str, Any]:
         """Plain values from which :func:`task_from_card` makes this task again."""
@@ -101,11 +108,15 @@ class Regression(Task):
 
     def certainty(self, logits: Tensor) -> Tensor:
         """How far the prediction is from the neutral zero, as a share of the scale's limit."""
-        return (self.decide(logits).abs() / self.limit).clamp(max=1)
+        return self.decide(logits).abs() / self.limit
 
     def category(self, target: Tensor) -> Tensor:
         """0 negative, 1 neutral (exactly zero), 2 positive."""
         return torch.sign(target).long() + 1
+
+    def right(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Whether the sign is right; a target of exactly 0 has none. A prediction of exactly 0 is wrong."""
+        return super().right(logits, target).masked_fill(target == 0, torch.nan)
 
 
 @dataclass(frozen=True)

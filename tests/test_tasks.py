@@ -198,3 +198,35 @@ def test_cards_are_plain_and_complete():
 def test_an_unknown_kind_is_named(card):
     with pytest.raises(ValueError, match="regression, single_label, multi_label"):
         task_from_card(card)
+
+
+# What is right, and how sure a prediction looks
+
+
+def test_right_is_the_sign_and_nothing_where_the_target_has_none() -> None:
+    target = torch.tensor([1.0, -0.2, 0.0, -0.0, 2.0])
+    found = Regression().right(torch.tensor([[0.1], [3.0], [1.0], [0.0], [0.0]]), target)
+    assert found.tolist() == pytest.approx([1, 0, math.nan, math.nan, 0], nan_ok=True)
+
+
+def test_right_is_the_class_and_all_labels() -> None:
+    single = SingleLabel(("a", "b", "c"))
+    assert single.right(torch.tensor([[1.0, 2, 0], [1, 2, 0]]), torch.tensor([1, 0])).tolist() == [1, 0]
+    several = MultiLabel(("a", "b"), threshold=0.35)  # a logit of -.5 is a probability of .38
+    target = torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]])
+    said = torch.tensor([[-0.5, -1], [-0.5, -1], [-1, -1], [-1, -0.5]])
+    assert several.right(said, target).tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
+def test_certainty_is_the_trivial_score(task: Task) -> None:
+    logits, _ = _sample(task, torch.float64)
+    for row, found in zip(logits.tolist(), task.certainty(logits).tolist(), strict=True):
+        match task.kind:
+            case "regression":
+                expected = abs(row[0]) / task.limit
+            case "single_label":
+                expected = max(_softmax(row))
+            case _:
+                expected = sum(max(_sigmoid(z), 1 - _sigmoid(z)) for z in row) / len(row)
+        assert found == pytest.approx(expected, abs=1e-6)

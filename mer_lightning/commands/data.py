@@ -64,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("name")
     synthesize.add_argument("--alignment", choices=ALIGNMENTS, default="aligned")
     synthesize.add_argument("--samples", type=int, help="how many in all (default: as many as the corpus, or fewer)")
+    processes = "default, contradiction, redundant or complementary, e.g. with constants: contradiction,cue=2"
+    synthesize.add_argument("--process", default="default", help=f"that makes it: {processes}")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("-o", dest="folder", type=Path, help="folder to write (default: the cache)")
     synthesize.set_defaults(run=_synthesize)
@@ -149,16 +151,23 @@ def _synthesize(given: argparse.Namespace) -> None:
     from mer_lightning.data.places import synthetic_cache
     from mer_lightning.data.store import write_corpus
     from mer_lightning.data.synthetic.twins import make_corpus, synthetic_corpus
+    from mer_lightning.modalities import COMPLETE
 
     if given.folder:
-        raw, bayes = make_corpus(given.name, given.alignment, given.samples, given.seed)
+        raw, twin = make_corpus(given.name, given.alignment, given.samples, given.seed, given.process)
         with _progress("writing") as report:
-            write_corpus(raw, given.folder, given.name, synthetic=True, bayes=bayes, progress=report)
+            write_corpus(raw, given.folder, given.name, twin=twin, progress=report)
     folder = given.folder or synthetic_corpus(
-        given.name, given.alignment, synthetic_cache(), samples=given.samples, seed=given.seed
+        given.name, given.alignment, synthetic_cache(), samples=given.samples, seed=given.seed, process=given.process
     )
-    card = read_card(folder)
-    Console(highlight=False, soft_wrap=True).print(f"[bold]{card.label}[/]: {card.samples} samples in {folder}")
+    card, console = read_card(folder), Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{card.label}[/]: {card.samples} samples in {folder}")
+    for metric, linear in card.linear.items():
+        best, ceiling = card.bayes[COMPLETE][metric], card.ceiling[metric]
+        console.print(
+            f"  test {metric}: best possible {best:.3f}; best with what contradicts known and masked {ceiling:.3f}; "
+            f"a linear model of mean features {linear:.3f}"
+        )
 
 
 def _list(given: argparse.Namespace) -> None:

@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 CARD, TENSORS, SAMPLES = "card.yaml", "tensors.safetensors", "samples.parquet"
 
 
+@dataclass(frozen=True)
+class TwinFacts:
+    """What is known of a synthetic corpus before any model: scores on the test rows of its first partition."""
+
+    process: str
+    bayes: dict[str, dict[str, float]]
+    ceiling: dict[str, float]
+    linear: dict[str, float]
+
+
 @dataclass
 class CorpusCard:
     """What the folder says about itself, in plain values."""
@@ -48,12 +58,16 @@ class CorpusCard:
     cleaned: dict[str, dict[str, int]] = field(default_factory=dict)  # non-finite values that became 0
     notes: list[str] = field(default_factory=list)
     synthetic: bool = False
+    process: str = ""  # that made a synthetic corpus
     bayes: dict[str, dict[str, float]] = field(default_factory=dict)  # {combination: {metric: best possible}}
+    ceiling: dict[str, float] = field(default_factory=dict)  # {metric: best possible with what contradicts masked}
+    linear: dict[str, float] = field(default_factory=dict)  # {metric: of a linear model of mean features}
 
     @property
     def label(self) -> str:
-        """How tables call it; synthetic data says so wherever it appears."""
-        return f"{self.name}-{self.alignment}" + (" (synthetic)" if self.synthetic else "")
+        """How tables call it; synthetic data says so wherever it appears, and which process made it."""
+        process = f"-{self.process}" if self.process not in ("", "default") else ""
+        return f"{self.name}-{self.alignment}{process}" + (" (synthetic)" if self.synthetic else "")
 
     @property
     def feature_set_label(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mer_lightning.batch import Batch
-from mer_lightning.data.corpus import Corpus, Split, open_corpus
-from mer_lightning.data.places import find_corpus, synthetic_cache
+from mer_lightning.data.corpus import Split
+from mer_lightning.data.opening import open_named
 from mer_lightning.data.plans import EvaluationPlan, Groups, Request, TrainingPlan
 from mer_lightning.errors import Refusal
 from mer_lightning.masks.training import Complete, TrainingMasks
@@ -39,6 +38,8 @@ class MERData(LightningDataModule):
         workers: processes that gather batches; 0 is fastest unless features come from a slow disk.
         synthetic: use the synthetic twin of the named corpus.
         samples: size of the synthetic twin; default: that of the corpus, where it is small.
+        process: that makes the synthetic twin: `default`, `contradiction`, `redundant`, `complementary`, or one of
+            them with constants of one's own, e.g. `contradiction,cue=2`.
         seed: of orders and masks; default: the seed of the run.
     """
 
@@ -56,6 +57,7 @@ class MERData(LightningDataModule):
         workers: int = 0,
         synthetic: bool = False,
         samples: int | None = None,
+        process: str = "default",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class MERData(LightningDataModule):
         self.balanced = balanced
         self.resident, self.workers, self.seed = resident, workers, seed
         self.masks = masks or Complete()
-        self.corpus = _open(corpus, alignment, synthetic, samples)
+        self.corpus = open_named(corpus, alignment, synthetic, samples, process)
         self.partition = partition or next(iter(self.corpus.card.partitions), "all")
         self._splits: dict[str, Split] = {}
 
@@ -169,15 +171,3 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, request: Request) -> Batch:
         batch = self.source.batch(request.index, request.present)
         return self.masks.frames(batch, request.epoch, self.seed)
-
-
-def _open(corpus: str, alignment: str, synthetic: bool, samples: int | None) -> Corpus:
-    if synthetic:
-        from mer_lightning.data.synthetic.twins import synthetic_corpus
-
-        return open_corpus(synthetic_corpus(corpus, alignment, synthetic_cache(), samples=samples))
-    if Path(corpus).suffix == ".npz":
-        from mer_lightning.data.importing.npz import open_npz
-
-        return open_npz(Path(corpus))
-    return open_corpus(find_corpus(corpus, alignment))

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard
+from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard, TwinFacts
 from mer_lightning.data.raw import SPLITS, UNUSED, RawCorpus, Sequences
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
@@ -31,11 +31,13 @@ def write_corpus(
     raw: RawCorpus,
     folder: str | Path,
     name: str,
-    synthetic: bool = False,
-    bayes: dict[str, dict[str, float]] | None = None,
+    twin: TwinFacts | None = None,
     progress: Progress | None = None,
 ) -> CorpusCard:
-    """Write ``raw`` to ``folder``, replacing what is there, in memory of a few chunks beside what the reader holds."""
+    """Write ``raw`` to ``folder``, replacing what is there, in memory of a few chunks beside what the reader holds.
+
+    ``twin`` is given for a synthetic corpus, and marks it as one.
+    """
     check(raw)
     folder = Path(folder)
     _refuse_what_is_no_corpus(folder)
@@ -67,8 +69,8 @@ def write_corpus(
             },
             cleaned={m: dict(counts) for m, counts in cleaned.items() if counts},
             notes=list(raw.notes),
-            synthetic=synthetic,
-            bayes=bayes or {},
+            synthetic=twin is not None,
+            **(vars(twin) if twin else {}),
         )
         (staging / CARD).write_text(card.dump(), encoding="utf-8")
         replace_folder(staging, folder)

@@ -78,9 +78,9 @@ class Checkpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """The checkpoint from which a fit is resumed. Saving takes at most a fiftieth of the time, and always happens at the
-    end: epochs that were not saved are trained again, to the same weights. (Lightning's own save_last writes only when
-    the best score improves.)"""
+    """The checkpoint from which a fit is resumed, saved at the end and as often as that takes a fiftieth of the time:
+    epochs that were not saved are trained again, to the same weights. (Lightning's own save_last writes only when the
+    best score improves.)"""
 
     _SHARE = 1 / 50
     _due = 0.0
@@ -98,8 +98,8 @@ class LastCheckpoint(Checkpoint):
 
 
 class EpochSeeds(Callback):
-    """Seeds dropout and noise at the start of each epoch from seed, phase, epoch and process, so that a fit that was killed
-    and resumed draws the same numbers as one that was not."""
+    """Seeds dropout and noise at the start of each epoch from seed, phase, epoch and process: a fit that was killed and
+    resumed draws the same numbers as one that was not."""
 
     def __init__(self, seed: int, phase: int) -> None:
         self.keys = (seed, phase)

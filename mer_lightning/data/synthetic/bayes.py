@@ -6,13 +6,14 @@ Shapes: N samples, M modalities of a combination, F = M + 1 stories of who contr
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mer_lightning.data.synthetic.labels import Floats, Graded, LabelRule
 from mer_lightning.data.synthetic.process import Evidence, Process
-from mer_lightning.modalities import COMBINATIONS, combination_present
+from mer_lightning.modalities import COMBINATIONS, COMPLETE, LETTERS, combination_present
 from mer_lightning.tasks import Task
 
 
@@ -38,7 +39,9 @@ def label_posterior(process: Process, rule: LabelRule, evidence: Evidence, combi
     own = (own_precision / (1 + own_precision))[:, :, None] * evidence.private[:, here]
 
     odds = process.contradicting * np.array(process.contradicting_odds)[here]
-    log_weight = np.log([1 - odds.sum(), *odds]) + (summed**2).sum(2) / (2 * total[:, None])
+    with np.errstate(divide="ignore"):  # a story that never happens has the weight 0
+        log_prior = np.log([1 - odds.sum(), *odds])
+    log_weight = log_prior + (summed**2).sum(2) / (2 * total[:, None])
     log_weight[:, 1:] += process.cue * evidence.cue[:, here] - process.cue**2 / 2
     weight = np.exp(log_weight - log_weight.max(1, keepdims=True))
     weight /= weight.sum(1, keepdims=True)
@@ -62,6 +65,27 @@ def bayes_scores(
         combination: score(label_posterior(process, rule, evidence, combination), target, rule)
         for combination in COMBINATIONS
     }
+
+
+def filtered_scores(
+    process: Process,
+    task: Task,
+    rule: LabelRule,
+    evidence: Evidence,
+    target: NDArray[np.float64] | NDArray[np.int64],
+    contradicting: NDArray[np.int64],
+) -> dict[str, float]:
+    """{metric: score} of the best decisions of who is told which modality contradicts, (N,), -1 for none, and masks it.
+
+    The ceiling of every filter that masks what contradicts. (To turn what is mirrored around again would be better
+    still, but that is no filter.)
+    """
+    nobody = replace(process, contradicting=0.0)
+    posterior = label_posterior(nobody, rule, evidence, COMPLETE)
+    for number, letter in enumerate(LETTERS):
+        here = contradicting == number
+        posterior[here] = label_posterior(nobody, rule, evidence.rows(here), COMPLETE.replace(letter, ""))
+    return _SCORES[task.kind](posterior, target, rule)
 
 
 def _regression(posterior: Floats, target: Floats, rule: LabelRule) -> dict[str, float]:
@@ -92,7 +116,7 @@ def _single_label(posterior: Floats, target: NDArray[np.int64], rule: LabelRule)
     return {
         "wa": float((posterior.argmax(1) == target).mean()),
         "ua": float(np.mean(recalls)),
-        "wf1": float(true.mean(0) @ _f1(true, _best_for_weighted_f1(posterior))),
+        "wf1": float(true.mean(0) @ f1(true, _best_for_weighted_f1(posterior))),
     }
 
 
@@ -105,12 +129,12 @@ def _best_for_weighted_f1(posterior: Floats) -> Floats:
     classes = np.eye(posterior.shape[1])
     decided = classes[posterior.argmax(1)]
     for _ in range(20):
-        gain = posterior.sum(0) / (decided.sum(0) + posterior.sum(0)) * (posterior - _f1(posterior, decided) / 2)
+        gain = posterior.sum(0) / (decided.sum(0) + posterior.sum(0)) * (posterior - f1(posterior, decided) / 2)
         decided = classes[gain.argmax(1)]
     return decided
 
 
-def _f1(true: Floats, decided: Floats) -> Floats:
+def f1(true: Floats, decided: Floats) -> Floats:
     """(K,) F1 of each class; ``true`` may be probabilities, and then it is that of the expected counts."""
     return 2 * (true * decided).sum(0) / (true.sum(0) + decided.sum(0))
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_lightning.errors import Refusal
+
 Floats = NDArray[np.float64]
 Triple = tuple[float, float, float]  # one number each for text, audio, vision
 
@@ -44,10 +46,26 @@ class Process:
     group: float = 0.3  # what all samples of a video or dialogue share, in 4 directions; it says nothing of emotion
     white: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Refuse what is no process: every message names the constant."""
+        for name in ("contradicting", "carrying"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise Refusal(f"process, {name}", "a share, 0 to 1", str(getattr(self, name)), "choose another")
+        if min(self.shared, *self.private) < 0 or self.shared + sum(self.private) > 1 + 1e-9:
+            found = f"shared {self.shared}, private {self.private}"
+            remedy = "lower one of them; what they leave of 1 is what no feature shows"
+            raise Refusal("process, shared and private", "shares of at most 1 together", found, remedy)
+        for name in ("shared_noise", "private_noise", "noise_levels"):
+            if min(getattr(self, name)) <= 0:
+                raise Refusal(f"process, {name}", "numbers above 0", str(getattr(self, name)), "choose small ones")
+        if min(self.contradicting_odds) < 0 or abs(sum(self.contradicting_odds) - 1) > 1e-9:
+            found, remedy = str(self.contradicting_odds), "change one of them"
+            raise Refusal("process, contradicting_odds", "three shares with the sum 1", found, remedy)
+
     @property
     def unexplained(self) -> float:
         """What no feature shows: raters who disagree."""
-        return 1 - self.shared - sum(self.private)
+        return max(1 - self.shared - sum(self.private), 0.0)
 
 
 @dataclass(frozen=True)
