@@ -1,7 +1,7 @@
 """Synthetic corpora: the shapes of known corpora, features from a known process, and the best possible scores.
 
-They are the data that the project carries with it: no download, no licence, made in seconds from a seed, and with a
-known answer. docs/explanation/synthetic-corpora.md tells what they are good for and what not.
+They need no download and no licence, are made from a seed in seconds, and the best possible scores on them are known.
+docs/explanation/synthetic-corpora.md explains what they can be used for, and what not.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a synthetic corpus takes from the real one; specs and counts of the real files, see the docs."""
+    """Sizes and counts of the real corpus, which its synthetic twin has, too."""
 
     rule: Callable[[], LabelRule]
     dims: tuple[int, int, int]
@@ -64,7 +64,10 @@ class Shape:
 
 
 def _two_humps(step: float, zero_share: float, humps: tuple[tuple[float, float, float], ...]) -> Graded:
-    """Sentiment at multiples of ``step``, the mean of a few raters: (height, centre, width) humps, and zeros."""
+    """Sentiment at multiples of ``step``, like the mean of a few raters.
+
+    A share of the labels is 0. The density of all others is a sum of Gaussians ``humps`` (height, centre, width).
+    """
     most = round(3 / step)
     values = np.arange(-most, most + 1) / (1 / step)
     density = sum(height * np.exp(-0.5 * ((values - centre) / width) ** 2) for height, centre, width in humps)
@@ -136,9 +139,9 @@ SHAPES: dict[str, Shape] = {
 def synthetic_corpus(
     name: str, alignment: str, cache: Path, samples: int | None = None, seed: int = 0, process: str = DEFAULT
 ) -> Path:
-    """The folder of a synthetic corpus under ``cache``: made at the first call, used again after.
+    """The folder of a synthetic corpus under ``cache``. The first call makes it, and later calls use it again.
 
-    Two processes may ask at once: both make it, one puts it in place, and the other takes that one.
+    If two processes call at the same time, both make the corpus, one of them moves it into place, and both use that.
     """
     shape, named = _shape(name, alignment, samples), process_named(process)
     facts = (named.constants, shape.dims, shape.unaligned, shape.words, shape.blocks, CARD_VERSION)
@@ -250,7 +253,7 @@ def _shape(name: str, alignment: str, samples: int | None) -> Shape:
 
 
 def _scaled(counts: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
-    """Whole numbers in the proportions of ``counts`` with the sum ``samples``: largest remainders get the rest."""
+    """Whole numbers in the proportions of ``counts`` with the sum ``samples`` (largest remainder method)."""
     exact = counts * samples / counts.sum()
     whole = np.floor(exact).astype(np.int64)
     whole[np.argsort(whole - exact, kind="stable")[: samples - whole.sum()]] += 1
@@ -263,10 +266,10 @@ def _groups(
     """(N,) the number of each sample's video or dialogue, counted through all blocks, and its number within it."""
     parts, first = [], 0
     for block, count in zip(shape.blocks, counts, strict=True):
-        here = max(round(block.groups * count / block.samples), 1)
-        drawn = np.concatenate([np.arange(here), random.integers(0, here, count - here)])
+        groups = max(round(block.groups * count / block.samples), 1)
+        drawn = np.concatenate([np.arange(groups), random.integers(0, groups, count - groups)])
         parts.append(first + np.sort(drawn))
-        first += here
+        first += groups
     group = np.concatenate(parts)
     starts = np.searchsorted(group, group)
     return group, np.arange(len(group)) - starts
