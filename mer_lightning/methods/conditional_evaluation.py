@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.batch import Batch
 from mer_lightning.evaluation.metrics import evaluate, score
-from mer_lightning.evaluation.predictions import PredictionStore
+from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.phase import Phase
@@ -46,6 +46,9 @@ class ConditionalEvaluation(LightningModule, ABC):
     @abstractmethod
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         """{name: (K, B)} what is stored beside the predictions."""
+
+    def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
+        """A method logs here what more it wants to know of the validation predictions."""
 
     @property
     def selection_rule(self) -> str:
@@ -103,6 +106,7 @@ class ConditionalEvaluation(LightningModule, ABC):
             }
             best = sum(score(self.task, each) for each in values.values()) / len(values)
             self.log_dict({f"{self.prefix}valid/{metric}": value for metric, value in values[COMPLETE].items()})
+            self.log_validation(predictions, names)
         else:
             best = -float(predictions.logits.mean())
         self.log(f"{self.prefix}valid/score", best, prog_bar=True)

@@ -18,6 +18,7 @@ from mer_lightning.batch import Batch
 from mer_lightning.cli import main
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.methods.cdat.confidence import ConfidenceNetwork
 from mer_lightning.methods.cdat.losses import static_weights, transfer_loss
 from mer_lightning.methods.cdat.method import CDaT, in_second_half
@@ -357,3 +358,14 @@ def test_what_was_frozen_stays_in_evaluation_mode() -> None:
 def test_the_default_weight_is_the_released_one() -> None:
     method, batch = make(weighting="static"), make_batch(task=SINGLE)
     assert method.transfer_losses(batch)["transfer"][1] == 1e4 / len(batch)
+
+
+def test_validation_says_how_well_confidence_tells_right_from_wrong(monkeypatch) -> None:
+    method = make(Regression())
+    logits = torch.tensor([[[1.0]], [[-2.0]], [[0.5]], [[3.0]], [[1.0]]])
+    target = torch.tensor([1.0, -1.0, -1.0, -2.0, 0.0])  # right, right, wrong, wrong; the last has no sign
+    confidence = torch.tensor([[0.9], [0.8], [0.7], [0.1], [0.5]])
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(method, "log", lambda name, value: logged.update({name: value}))
+    method.log_validation(Predictions(logits, target, torch.arange(5), {"confidence": confidence}), ["tav"])
+    assert logged == {"valid/confidence_auroc": 1.0, "valid/trivial_auroc": 0.5}

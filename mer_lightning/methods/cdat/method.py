@@ -23,12 +23,14 @@ from torch import Tensor, nn
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.diagnostics import auroc
+from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.layers.dropout import Dropout
 from mer_lightning.methods.base import Losses, MERMethod, Phase
 from mer_lightning.methods.cdat import losses as transfer
 from mer_lightning.methods.cdat.confidence import ConfidenceNetwork, ConfidenceOutput
 from mer_lightning.methods.cdat.transfer_log import TransferLog
-from mer_lightning.modalities import MODALITIES
+from mer_lightning.modalities import COMPLETE, MODALITIES
 from mer_lightning.randomness import name_key, uniform
 from mer_lightning.tasks import MultiLabel
 
@@ -338,6 +340,21 @@ class CDaT(MERMethod):
         from mer_lightning.methods.cdat.figures import figures  # matplotlib is slow to import
 
         return figures(runs)
+
+    def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
+        """How well confidence, and the trivial score beside it, tell right from wrong predictions of complete input."""
+        if "confidence" not in predictions.extras or COMPLETE not in conditions:
+            return
+        k = conditions.index(COMPLETE)
+        logits, target = predictions.under(k), predictions.target
+        assert target is not None
+        right = self.task.right(logits, target)
+        known = ~right.isnan()
+        for name, score in (
+            ("confidence", predictions.extras["confidence"][:, k]),
+            ("trivial", self.task.certainty(logits)),
+        ):
+            self.log(f"{self.prefix}valid/{name}_auroc", auroc(score[known], right[known].bool()))
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
