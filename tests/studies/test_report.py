@@ -171,7 +171,9 @@ def test_a_map_of_states(folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
     run = find_runs([tmp_path / "mcur"])[0]
     states = state_map(run)
     assert states is not None
+    assert len(states.category) == run.predictions()["condition"].value_counts()["tav"]  # the whole split: it is small
     assert states.points.shape == (7, len(states.category), 2)
+    assert states.points.mean((0, 1)).tolist() == pytest.approx([0, 0], abs=1e-5)
     deviation = states.points.flatten(0, 1).std(0)
     assert deviation[0] >= deviation[1] > 0
     (figure,) = MCUR.figures(Contender((run,))).values()
