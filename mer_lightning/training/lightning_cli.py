@@ -87,8 +87,13 @@ class MERCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         asked = self._get(self.config, "protocol")
         self.protocol = Protocol([asked] if isinstance(asked, str) else asked, seed=self._get(self.config, "mask_seed"))
+        if self._get(self.config, "weights_only") is False:
+            raise Refusal("weights_only", "true: a checkpoint that holds more may run anything", "false", "remove it")
         if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
             raise Refusal(str(self.subcommand), "a trained run", "none", "name one: --run runs/NAME/NUMBER")
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()

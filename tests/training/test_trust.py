@@ -121,6 +121,31 @@ def test_a_checkpoint_executes_nothing(
     assert not stranger.executed()
 
 
+class Program:
+    """A pickle of it touches a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("option", ["null", "true", "false"])
+@pytest.mark.parametrize(("command", "checkpoint"), [("test --run", "best"), ("fit --resume", "last")])
+def test_a_checkpoint_is_never_read_as_a_pickle(
+    command: str, checkpoint: str, option: str, run: Path, stranger: Stranger
+) -> None:
+    changed(run / "config.yaml", "weights_only", yaml.safe_load(option))
+    changed(run / "config.yaml", "trainer.max_epochs", 2)
+    for file in ("results.csv", "phases.json"):
+        (run / file).unlink()
+    rewritten(run / "checkpoints" / f"{checkpoint}.ckpt", "extra", {"program": Program(stranger.mark)})
+    with contextlib.suppress(SystemExit, Exception):
+        assert main([*command.split(), str(run)]) == 2
+    assert not stranger.executed()
+
+
 @pytest.mark.parametrize(
     ("key", "values"),
     [
