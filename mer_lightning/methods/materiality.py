@@ -16,6 +16,7 @@ from mer_lightning.methods.phase import Losses
 EVERY = 5  # epochs between two measurements
 MATERIAL = 0.05  # a loss with a smaller share hardly acts: what is measured is not the method
 TASK = "task"
+SHARE, COSINE = "gradient_share/", "gradient_cosine/"  # how the names of logged values begin, behind the phase's
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,8 @@ class PhasedTraining(LightningModule, ABC):
 
     def _add_pulls(self, pulls: dict[str, materiality.Pull]) -> None:
         for name, pull in pulls.items():
-            self.log_means({f"{self.prefix}gradient_share/{name}": pull.share}, 1)
-            self.log_means({f"{self.prefix}gradient_cosine/{name}": pull.cosine}, 1)
+            self.log_means({f"{self.prefix}{materiality.SHARE}{name}": pull.share}, 1)
+            self.log_means({f"{self.prefix}{materiality.COSINE}{name}": pull.cosine}, 1)
             self._shares.setdefault(name, []).append(pull.share)
 
     def on_fit_end(self) -> None:

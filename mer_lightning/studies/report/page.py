@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, StrictUndefined
 
 from mer_lightning.studies.report.figures import figures, svg
-from mer_lightning.studies.report.page_tables import cost_table, difference_table, published_tables, score_table
+from mer_lightning.studies.report.page_tables import (
+    cost_table,
+    difference_table,
+    published_tables,
+    score_table,
+    share_table,
+)
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import metrics_shown
 
@@ -44,5 +50,6 @@ def _section(setting: Setting, tests: pd.DataFrame) -> dict[str, object]:
         "differences": difference_table(tests),
         "published": published_tables(setting),
         "costs": cost_table(setting),
+        "shares": share_table(setting),
         "figures": {caption: svg(figure) for caption, figure in figures(setting).items()},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mer_lightning.methods.materiality import MATERIAL
 from mer_lightning.numerals import interval, number
 from mer_lightning.published.rows import Published, differs, published
 from mer_lightning.studies.report.settings import Setting
@@ -92,6 +93,22 @@ def cost_table(setting: Setting) -> Table:
         for cost in costs(setting).to_dict("records")
     ]
     return Table(["method", "backbone", "seconds", "epochs", "peak MB", "chosen by", "training masks"], rows)
+
+
+def share_table(setting: Setting) -> Table:
+    """How far each loss moves the encoders, beside the task's; small shares are marked."""
+    rows = [
+        Row(
+            [
+                Cell(row["label"]),
+                Cell(row["loss"]),
+                Cell(f"{row['share']:.1%}", row["share"], "worse" if row["share"] < MATERIAL else ""),
+                Cell(number(row["cosine"], "+"), row["cosine"]),
+            ]
+        )
+        for row in setting.gradient_shares.to_dict("records")
+    ]
+    return Table(["method", "loss", "share of the task's gradient", "cosine"], rows)
 
 
 def published_tables(setting: Setting) -> list[PublishedTable]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mer_lightning.methods.materiality import COSINE, SHARE, immaterial
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.ledger import SETTING, Run, ledger, variant_labels
 from mer_lightning.tasks import Task
@@ -67,11 +68,38 @@ class Setting:
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{label} {count}" for label, count in counts.items())
             notes.append(f"Methods have different numbers of seeds: {listed}.")
-        budgets = of_label["budget"].first().to_dict()
-        if len(set(budgets.values())) > 1:
-            listed = ", ".join(f"{label} {budget:.0f}" for label, budget in budgets.items())
-            notes.append(f"Budgets differ (epochs, of all phases): {listed}.")
+        if not self.equal_budgets:
+            listed = ", ".join(f"{label} {budget:.0f}" for label, budget in self._budgets.items())
+            notes.append(f"Budgets differ (epochs, of all phases), so no best score is marked: {listed}.")
+        for label, shares in self.gradient_shares.groupby("label", sort=False):
+            if line := immaterial(dict(zip(shares["loss"], shares["share"], strict=True))):
+                notes.append(f"{label}: {line}. A claim about it says next to nothing.")
         return notes
+
+    @property
+    def equal_budgets(self) -> bool:
+        return len(set(self._budgets.values())) < 2
+
+    @property
+    def _budgets(self) -> dict[str, float]:
+        """{label: epochs of all phases}"""
+        first = self.rows.drop_duplicates("label")
+        return dict(zip(first["label"], first["budget"], strict=True))
+
+    @cached_property
+    def gradient_shares(self) -> pd.DataFrame:
+        """label, loss, share, cosine: means over measurements and seeds of what each loss does to the encoders."""
+        import pandas as pd
+
+        rows = []
+        for label, contender in self.contenders.items():
+            logs = pd.concat([run.metrics_over_time() for run in contender.runs])
+            for name in map(str, logs.columns):
+                phase, measured, loss = name.partition(SHARE)
+                if measured:
+                    means = logs[[name, f"{phase}{COSINE}{loss}"]].mean()
+                    rows.append((label, f"{phase}{loss}", *means))
+        return pd.DataFrame(rows, columns=["label", "loss", "share", "cosine"])
 
 
 def settings_of(runs: list[Run]) -> list[Setting]:

@@ -62,7 +62,12 @@ def metrics_shown(setting: Setting) -> list[ShownMetric]:
 
 
 def best_cells(setting: Setting, metric: ShownMetric) -> set[tuple[str, str]]:
-    """(label, condition) of the best mean of each condition that several methods have; all of them where equal."""
+    """(label, condition) of the best mean of each condition that several methods have; all of them where equal.
+
+    None where methods had unequal budgets: who trains longer is not better.
+    """
+    if not setting.equal_budgets:
+        return set()
     table = scores(setting, metric.name)
     means = table.groupby("condition")["mean"]
     best = means.transform("min" if metric.lower_is_better else "max")
