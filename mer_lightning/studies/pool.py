@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from mer_lightning.errors import told
+from mer_lightning.errors import describe_error
 
 Item = TypeVar("Item")
 Work = Callable[[Any], Any]
@@ -107,7 +107,7 @@ def _serve(connection: Connection, work: Work, number: int) -> None:
             try:
                 answer: tuple[Any, str | None] = work(item), None
             except Exception as error:
-                answer = None, told(error)
+                answer = None, describe_error(error)
             connection.send(answer)
         except (EOFError, ConnectionError):
             return

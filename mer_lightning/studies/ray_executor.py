@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mer_lightning.errors import Refusal, told
+from mer_lightning.errors import Refusal, describe_error
 from mer_lightning.studies.pool import Item, Outcome, Work
 
 
@@ -45,4 +45,4 @@ def _guarded(work: Work, item: Any) -> tuple[Any, str | None]:
     try:
         return work(item), None
     except Exception as error:
-        return None, told(error)
+        return None, describe_error(error)
