@@ -1,4 +1,4 @@
-"""What is predicted: the loss, the decision, the categories and the true-class probability of each kind of label.
+"""Tasks: the loss, the decision, the categories and the true-class probability of each kind of label.
 
 Shapes: B batch, C classes, O outputs of the model. ``logits`` is always (B, O), also for one output.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def _precise(logits: Tensor) -> Tensor:
-    """At least float32: a half-precision sigmoid or exponential rounds away what a threshold or a loss needs."""
+    """At least float32: in half precision, sigmoid and exponential are too coarse for thresholds and losses."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -37,7 +37,7 @@ class Task(ABC):
 
     @abstractmethod
     def losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(B,) one loss per sample, always: uncertainty and contribution need it."""
+        """(B,) one loss per sample: methods weight samples one by one."""
 
     @abstractmethod
     def distances(self, logits: Tensor, target_logits: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Task(ABC):
 
     @abstractmethod
     def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(B,) in [0, 1]: how much the model believes what is true."""
+        """(B,) in [0, 1]: the probability that the model gives to the true label."""
 
     @abstractmethod
     def certainty(self, logits: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class Task(ABC):
         return (self.category(self.decide(logits)) == self.category(target)).float()
 
     def card(self) -> dict[str, Any]:
-        """Plain values from which :func:`task_from_card` makes this task again."""
+        """Plain values, from which :func:`task_from_card` makes an equal task."""
         values = asdict(self)  # type: ignore[call-overload]
         return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
@@ -102,7 +102,7 @@ class Regression(Task):
     def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
         """exp(-|p - y|): the likelihood of y under a Laplace law of unit scale around p, relative to its peak.
 
-        A regression has no classes; this is the quantity that the L1 loss already models, and it is 1 only at p = y.
+        A regression has no classes. The L1 loss is the negative logarithm of this value, which is 1 only at p = y.
         """
         return torch.exp(-self.losses(logits, target))
 
@@ -189,7 +189,7 @@ class MultiLabel(Task):
         return (of_yes + (-q).sigmoid() * (F.logsigmoid(-q) - F.logsigmoid(-p))).mean(1)
 
     def decide(self, logits: Tensor) -> Tensor:
-        """Compared as logits: a sigmoid rounds to .5 already at a distance of 1e-8 from it."""
+        """Logits are compared, because the sigmoid of a logit within 1e-8 of 0 rounds to .5."""
         logits = _precise(logits)
         return (logits > torch.tensor(self.threshold).logit()).to(logits.dtype)
 
@@ -206,7 +206,7 @@ class MultiLabel(Task):
         return torch.maximum(p, 1 - p).mean(1)
 
     def category(self, target: Tensor) -> Tensor:
-        """The label set read as a binary number: two samples share a category when all their labels agree."""
+        """The label set as a binary number: two samples have the same category if all their labels are equal."""
         weights = 2 ** torch.arange(len(self.classes), device=target.device)
         return (target.long() * weights).sum(1)
 

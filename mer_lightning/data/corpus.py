@@ -1,6 +1,6 @@
 """A corpus in its native form: a folder with a card, memory-mapped tensors and a table of samples.
 
-card.yaml            what it is, where it came from, counts, and the SHA-256 of the tensors
+card.yaml            name, source, task, counts, and the SHA-256 of the tensors
 tensors.safetensors  {modality}.values (sum of lengths, D) packed without padding, {modality}.offsets (N + 1,),
                      target, partition.{name} (N,), extra.{name}
 samples.parquet      id, group and other columns, one row per sample
@@ -44,7 +44,7 @@ class TwinFacts:
 
 @dataclass
 class CorpusCard:
-    """What the folder says about itself, in plain values."""
+    """The description of a corpus, in plain values."""
 
     name: str
     alignment: Alignment
@@ -84,7 +84,7 @@ class Corpus:
         self.card, self.tensors, self.folder = card, tensors, folder
         self.task: Task = task_from_card(card.task)
         self.target = tensors.get("target")
-        self.test_sealed = False  # while a fit runs nothing may ask for the test split
+        self.test_sealed = False  # True while a fit runs: the test split cannot be read
 
     @property
     def dims(self) -> dict[str, int]:
@@ -124,11 +124,12 @@ class Corpus:
         return Split(self, rows)
 
     def everything(self) -> Split:
+        """All samples, whatever their split."""
         return Split(self, torch.arange(self.card.samples))
 
 
 class Split:
-    """Some samples of a corpus, addressed 0..n-1, that can be gathered into batches."""
+    """Some samples of a corpus, numbered 0 to n - 1, which can be gathered into batches."""
 
     def __init__(self, corpus: Corpus, rows: Tensor) -> None:
         self.corpus, self.rows = corpus, rows
@@ -156,7 +157,7 @@ class Split:
         return self.corpus.samples["id"].iloc[self.rows.cpu().numpy()].tolist()
 
     def on(self, device: torch.device) -> Split:
-        """A copy that holds only its own samples, on ``device``: batches are then gathered there."""
+        """A copy of its own samples on ``device``, where batches are then gathered."""
         resident = object.__new__(Split)
         resident.corpus, resident.rows, resident.modalities = self.corpus, self.rows, self.modalities
         resident.values, resident.starts = {}, {}
@@ -184,17 +185,17 @@ class Split:
         for m in self.modalities:
             lengths[m] = self.lengths[m][index]
             values = self.values[m]
-            # Looked up on the host: asking the accelerator for a maximum would make the host wait for it.
+            # Computed on the host, because the host would have to wait for a maximum from the accelerator.
             shortest, longest = (int(bound) for bound in self._host_lengths[m][on_host].aminmax())
             if shortest == longest == 1:
                 features[m] = values[self.starts[m][index]].unsqueeze(1)
                 continue
             steps = torch.arange(max(longest, 1), device=device)
             padding = steps >= lengths[m].unsqueeze(1)
-            where = (self.starts[m][index].unsqueeze(1) + steps).masked_fill_(padding, 0)
+            positions = (self.starts[m][index].unsqueeze(1) + steps).masked_fill_(padding, 0)
             if len(values):
-                features[m] = values.index_select(0, where.flatten()).view(*where.shape, -1)
-                # Values are finite, so that a product blanks the padding; filling under a mask takes six times as long.
+                features[m] = values.index_select(0, positions.flatten()).view(*positions.shape, -1)
+                # Values are finite, so a product with 0 clears the padding. masked_fill takes six times as long.
                 if shortest < len(steps):
                     features[m].mul_(~padding.unsqueeze(2))
             else:
@@ -225,7 +226,7 @@ def read_card(folder: Path) -> CorpusCard:
 
 
 def open_corpus(folder: str | Path) -> Corpus:
-    """Map a corpus folder; reads nothing but the card and the header of the tensors."""
+    """Map a corpus folder. Only the card and the header of the tensors are read."""
     folder = Path(folder)
     card = read_card(folder)
     path = folder / TENSORS

@@ -1,7 +1,7 @@
 """Each class on its own, as a question of yes or no: the metrics of MulT's IEMOCAP tables.
 
-The share of samples without a class counts as success here, so these numbers look high; never read them without the
-constant-predictor floor, and never beside WA, UA or WF1.
+Samples without a class that are not predicted to have it count as right, so these numbers are high. Compare them with
+the constant-predictor floor, and never with WA, UA or WF1.
 """
 
 from __future__ import annotations

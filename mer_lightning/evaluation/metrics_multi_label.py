@@ -1,7 +1,7 @@
 """Metrics of any subset of C classes: truth and decision are (N, C) bool over the whole split.
 
 Y is the set of labels of a sample and P the set predicted. A sample without labels is common (15 % of MOSEI's test
-split), and what a right "none" earns differs between metrics: nothing in ``jaccard``, all in ``jaccard_empty1``.
+split). If none is predicted for it, ``jaccard`` counts 0 and ``jaccard_empty1`` counts 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mer_lightning.evaluation.metric_info import MetricInfo
 from mer_lightning.evaluation.metrics_binary import average_columns, class_columns
 from mer_lightning.tasks import MultiLabel
 
-# MulT reads IEMOCAP as four questions of yes or no, and its tables print the answers' averages.
+# MulT treats IEMOCAP as four questions of yes or no, and its tables have the averages over them.
 _IEMOCAP = {"neutral", "happy", "sad", "angry"}
 
 

@@ -74,7 +74,7 @@ def classes_between(x: Tensor, cuts: tuple[float, ...]) -> Tensor:
 
 
 def _mosi() -> dict[str, MetricInfo]:
-    def everything(x: MetricInput) -> tuple[Tensor, Tensor]:
+    def all_samples(x: MetricInput) -> tuple[Tensor, Tensor]:
         return x.truth, x.decision
 
     def nonzero(x: MetricInput) -> tuple[Tensor, Tensor]:
@@ -114,12 +114,12 @@ def _mosi() -> dict[str, MetricInfo]:
             "MAE",
             "mean |p - t|",
             "MMSA",
-            lambda x: mean_absolute_error(*everything(x)),
+            lambda x: mean_absolute_error(*all_samples(x)),
             direction="min",
             headline=True,
         ),
         "corr": MetricInfo(
-            "Corr", "Pearson correlation of p and t", "MMSA", lambda x: pearson(*everything(x)), headline=True
+            "Corr", "Pearson correlation of p and t", "MMSA", lambda x: pearson(*all_samples(x)), headline=True
         ),
         "acc7": rounded(3, headline=True),
         "non0_acc2": MetricInfo(

@@ -19,7 +19,7 @@ def unweighted_accuracy(counts: Counts) -> Tensor:
 
 
 def macro_f1_occurring(counts: Counts) -> Tensor:
-    """Mean of F1_c over the classes that occur in truth or decision, as scikit-learn takes them by default."""
+    """Mean of F1_c over the classes that occur in truth or decision, which is scikit-learn's default."""
     return f1_scores(counts)[counts.positives + counts.predicted > 0].mean()
 
 

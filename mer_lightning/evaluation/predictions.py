@@ -1,4 +1,4 @@
-"""Everything a model said about a split, under every condition, gathered from all processes.
+"""The predictions of a model for a split under all conditions, gathered from all processes.
 
 Shapes: B batch, N samples of the split, K conditions, O outputs of the model.
 """
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """In the order of the split, each sample once."""
+    """Predictions in the order of the split, with each sample once."""
 
     logits: Tensor  # (N, K, O) float32
     target: Tensor | None  # (N,) or (N, C)
     index: Tensor  # (N,)
-    extras: dict[str, Tensor] = field(default_factory=dict)  # {name: (N, K)}: what else a method says, e.g. confidence
+    extras: dict[str, Tensor] = field(default_factory=dict)  # {name: (N, K)}: more outputs of a method, e.g. confidence
 
     def under(self, condition: int) -> Tensor:
         return self.logits[:, condition]
@@ -35,8 +35,8 @@ class Predictions:
 class PredictionStore:
     """Collects logits batch by batch and joins them across processes.
 
-    Not a torchmetrics object: those gather tensors, which needs every process to hold at least one batch, and a small
-    split on several processes does not give them one.
+    It is not a ``torchmetrics.Metric``, because it gathers all tensors of a batch together, and extras are not known
+    beforehand. :mod:`mer_lightning.metrics` has such metrics.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class PredictionStore:
     def update(
         self, logits: Tensor, target: Tensor | None, index: Tensor, extras: dict[str, Tensor] | None = None
     ) -> None:
-        """Logits (B, K, O), target (B, ...), the rows (B,) that they belong to, and any (B, K) beside them."""
+        """Add logits (B, K, O) and target (B, ...) of the rows ``index`` (B,) of the split, and extras (B, K)."""
         part = {"logits": logits.float(), "index": index} | {f"extra {k}": v.float() for k, v in (extras or {}).items()}
         if target is not None:
             part["target"] = target

@@ -38,7 +38,7 @@ _SAMPLES_AT_ONCE = 1024  # when frame masks are hashed; the hash does not depend
 
 
 class Protocol:
-    """Conditions under which a model is evaluated; one that several names share occurs once.
+    """Conditions under which a model is evaluated. A condition that belongs to several names occurs once.
 
     Args:
         names: protocols (`fixed-7`, `fixed-6`, `rate-cpm`, `rate-imder`, `rmfm`, `rmfm_same`, `rmfm_lnln`,
@@ -51,7 +51,7 @@ class Protocol:
         if not names:
             raise Refusal("--protocol", "at least one protocol or condition", "none", "name one, e.g. fixed-7")
         self.names, self.seed = tuple(names), seed
-        self.unseen = _unseen(names)  # combinations that training has not shown
+        self.unseen = _unseen(names)  # combinations that do not occur in training
         conditions = {condition.name: condition for name in names for condition in _conditions(name)}
         self.conditions = tuple(conditions.values())
 
@@ -59,7 +59,7 @@ class Protocol:
         return " + ".join(self.names)
 
     def refuse_if_shown(self, present: Tensor) -> None:
-        """Refuse training masks (N, M) that show a combination which this protocol calls unseen."""
+        """Refuse training masks (N, M) in which a combination occurs that this protocol calls unseen."""
         for row in present.unique(dim=0).tolist():
             if (shown := combination_name(row)) in self.unseen:
                 raise Refusal(
@@ -94,9 +94,9 @@ class FrozenProtocol:
         digests = {m: hashlib.sha256() for m in self.lengths}
         for index in torch.arange(self.present.shape[1]).split(_SAMPLES_AT_ONCE):
             lengths = {m: steps[index].unsqueeze(1) for m, steps in self.lengths.items()}
-            valid = {m: torch.arange(int(steps.max())) < steps for m, steps in lengths.items()}
-            for m, removed in condition.removed(index, valid, self.seed).items():
-                digests[m].update(removed[valid[m]].numpy().tobytes())
+            is_data = {m: torch.arange(int(steps.max())) < steps for m, steps in lengths.items()}
+            for m, removed in condition.removed(index, is_data, self.seed).items():
+                digests[m].update(removed[is_data[m]].numpy().tobytes())
         return {m: digest.hexdigest() for m, digest in digests.items()}
 
 
@@ -140,8 +140,8 @@ def averages(values: Mapping[str, float], protocol: Protocol) -> dict[str, float
 
 def _conditions(name: str) -> Iterator[Condition]:
     """The conditions of one name, in order."""
-    of_protocol = COMBINATIONS if name.startswith(_UNSEEN) else PROTOCOLS.get(name, (name,))
-    for each in of_protocol:
+    names = COMBINATIONS if name.startswith(_UNSEEN) else PROTOCOLS.get(name, (name,))
+    for each in names:
         condition = condition_named(each)
         if condition is None:
             raise _unknown(name)

@@ -1,4 +1,4 @@
-"""Published results: every file by its schema, numbers checked by hand, and nothing that was only recalled."""
+"""Published results: every file by its schema, numbers checked by hand, and no number that was not checked."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ def test_by_hand(table: str, method: str, condition: str, metric: str, value: fl
     assert [r.value for r in published() if (r.table, r.method, r.condition, r.metric) == key] == [value]
 
 
-def test_what_was_only_recalled_is_never_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unchecked_numbers_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     stored = yaml.safe_load(next(p for p in FILES if p.name == "dicmor_mosi_fixed.yaml").read_text())
     assert stored["evidence"] == "M"
     assert all(row.evidence in ("C", "C2") for row in published())
     assert main(["published", "mosi"]) == 0
-    said = capsys.readouterr().out
-    assert "Recalled" not in said
-    assert "MPLMM, Table 1" in said
+    printed = capsys.readouterr().out
+    assert "Recalled" not in printed
+    assert "MPLMM, Table 1" in printed
 
 
 def test_a_mean_is_the_mean_of_its_conditions() -> None:
-    """Where a table gives all combinations and a mean of them: within a rounding."""
+    """Where a table gives all combinations and a mean of them: equal up to rounding."""
     rows = {(r.table, r.method, r.metric, r.condition): r.value for r in published()}
     compared = 0
     for (table, method, metric, condition), value in rows.items():
@@ -104,21 +104,22 @@ def test_reasons_not_to_compare() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [({"source": None}, "source"), ({"evidence": "X"}, "evidence"), ({"rows": {"A": [[1.0]]}}, "A")]
+    ("change", "message"),
+    [({"source": None}, "source"), ({"evidence": "X"}, "evidence"), ({"rows": {"A": [[1.0]]}}, "A")],
 )
-def test_mistakes_are_named(change: dict, said: str) -> None:
+def test_mistakes_are_named(change: dict, message: str) -> None:
     content = yaml.safe_load(FILES[0].read_text()) | change
     content = {key: value for key, value in content.items() if value is not None}
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(Refusal, match=message):
         rows_of("wrong", content)
 
 
 def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")  # whoever runs the tests may sit at a wider terminal
+    monkeypatch.setenv("COLUMNS", "80")  # the terminal of the person who runs the tests may be wider
     assert main(["published", "mosei", "--protocol", "fixed-7"]) == 0
-    said = capsys.readouterr().out
-    assert "IMDer" in said
-    assert all(len(line) <= 80 for line in said.splitlines())
+    printed = capsys.readouterr().out
+    assert "IMDer" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines())
     assert main(["published", "mosie"]) == 2
     assert "did you mean" in capsys.readouterr().err
     assert main(["published", "mosei", "--protocol", "fixed-9"]) == 2
