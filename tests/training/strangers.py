@@ -200,6 +200,7 @@ ATTACKS: dict[str, tuple[str, Value]] = {
     "a plugin": ("trainer.plugins", spec("Part")),
     "plugins as strings": ("trainer.plugins", listed(of("Part"))),
     "the trainer as text": ("trainer", text(lambda stranger: {"logger": f"{stranger.package}.Logger"})),
+    "a strategy that reads pickles in the trainer as text": ("trainer", text(lambda stranger: {"strategy": "fsdp"})),
     "an optimiser as a string": ("model.init_args.optimizer", of("Optimizer")),
     "a function that makes an optimiser": ("model.init_args.optimizer", of("make")),
     "an optimiser": ("model.init_args.optimizer", spec("Optimizer", lr=0.1)),

@@ -17,7 +17,7 @@ from mer_lightning.methods import loading
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.places import refuse_strange_classes
 from mer_lightning.training import lightning_cli, names
-from tests.training.strangers import ATTACKS, CHECKPOINTS, FILES, Stranger, changed, refused, rewritten
+from tests.training.strangers import ATTACKS, CHECKPOINTS, FILES, Stranger, changed, refused, rewritten, spec
 
 COMMANDS = {
     "fit": ("fit", "--config", "config.yaml"),
@@ -63,14 +63,27 @@ def test_the_limit_on_imports_is_enough_without_the_walk(
     assert not stranger.executed()
 
 
-# Where jsonargparse asks for neither a class nor a word, the walk reads no text, and a config has no commands.
-@pytest.mark.parametrize("attack", sorted(ATTACKS.keys() - {"the trainer as text", "the command as a key"}))
+# What is written inside a text shows after parsing only, and a config has no commands.
+INVISIBLE = {"the trainer as text", "a strategy that reads pickles in the trainer as text", "the command as a key"}
+
+
+@pytest.mark.parametrize("attack", sorted(ATTACKS.keys() - INVISIBLE))
 def test_the_walk_is_enough_without_the_limit_on_imports(attack: str, trained: Path, stranger: Stranger) -> None:
     place, value = ATTACKS[attack]
     shutil.copy(trained / "config.yaml", "config.yaml")
     changed(Path("config.yaml"), place, value(stranger))
     with pytest.raises(Refusal):
         refuse_strange_classes(names.in_config(yaml.safe_load(Path("config.yaml").read_text())))
+    assert not stranger.executed()
+
+
+def test_a_trusted_class_is_no_option_of_a_known_one(
+    run: Path, stranger: Stranger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    callback = {"class_path": "RichProgressBar", "init_args": {"console_kwargs": {"file": spec("Part")(stranger)}}}
+    changed(run / "config.yaml", "trainer.callbacks", [callback])
+    line = refused(["test", "--run", str(run), "--trust", stranger.package], capfd)
+    assert "trainer.callbacks.console_kwargs.file: expected a plain value: no class may be named here" in line
     assert not stranger.executed()
 
 
@@ -121,6 +134,15 @@ def test_a_checkpoint_executes_nothing(
     assert not stranger.executed()
 
 
+def test_the_line_on_a_checkpoint_names_the_option(
+    run: Path, stranger: Stranger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rewritten(run / "checkpoints" / "best.ckpt", "hyper_parameters", {"backbone": f"{stranger.package}.Backbone"})
+    line = refused(["test", "--run", str(run), "--run_dir", "other"], capfd)
+    assert "best.ckpt: model.backbone: expected a backbone: almt, bbfn," in line
+    assert line.endswith(f"found 'a_stranger.Backbone'; if you trust that package, add --trust {stranger.package}")
+
+
 class Program:
     """A pickle of it touches a file."""
 
@@ -134,15 +156,18 @@ class Program:
 @pytest.mark.parametrize("option", ["null", "true", "false"])
 @pytest.mark.parametrize(("command", "checkpoint"), [("test --run", "best"), ("fit --resume", "last")])
 def test_a_checkpoint_is_never_read_as_a_pickle(
-    command: str, checkpoint: str, option: str, run: Path, stranger: Stranger
+    command: str, checkpoint: str, option: str, run: Path, stranger: Stranger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     changed(run / "config.yaml", "weights_only", yaml.safe_load(option))
     changed(run / "config.yaml", "trainer.max_epochs", 2)
     for file in ("results.csv", "phases.json"):
         (run / file).unlink()
     rewritten(run / "checkpoints" / f"{checkpoint}.ckpt", "extra", {"program": Program(stranger.mark)})
-    with contextlib.suppress(SystemExit, Exception):
-        assert main([*command.split(), str(run)]) == 2
+    if option == "false":
+        assert "weights_only: expected true" in refused([*command.split(), str(run)], capfd)
+    else:
+        with contextlib.suppress(SystemExit, Exception):
+            main([*command.split(), str(run)])
     assert not stranger.executed()
 
 
