@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -26,10 +26,11 @@ class WorkResult(Generic[Item]):
 class Executor(Protocol):
     def run(
         self, items: Iterator[Item], work: Callable[[Item], Any], started: Callable[[Item], None]
-    ) -> Iterator[WorkResult[Item]]:
+    ) -> Generator[WorkResult[Item], None, None]:
         """Results in the order in which they come; ``items`` is asked for the next one only when a worker is free.
 
-        ``started`` is called once for each item. An item whose worker died is tried ``TRIES`` times.
+        ``started`` is called once for each item. An item whose worker died is tried ``TRIES`` times. Closing the
+        generator ends the workers.
         """
         ...
 

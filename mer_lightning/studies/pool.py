@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -33,7 +33,7 @@ class ProcessPool:
 
     def run(
         self, items: Iterator[Item], work: Callable[[Item], Any], started: Callable[[Item], None]
-    ) -> Iterator[WorkResult[Item]]:
+    ) -> Generator[WorkResult[Item], None, None]:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([_PRELOADED])
         workers = [_Worker(context, number) for number in range(self.workers)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class RayCluster:
 
     def run(
         self, items: Iterator[Item], work: Callable[[Item], Any], started: Callable[[Item], None]
-    ) -> Iterator[WorkResult[Item]]:
+    ) -> Generator[WorkResult[Item], None, None]:
         try:
             import ray
         except ImportError as missing:

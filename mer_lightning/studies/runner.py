@@ -46,12 +46,13 @@ def run_study(jobs: Iterable[Job], executor: Executor, observer: Observer) -> li
 def run_stream(jobs: Iterable[Job], executor: Executor, observer: Observer) -> list[Job]:
     """Run jobs that may be planned one by one, when a worker is free, and return those that failed."""
     failed = []
-    for result in executor.run(iter(jobs), run_quietly, observer.started):
-        if result.error is None:
-            observer.ended(result.item, result.value)
-        else:
-            failed.append(result.item)
-            observer.failed(result.item, result.error.strip().splitlines()[-1])
+    with contextlib.closing(executor.run(iter(jobs), run_quietly, observer.started)) as results:
+        for result in results:
+            if result.error is None:
+                observer.ended(result.item, result.value)
+            else:
+                failed.append(result.item)
+                observer.failed(result.item, result.error.strip().splitlines()[-1])
     return failed
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mer_lightning.studies.pool import ProcessPool
 processes = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 
 
-def run(items: Iterable[Any], work: Callable[[Any], Any], workers: int) -> Iterator[WorkResult[Any]]:
+def run(items: Iterable[Any], work: Callable[[Any], Any], workers: int) -> Generator[WorkResult[Any], None, None]:
     return ProcessPool(workers).run(iter(items), work, lambda item: None)
 
 
@@ -165,7 +165,7 @@ def test_items_are_asked_for_only_when_a_worker_is_free() -> None:
     running = ProcessPool(2).run(source(), square, lambda item: None)
     next(running)
     assert len(asked) <= 4
-    running.close()  # type: ignore[attr-defined]
+    running.close()
 
 
 @pytest.mark.parametrize(

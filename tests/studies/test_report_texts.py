@@ -20,6 +20,7 @@ from mer_lightning.studies.report.page_tables import (
     difference_table,
     published_tables,
     score_table,
+    share_table,
 )
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import best_cells, differences, metrics_shown
@@ -146,12 +147,40 @@ def test_titles_and_notes_say_what_differs() -> None:
         "Checkpoints of the methods were chosen by different rules; see the column.",
         "Methods were trained under different masks; see the column.",
         "Methods have different numbers of seeds: a 1, b 2.",
-        "Budgets differ (epochs, of all phases): a 3, b 4.",
+        "Budgets differ (epochs, of all phases), so no best score is marked: a 3, b 4.",
     ]
     html, text = page([uneven], [pd.DataFrame()]), markdown([uneven], [pd.DataFrame()])
     for note in uneven.notes:
         assert f'<p class="note">{note}</p>' in html
         assert f"> {note}\n" in text
+
+
+def test_nobody_is_best_across_unequal_budgets() -> None:
+    even = regression({"a": {"tav": [0.5]}, "b": {"tav": [0.6]}})
+    uneven = replace(even, rows=even.rows.assign(budget=even.rows["label"].map({"a": 3.0, "b": 4.0})))
+    for metric in metrics_shown(even):
+        assert best_cells(even, metric)
+        assert not best_cells(uneven, metric)
+
+
+def test_losses_are_shown_by_their_share_of_the_gradient() -> None:
+    """Means over what was measured in two runs; a loss below 5 % is marked, and said to be one."""
+    logs = [
+        pd.DataFrame({"gradient_share/transfer": [0.01, None, 0.03], "gradient_cosine/transfer": [0.5, None, -0.1]}),
+        pd.DataFrame({"gradient_share/transfer": [0.02], "gradient_cosine/transfer": [0.2]}),
+    ]
+    logs[0]["fusion/gradient_share/sim"], logs[0]["fusion/gradient_cosine/sim"] = 0.5, 1.0
+    tables = [predictions([1.0, -1.0], {"tav": [[0.5], [0.5]]})] * 2
+    methods = {"cdat": contender(Regression(), tables, logs), "supervised": contender(Regression(), tables)}
+    shown = setting(methods, dict.fromkeys(describe(Regression()), {label: {"tav": [0.5, 0.5]} for label in methods}))
+    table = share_table(shown)
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        ["cdat", "transfer", "2.0%", "+.200"],
+        ["cdat", "fusion/sim", "50.0%", "+1.000"],
+    ]
+    assert [row.cells[2].mark for row in table.rows] == ["worse", ""]
+    (note,) = shown.notes
+    assert note.startswith("cdat: share of the task's gradient on the encoders below 5%: transfer 2.0%.")
 
 
 def test_only_a_synthetic_corpus_is_called_so() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,17 @@ from mer_lightning.studies.runner import Observer, run_quietly, run_stream, run_
 class InOrder:
     """An executor in this process, one item after the other."""
 
+    closed = False
+
     def run(
         self, items: Iterator[Any], work: Callable[[Any], Any], started: Callable[[Any], None]
-    ) -> Iterator[WorkResult[Any]]:
-        for item in items:
-            started(item)
-            yield WorkResult(item, *attempt(work, item, None))
+    ) -> Generator[WorkResult[Any], None, None]:
+        try:
+            for item in items:
+                started(item)
+                yield WorkResult(item, *attempt(work, item, None))
+        finally:
+            self.closed = True
 
 
 class Recorder(Observer):
@@ -99,6 +104,22 @@ def test_a_stream_is_planned_while_it_runs(jobs: list[Job]) -> None:
             yield job
 
     assert run_stream(stream(), InOrder(), recorder) == []
+
+
+def test_the_workers_end_when_the_study_breaks_off(jobs: list[Job]) -> None:
+    """By Ctrl-C, or an error of the observer: at once, not when the garbage collector comes by."""
+
+    class Interrupted(Observer):
+        def ended(self, job: Job, seconds: float) -> None:
+            raise KeyboardInterrupt
+
+    executor = InOrder()
+    try:
+        run_study(jobs, executor, Interrupted())
+    except KeyboardInterrupt:  # its traceback holds the frames with the generator
+        assert executor.closed
+    else:
+        raise AssertionError("the interrupt was lost")
 
 
 def test_a_log_has_what_the_run_printed_and_the_traceback(jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
