@@ -102,6 +102,16 @@ def test_multi_label_constants():
     assert best["micro_r"] == 1
 
 
+def test_rates_of_classes_that_all_or_no_training_samples_have():
+    train = torch.tensor([[1.0, 0, 0], [1, 0, 1], [1, 0, 0]])
+    target = torch.tensor([[1.0, 0, 1], [1, 1, 0]])
+    rates = floors(MultiLabel(("a", "b", "c")), train, target)["train rates"]
+    # Predicted is a alone; in the ranking its two cells come first, then those of c, then those of b.
+    assert rates["micro_p"] == 1
+    assert rates["micro_r"] == 0.5
+    assert rates["gap"] == pytest.approx((2 * 1 + 3 / 4 + 4 / 6) / 4)
+
+
 @pytest.mark.parametrize("threshold", [0.05, 0.35, 0.5, 0.999])
 def test_multi_label_constants_are_beyond_every_threshold(threshold):
     target = _mosei_test()

@@ -93,6 +93,12 @@ def test_no_decision_and_no_label_are_silent():
     assert undefined == {"gap", "map", "balanced_acc", "weighted_f1"} | {f"{name}_balanced_acc" for name in CLASSES}
 
 
+def test_a_single_predicted_cell_that_is_right():
+    values = evaluate(MultiLabel(("happy", "sad")), torch.tensor([[1.0, -1.0]]), torch.tensor([[1.0, 0.0]]))
+    assert [values[metric] for metric in ("micro_p", "micro_r", "micro_f1", "exact")] == [1, 1, 1, 1]
+    assert values["macro_f1"] == 0.5
+
+
 def test_tied_scores_enter_together():
     truth = torch.tensor([True, False, False, True, False])
     constant = torch.zeros(5).double()
