@@ -191,7 +191,7 @@ class MCUR(MERMethod):
         ready = self.progress >= self.warm_up
         if self.log_scale is not None:
             # Times 0 and not left out: its parameters take part in every step, as DDP wants it.
-            scale = uncertainty.bounded_log_scale(self.log_scale(states).float()).flatten() * float(ready)
+            scale = uncertainty.bounded_log_scale(self.log_scale(states.detach()).float()).flatten() * float(ready)
             laplace = isinstance(self.task, Regression)
             likelihood = uncertainty.heteroscedastic(losses.detach(), scale, laplace).mean()
             weights = scale.detach().neg().exp()
