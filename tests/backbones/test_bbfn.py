@@ -63,7 +63,7 @@ def test_gates_decide_what_stays_and_what_comes_in() -> None:
     mixed = torch.stack([keep[b] * query[b] + take[b] * looked[b] for b in range(2)])
     expected = mixed + layer.feed(layer.norm_feed(mixed))
     torch.testing.assert_close(layer(query, memory, key_mask, codes), expected)
-    layer.take.bias.fill_(-100.0)  # a closed gate: the other side may say what it likes
+    layer.take.bias.fill_(-100.0)  # a closed gate: the other side has no effect
     torch.testing.assert_close(
         layer(query, memory, key_mask, codes), layer(query, torch.randn(2, 4, 10), key_mask, codes), rtol=0, atol=0
     )
@@ -89,7 +89,7 @@ def test_both_sides_of_a_pair_move_at_once() -> None:
     pair: Any = backbone.pairs["audio"]
     text, audio = torch.randn(2, 3, 10), torch.randn(2, 5, 10)
     key_masks = [torch.ones(2, 3, dtype=torch.bool), torch.arange(5) < torch.tensor([[5], [2]])]
-    (said_text, said_audio), codes = pair([text, audio], key_masks)
+    (last_text, last_audio), codes = pair([text, audio], key_masks)
     for number in range(2):
         code = [pair.codes[number][side](each, key_masks[side]) for side, each in enumerate((text, audio))]
         control = torch.cat(code, dim=1)
@@ -97,11 +97,11 @@ def test_both_sides_of_a_pair_move_at_once() -> None:
         new_text = pair.looks[number][0](text, audio, key_masks[1], control)
         new_audio = pair.looks[number][1](audio, text, key_masks[0], control)
         text, audio = new_text, new_audio
-    torch.testing.assert_close([said_text, said_audio], [text[:, :1], audio[:, :1]])
+    torch.testing.assert_close([last_text, last_audio], [text[:, :1], audio[:, :1]])
 
 
 def test_pairs_do_not_mix_audio_and_vision() -> None:
-    """Before the residual network, what the audio pair says cannot depend on vision."""
+    """Before the residual network, what the audio pair gives cannot depend on vision."""
     backbone = small()
     for parameter in backbone.residual.parameters():
         nn.init.zeros_(parameter)
