@@ -5,7 +5,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slow bench mutants lint clean
+.PHONY: help install reproduce test test-slow bench mutants house lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ test-slow: .venv/installed ## the tests that take minutes
 bench: .venv/installed ## speed, side by side with peers; writes benchmarks/RESULTS.md
 	$(BIN)/pip install -q --no-deps MMSA==2.2.1
 	$(THREADS) $(BIN)/python -m benchmarks
+
+house: .venv/installed ## draw the picture of the imports in docs/architecture.md
+	$(BIN)/python -m docs.house
 
 mutants: .venv/installed ## small defects put into losses, evaluation, methods and masks: which would no test notice?
 	$(BIN)/python -m benchmarks.mutants $(MUTANTS)

@@ -3,9 +3,11 @@
 Both sides read `go` lines and answer `@ seconds cpu_seconds` for each epoch: training, validation, a checkpoint.
 Between them nothing runs, so that two such processes can be measured in turn.
 
-MMSA 2.2.1 is its own data set, model and trainer, with three things patched from outside: packages that it imports and
-does not need here are empty (pynvml, gensim's kin); its configuration's dictionary class is a stand-in if easydict is
-not installed; and its trainer is told to stop after one epoch, which also makes it create a fresh optimiser.
+MMSA 2.2.1 runs its own data set, model and trainer. Three things are patched from outside: the package pynvml, which it
+imports and does not need for this, is an empty module; its configuration's dictionary class is a stand-in if easydict
+is not installed; and its trainer is told to stop after one epoch, which also makes it create a fresh optimiser.
+
+Both sides call `make_ready` first: oneDNN multiplies matrices for both, and memory that was freed is kept for both.
 """
 
 from __future__ import annotations
@@ -23,8 +25,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from lightning.pytorch import Callback
-
-KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
 def answer(began: tuple[float, float]) -> None:
@@ -56,6 +56,9 @@ def theirs(model_name: str, file: str, options: dict[str, Any]) -> None:
     _stand_ins()
     import torch
 
+    from mer_lightning.training.machine import make_ready
+
+    make_ready()  # ours calls it in every command
     torch.optim.lr_scheduler.ReduceLROnPlateau = _without_verbose(torch.optim.lr_scheduler.ReduceLROnPlateau)  # type: ignore[misc]
     from MMSA.config import get_config_regression
     from MMSA.data_loader import MMDataLoader
@@ -95,12 +98,12 @@ def _without_verbose(scheduler: type) -> Callable[..., Any]:
 
 
 @contextmanager
-def process(*arguments: str, **environment: str) -> Iterator[Callable[[], tuple[float, float]]]:
+def process(*arguments: str) -> Iterator[Callable[[], tuple[float, float]]]:
     """A process of this module; what is yielded lets it do an epoch and returns its wall and CPU seconds."""
     errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the child)
     child = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.epochs", *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
     )  # fmt: skip
     assert child.stdin is not None
     assert child.stdout is not None

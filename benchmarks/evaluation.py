@@ -137,7 +137,7 @@ def overhead_row(folder: Path) -> Iterator[Row]:
         for _ in range(epochs):
             for batch in loader:
                 optimizer.zero_grad()
-                weighted(method, method.prepared(batch)).backward()
+                weighted(method, method.inputs(batch)).backward()
                 optimizer.step()
         return time.perf_counter() - began
 

@@ -129,11 +129,12 @@ def study_row() -> Iterator[Row]:
 
         code = (
             "import sys\nfrom pathlib import Path\n"
-            "from mer_lightning.studies.jobs import Job, run_silently\nfrom mer_lightning.studies.pool import run_all\n"
+            "from mer_lightning.studies.jobs import Job\nfrom mer_lightning.studies.pool import ProcessPool\n"
+            "from mer_lightning.studies.runner import Observer, run_study\n"
             "if __name__ == '__main__':\n"
             "    folder, given = Path(sys.argv[1]), sys.argv[2:]\n"
             "    jobs = [Job(folder / str(n), (*given, '--seed_everything', str(n))) for n in range(12)]\n"
-            "    assert all(o.error is None for o in run_all(iter(jobs), run_silently, workers=1))\n"
+            "    assert run_study(jobs, ProcessPool(1), Observer()) == []\n"
         )
         Path(place, "study.py").write_text(code)
 

@@ -16,19 +16,19 @@ from torch import Tensor
 class Batch:
     """Some samples of one split.
 
-    A sample whose modality has length 0 does not have that modality: ``present`` is False there. What the features
-    of an absent modality contain is unspecified, and no model may depend on it.
+    A sample lacks a modality if its length is 0; ``present`` is then False for it. The features of an absent modality
+    can have any values, and no model may depend on them.
 
-    The masks of training take from ``present`` and leave ``available``: a method that learns from what was masked, too,
-    finds there what a sample has. A modality that a sample has and that is not present keeps its features.
+    Masks of training change ``present`` and not ``available``, for methods that also learn from masked modalities: a
+    modality that is available and not present keeps its features.
     """
 
     features: dict[str, Tensor]  # {modality: (B, T_m, D_m)}, right-padded with zeros
     lengths: dict[str, Tensor]  # {modality: (B,)}
-    present: Tensor  # (B, M) bool: what a model may look at
+    present: Tensor  # (B, M) bool: modalities that a model may use
     target: Tensor | None  # (B,) or (B, C); None where labels are unknown
-    index: Tensor  # (B,) the row in its split: ids and per-sample memories hang on it
-    available: Tensor = field(default=None)  # type: ignore[assignment]  # (B, M) bool: what it has; default: present
+    index: Tensor  # (B,) the row of each sample in its split
+    available: Tensor = field(default=None)  # type: ignore[assignment]  # (B, M) bool: modalities that a sample has; default: present
 
     def __post_init__(self) -> None:
         if self.available is None:
@@ -43,7 +43,7 @@ class Batch:
         return steps < self.lengths[modality].unsqueeze(1)
 
     def limited_to(self, present: Tensor) -> Batch:
-        """The same samples, of which a model may look at fewer modalities; (B, M) or (M,) bool."""
+        """The same samples with those modalities present that are also in ``present``, (B, M) or (M,) bool."""
         return replace(self, present=self.present & present.to(self.present.device))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:

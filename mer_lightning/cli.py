@@ -13,6 +13,7 @@ COMMANDS = {
     "reproduce": "run the studies of the field, resumable, and report them",
     "ablate": "switch off each part of a method, over seeds, and test the differences",
     "report": "tables, tests and figures of some runs, in one HTML page and for papers",
+    "diagnose": "how reliable runs are when a modality is masked, and who is right when modalities contradict",
     "sweep": "run the trials of a sweep file in W&B's grammar, here or on a Ray cluster",
     "published": "what papers report for a corpus, each table with its source",
     "backbones": "list the fusion models with their size and speed",
@@ -21,10 +22,11 @@ COMMANDS = {
 
 # Commands that parse their own arguments; the others are Lightning's.
 _OWN_PARSERS = {
-    "reproduce": "mer_lightning.studies.reproduce",
-    "ablate": "mer_lightning.studies.ablate",
+    "reproduce": "mer_lightning.commands.reproduce",
+    "ablate": "mer_lightning.commands.ablate",
     "report": "mer_lightning.commands.report",
-    "sweep": "mer_lightning.studies.sweep",
+    "diagnose": "mer_lightning.commands.diagnose",
+    "sweep": "mer_lightning.commands.sweep",
     "published": "mer_lightning.commands.published",
     "backbones": "mer_lightning.commands.backbones",
     "data": "mer_lightning.commands.data",
@@ -35,6 +37,8 @@ HELP = """mer-lightning: honest, fast, repeatable experiments in multimodal emot
 usage: mer-lightning COMMAND [options]        (mer-lightning COMMAND --help shows them)
 
 {commands}
+
+  --trust PACKAGE   after any command: configurations may name classes of this package of yours; repeatable
 
 examples:
   mer-lightning fit --config experiments/supervised_mosi.yaml --data.synthetic true
@@ -54,8 +58,11 @@ def main(args: list[str] | None = None) -> int:
 
         print(f"mer-lightning {__version__}")
         return 0
+    from mer_lightning.trust import trusting
+
     try:
-        return _run(args[0], args[1:])
+        with trusting(args[1:]) as rest:
+            return _run(args[0], rest)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

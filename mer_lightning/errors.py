@@ -1,4 +1,4 @@
-"""The one way this package says no to a file, a folder or an option."""
+"""The error for files, folders and options that this package does not accept."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Refusal(Exception):
 
 
 def refusal_behind(error: BaseException | None) -> Refusal | None:
-    """The Refusal that ``error`` is, or that some library wrapped on its way here."""
+    """``error`` if it is a Refusal, else the Refusal that caused it, else None: libraries wrap errors."""
     while error is not None and not isinstance(error, Refusal):
         error = error.__cause__ or error.__context__
     return error
 
 
-def told(error: BaseException) -> str:
-    """What somebody who waits for a run elsewhere has to know: the refusal's line, or where it broke."""
+def error_text(error: BaseException) -> str:
+    """An error of a run in another process, as text: the refusal's line, or the whole traceback."""
     return str(refusal_behind(error) or "".join(traceback.format_exception(error)))

@@ -1,4 +1,4 @@
-"""Names and order of the modalities, and the combinations in which they can be available."""
+"""Names and order of the modalities, and their combinations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COMPLETE = "tav"
 
 
 def combination_present(name: str) -> tuple[bool, bool, bool]:
-    """Which modalities a combination holds: ``"tv"`` -> ``(True, False, True)``."""
+    """Which modalities belong to a combination: ``"tv"`` -> ``(True, False, True)``."""
     if name not in COMBINATIONS:
         raise ValueError(f"'{name}' is no combination of modalities; expected one of {', '.join(COMBINATIONS)}")
     text, audio, vision = (letter in name for letter in LETTERS)
@@ -19,5 +19,5 @@ def combination_present(name: str) -> tuple[bool, bool, bool]:
 
 
 def combination_name(present: Iterable[bool]) -> str:
-    """The inverse of :func:`combination_present`; the empty string when nothing is present."""
-    return "".join(letter for letter, here in zip(LETTERS, present, strict=True) if here)
+    """The inverse of :func:`combination_present`; the empty string if no modality is present."""
+    return "".join(letter for letter, is_present in zip(LETTERS, present, strict=True) if is_present)

@@ -1,10 +1,10 @@
-"""Numbers as the field's tables have them: three digits, and no zero before the point."""
+"""Numbers as in the tables of this field: three digits, and no zero before the point."""
 
 from __future__ import annotations
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """`.612`, `-.040`, `10.250`; with the sign "+" also `+.003`. Nothing for what is missing."""
+    """`.612`, `-.040`, `10.250`; with the sign "+" also `+.003`; empty for None and NaN."""
     if value is None or value != value:
         return ""
     written = f"{value:{sign}.3f}"

@@ -1,7 +1,7 @@
-"""Random numbers that depend on what they are for, and on nothing else.
+"""Random numbers as pure functions of keys (seed, epoch, sample, position, ...), without a generator.
 
-A draw is a pure function of its keys (seed, epoch, sample, position, ...), so masks are the same for any batch size,
-order, device or number of processes, and drawing one more thing does not change the others.
+So masks are the same for any batch size, order, device or number of processes, and a further draw does not change the
+others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _mix(bits: Tensor) -> Tensor:
 
 def uniform(*keys: int | Tensor) -> Tensor:
     """Numbers in [0, 1), one for each element of the broadcast integer ``keys``; float64."""
-    state = torch.zeros((), dtype=torch.int64)  # single numbers stay on the host and wait for no device
+    state = torch.zeros((), dtype=torch.int64)  # on the host: single numbers need no device
     for key in keys:
         key = torch.as_tensor(key, dtype=torch.int64)
         state = _mix((state ^ _mix(key + _GAMMA)) + _GAMMA)

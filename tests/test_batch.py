@@ -1,4 +1,4 @@
-"""The batch: which steps are data, which modalities may be seen, and moving it."""
+"""The batch: steps of data, modalities that are present, and moving it to a device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_length_is_the_number_of_samples():
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_valid_steps(modality):
+def test_steps_of_data(modality):
     batch = _batch()
     longest = batch.features[modality].shape[1]
     expected = [[step < length for step in range(longest)] for length in batch.lengths[modality].tolist()]
@@ -35,7 +35,7 @@ def test_valid_steps(modality):
     assert torch.equal(batch.key_mask(modality).sum(1), batch.lengths[modality])
 
 
-def test_limited_to_takes_away_and_never_gives():
+def test_limited_to_never_adds_a_modality():
     batch = _batch()
     assert batch.present.tolist() == [[True, True, False], [True, True, True], [False, True, True]]
     text_and_vision = batch.limited_to(torch.tensor([True, False, True]))
@@ -44,19 +44,19 @@ def test_limited_to_takes_away_and_never_gives():
     assert each.present.tolist() == [[True, True, False], [False, False, True], [False, False, False]]
 
 
-def test_what_is_available_is_what_is_present_unless_said():
+def test_what_is_available_is_what_is_present_by_default():
     batch = _batch()
     assert torch.equal(batch.available, batch.present)
     masked = batch.limited_to(torch.tensor([True, False, False])).limited_to(torch.tensor([True, True, True]))
     assert torch.equal(masked.available, batch.present)
     assert not torch.equal(masked.available, masked.present)
-    said = replace(batch, available=torch.ones(3, 3, dtype=torch.bool))
-    assert said.available.all()
-    assert said.to("cpu").limited_to(torch.tensor([False, False, True])).available.all()
+    batch = replace(batch, available=torch.ones(3, 3, dtype=torch.bool))
+    assert batch.available.all()
+    assert batch.to("cpu").limited_to(torch.tensor([False, False, True])).available.all()
     assert batch.to("meta").available.device.type == "meta"
 
 
-def test_limited_to_leaves_the_rest_as_it_is():
+def test_limited_to_changes_nothing_else():
     batch = _batch(torch.tensor([1.0, 2.0, 3.0]))
     before = batch.present.clone()
     limited = batch.limited_to(torch.tensor([True, False, False]))

@@ -199,7 +199,7 @@ def test_every_task_trains_on_it(backbone: Backbone, alignment: str, kind: str) 
     batch = batch_for(backbone, alignment, task=TASKS[kind])
 
     def loss() -> torch.Tensor:
-        parts = method.training_losses(method.prepared(batch))
+        parts = method.training_losses(method.inputs(batch))
         return torch.stack([weight * value for value, weight in parts.values()]).sum()
 
     before = loss()

@@ -17,14 +17,14 @@ from mer_lightning.modalities import (
 
 
 def test_the_order_is_text_audio_vision():
-    """Masks, tables and checkpoints rely on it."""
+    """Masks, tables and checkpoints depend on it."""
     assert MODALITIES == ("text", "audio", "vision")
     assert LETTERS == "tav"
     assert COMBINATIONS == ("t", "a", "v", "ta", "tv", "av", "tav")
     assert COMPLETE == "tav"
 
 
-def test_combinations_are_all_that_hold_something():
+def test_combinations_are_all_non_empty_sets():
     assert len(COMBINATIONS) == 7
     everything = {combination_name(bits) for bits in itertools.product([False, True], repeat=3)}
     assert everything == {*COMBINATIONS, ""}

@@ -1,4 +1,4 @@
-"""No digit is lost on the way into a table."""
+"""Numbers as tables print them."""
 
 from __future__ import annotations
 

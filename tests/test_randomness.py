@@ -1,4 +1,4 @@
-"""Stateless random numbers: they never drift, they do not depend on how they are asked for, and they are random."""
+"""Stateless random numbers: golden values, independence of batch and order, and uniformity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _mix(bits: int) -> int:
 
 
 def _slow_uniform(*keys: int) -> float:
-    """The same with Python's whole numbers, cut to 64 bits without a sign."""
+    """The same computation with Python's integers, as unsigned 64-bit numbers."""
     state, gamma = 0, 0x9E3779B97F4A7C15
     for key in keys:
         state = _mix(((state ^ _mix((key + gamma) & ALL)) + gamma) & ALL)
@@ -27,7 +27,7 @@ def _slow_uniform(*keys: int) -> float:
 
 
 def test_golden():
-    """Frozen masks of published results hang on these numbers. Never change them."""
+    """The masks of published results depend on these numbers. Never change them."""
     assert name_key("frames") == 25135923075732720
     assert uniform(0).item() == 0.6524484863740322
     assert uniform(-1).item() == 0.3662420901697574
@@ -53,7 +53,7 @@ def test_name_keys_are_stable_distinct_and_fit():
     assert name_key("a") == 0xCA978112CA1BBD  # the first seven bytes of SHA-256
 
 
-def test_broadcasting_equals_asking_one_by_one():
+def test_broadcasting_equals_single_calls():
     rows, steps = torch.arange(5), torch.arange(7)
     together = uniform(1111, rows.unsqueeze(1), steps)
     assert together.shape == (5, 7)
@@ -78,8 +78,8 @@ def test_no_state_is_read_or_left():
     assert torch.equal(uniform(1, torch.arange(10)), first)
 
 
-def test_numbers_lie_where_the_tensor_keys_lie():
-    """Single numbers among the keys move nothing; ``meta`` stands in for an accelerator."""
+def test_the_result_is_on_the_device_of_the_tensor_keys():
+    """The result is on the device of the tensor keys; ``meta`` stands for an accelerator."""
     index = torch.arange(4, device="meta")
     assert uniform(1, index, 2, torch.tensor(3)).device.type == "meta"
     assert uniform(index, 1).device.type == "meta"

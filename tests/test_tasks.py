@@ -1,4 +1,4 @@
-"""Tasks: losses, decisions and probabilities against slow and obvious references."""
+"""Tasks: losses, decisions and probabilities against slow and simple references."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ class TestAgainstLoops:
     def test_true_class_probability(self, task):
         logits, target = _sample(task)
         expected = [_slow_belief(task, z, y) for z, y in zip(logits.tolist(), target.tolist(), strict=True)]
-        found = task.true_class_probability(logits, target)
-        assert found.shape == (B,)
-        assert found.tolist() == pytest.approx(expected, rel=1e-5)
-        assert (found >= 0).all()
-        assert (found <= 1).all()
+        actual = task.true_class_probability(logits, target)
+        assert actual.shape == (B,)
+        assert actual.tolist() == pytest.approx(expected, rel=1e-5)
+        assert (actual >= 0).all()
+        assert (actual <= 1).all()
 
     def test_decide(self, task):
         logits, target = _sample(task)
@@ -101,24 +101,24 @@ class TestAgainstLoops:
 
     def test_probabilities(self, task):
         logits, _ = _sample(task)
-        found = task.probabilities(logits)
+        actual = task.probabilities(logits)
         if task.kind == "regression":
-            assert found is None
+            assert actual is None
         else:
             convert = _softmax if task.kind == "single_label" else lambda row: [_sigmoid(z) for z in row]
-            assert found.flatten().tolist() == pytest.approx([p for row in logits.tolist() for p in convert(row)])
+            assert actual.flatten().tolist() == pytest.approx([p for row in logits.tolist() for p in convert(row)])
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half_precision_logits_are_worked_on_in_float32(self, task, dtype):
         logits, target = _sample(task)
         half = logits.to(dtype)
-        for found, expected in (
+        for actual, expected in (
             (task.losses(half, target), task.losses(half.float(), target)),
             (task.decide(half), task.decide(half.float())),
             (task.true_class_probability(half, target), task.true_class_probability(half.float(), target)),
         ):
-            assert torch.equal(found, expected)
-            assert found.dtype == expected.dtype
+            assert torch.equal(actual, expected)
+            assert actual.dtype == expected.dtype
 
     def test_extreme_logits_stay_finite(self, task):
         _, target = _sample(task)
@@ -151,7 +151,7 @@ def test_a_sample_without_labels_has_no_true_class_probability():
 
 
 def test_multi_label_loss_is_the_mean_over_classes():
-    """Not the sum: the weight of a further loss beside it must not depend on how many classes a corpus has."""
+    """Not the sum, so that its scale does not depend on the number of classes."""
     for classes in (1, 6):
         task = MultiLabel(tuple("abcdef"[:classes]))
         assert task.losses(torch.zeros(1, classes), torch.zeros(1, classes)).item() == pytest.approx(math.log(2))
@@ -159,7 +159,7 @@ def test_multi_label_loss_is_the_mean_over_classes():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_logit_next_to_the_threshold_decides(dtype):
-    """float32 sigmoid(1e-9) is .5; the logit still tells the side."""
+    """float32 sigmoid(1e-9) is .5; the logit still has the right sign."""
     logits = torch.tensor([[1e-9], [-1e-9], [0.0]], dtype=dtype)
     assert MultiLabel(("happy",)).decide(logits).flatten().tolist() == [1, 0, 0]
 
@@ -198,3 +198,35 @@ def test_cards_are_plain_and_complete():
 def test_an_unknown_kind_is_named(card):
     with pytest.raises(ValueError, match="regression, single_label, multi_label"):
         task_from_card(card)
+
+
+# What is right, and how sure a prediction looks
+
+
+def test_right_is_the_sign_and_nothing_where_the_target_has_none() -> None:
+    target = torch.tensor([1.0, -0.2, 0.0, -0.0, 2.0])
+    found = Regression().right(torch.tensor([[0.1], [3.0], [1.0], [0.0], [0.0]]), target)
+    assert found.tolist() == pytest.approx([1, 0, math.nan, math.nan, 0], nan_ok=True)
+
+
+def test_right_is_the_class_and_all_labels() -> None:
+    single = SingleLabel(("a", "b", "c"))
+    assert single.right(torch.tensor([[1.0, 2, 0], [1, 2, 0]]), torch.tensor([1, 0])).tolist() == [1, 0]
+    several = MultiLabel(("a", "b"), threshold=0.35)  # a logit of -.5 is a probability of .38
+    target = torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]])
+    said = torch.tensor([[-0.5, -1], [-0.5, -1], [-1, -1], [-1, -0.5]])
+    assert several.right(said, target).tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
+def test_certainty_is_the_trivial_score(task: Task) -> None:
+    logits, _ = _sample(task, torch.float64)
+    for row, found in zip(logits.tolist(), task.certainty(logits).tolist(), strict=True):
+        match task.kind:
+            case "regression":
+                expected = abs(row[0]) / task.limit
+            case "single_label":
+                expected = max(_softmax(row))
+            case _:
+                expected = sum(max(_sigmoid(z), 1 - _sigmoid(z)) for z in row) / len(row)
+        assert found == pytest.approx(expected, abs=1e-6)

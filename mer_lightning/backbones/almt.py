@@ -1,8 +1,9 @@
 """ALMT: language at several scales decides what of audio and vision is gathered into a hyper-modality.
 
-Each modality is read into a few learned tokens. The text's tokens go through two more layers; at each of the three
-scales they ask audio and vision, and what they hear is added to the hyper-modality. In the end a summary token and the
-text look at that and, unless a fault is asked for, at the text itself; the summary is the state.
+Each modality is read into a few learned tokens. The text's tokens go through two more layers, which makes three scales.
+At each scale they are the queries to audio and vision, and what attention finds is added to the hyper-modality. In the
+end a summary token and the text attend to the hyper-modality and, unless a fault is asked for, to the text itself. The
+summary is the state.
 
 Shapes: B batch, T time, S tokens per modality, D input width, d width, h heads.
 """
@@ -18,12 +19,14 @@ from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.layers.attention import Attention, attend
 from mer_lightning.layers.cross_attention import CrossLayer
-from mer_lightning.layers.transformer import sinusoidal_positions
+from mer_lightning.layers.transformer import LearnedPositions, sinusoidal_positions
 from mer_lightning.modalities import MODALITIES
 
 _FAULTS: dict[str, tuple[Preset, ...]] = {
     "padding_counts": ("mmsa", "official"),
     "text_only_asks": ("mmsa", "official"),
+    "learned_positions": ("mmsa", "official"),
+    "norm_of_values": ("mmsa", "official"),
 }
 _SCALES = 3
 _HEAD_WIDTH = 64  # of the released Transformers, whatever their width; the heads of the hyper-modality share the width
@@ -32,20 +35,24 @@ _HEAD_WIDTH = 64  # of the released Transformers, whatever their width; the head
 class ALMT(Backbone):
     """Adaptive language-guided multimodal Transformer.
 
-    Steps have sinusoidal positions, where the released tables of learned ones fix their number. Without text, learned
-    tokens ask in its place. The vector of a modality is the mean of its tokens (our choice).
+    Without text, learned tokens are the queries in its place. The vector of a modality is the mean of its tokens (our
+    choice).
 
     Args:
         dims: width of each modality's features; text and at least one other.
         width: of tokens, vectors and state.
         tokens: into which each modality is read.
         heads: of attention.
-        depth: layers in which the text looks at the hyper-modality: 2 for MOSI, 4 for MOSEI.
+        depth: layers in which the text attends to the hyper-modality: 2 for MOSI, 4 for MOSEI.
         dropout: of sub-layers; the released model has none.
-        preset: whose faults to repeat.
+        steps: of text, audio and vision, for which there are learned positions.
+        preset: which release to equal.
         padding_counts: fault of mmsa and official: padded steps are read like any others.
-        text_only_asks: fault of both: the summary sees the hyper-modality alone, so that text only chooses what of
-            audio and vision is heard, and a text alone leaves the same state whatever it says.
+        text_only_asks: fault of both: the summary attends to the hyper-modality alone, so that text only selects from
+            audio and vision, and with text alone the state is the same for every sample.
+        learned_positions: choice of both: learned positions of tokens and steps, which fix how many steps there may be;
+            fixed has sinusoids, and tokens need none, because they are learned themselves.
+        norm_of_values: of both: values have a norm of their own, beside that of keys.
     """
 
     encoder_parts = ("readers",)
@@ -59,22 +66,29 @@ class ALMT(Backbone):
         heads: int = 8,
         depth: int = 2,
         dropout: float = 0.0,
+        steps: list[int] = [50, 500, 500],  # noqa: B006 (never changed; jsonargparse shows it in the help)
         preset: Preset = "fixed",
         padding_counts: bool | None = None,
         text_only_asks: bool | None = None,
+        learned_positions: bool | None = None,
+        norm_of_values: bool | None = None,
     ) -> None:
         super().__init__()
         others = [m for m in dims if m != "text"]
         if "text" not in dims or not others:
             raise Refusal("almt", "text and at least one other modality", ", ".join(dims), "choose another backbone")
-        given = {"padding_counts": padding_counts, "text_only_asks": text_only_asks}
-        self.faults = resolve(preset, _FAULTS, given)
+        given = (padding_counts, text_only_asks, learned_positions, norm_of_values)
+        self.faults = resolve(preset, _FAULTS, dict(zip(_FAULTS, given, strict=True)))
         self.state_width, self.vector_widths = width, dict.fromkeys(dims, width)
 
         def layer() -> CrossLayer:
-            return CrossLayer(width, Attention(width, heads, head_width=_HEAD_WIDTH, bias=False), dropout, expansion=1)
+            attention = Attention(width, heads, head_width=_HEAD_WIDTH, bias=False)
+            return CrossLayer(width, attention, dropout, expansion=1, norms=3 if self.faults["norm_of_values"] else 2)
 
-        self.readers = nn.ModuleDict({m: TokenReader(dim, width, tokens, layer()) for m, dim in dims.items()})
+        longest = dict(zip(MODALITIES, steps, strict=True)) if self.faults["learned_positions"] else {}
+        self.readers = nn.ModuleDict(
+            {m: TokenReader(dim, width, tokens, layer(), longest.get(m)) for m, dim in dims.items()}
+        )
         self.absent_text = nn.Parameter(torch.randn(tokens, width))
         self.places = nn.Parameter(torch.randn(tokens, width))
         self.language = nn.ModuleList(layer() for _ in range(_SCALES - 1))
@@ -95,40 +109,53 @@ class ALMT(Backbone):
         return Encoded({m: tokens.mean(1) for m, tokens in sequences.items()}, sequences)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        here = {m: present[:, MODALITIES.index(m), None, None] for m in encoded.sequences}
-        kept = {m: tokens.where(here[m], 0.0) for m, tokens in encoded.sequences.items()}
-        text = kept.pop("text").where(here.pop("text"), self.absent_text) + self.places
+        given = {m: present[:, MODALITIES.index(m), None, None] for m in encoded.sequences}
+        others = {m: tokens.where(given[m], 0.0) for m, tokens in encoded.sequences.items()}
+        text = others.pop("text").where(given.pop("text"), self.absent_text) + self.places
         hyper = self.hyper.expand_as(text)
         everything = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
         for number, gather in enumerate(self.gather):
             if number:
                 text = self.language[number - 1](text, text, everything)
-            hyper = gather(hyper, text, kept, here)
+            hyper = gather(hyper, text, others, given)
         summary = self.summary.expand(len(present), 1, -1)
         text = torch.cat([summary, text], dim=1) + self.places_of_text
         hyper = torch.cat([summary, hyper], dim=1) + self.places_of_hyper
         for number, layer in enumerate(self.fusion, start=1):
             memory = hyper if self.faults["text_only_asks"] else torch.cat([hyper, text], dim=1)
-            asking = text[:, :1] if number == len(self.fusion) else text  # what is read in the end
-            text = layer(asking, memory, torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device))
+            queries = text[:, :1] if number == len(self.fusion) else text  # only the summary is read in the end
+            text = layer(queries, memory, torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device))
         return text[:, 0]
 
 
 class TokenReader(nn.Module):
-    """Learned tokens in front of a sequence, one Transformer layer, and the tokens are kept: (B, T, D) -> (B, S, d)."""
+    """Learned tokens in front of a sequence, one Transformer layer, and the tokens are kept: (B, T, D) -> (B, S, d).
 
-    def __init__(self, dim: int, width: int, tokens: int, layer: CrossLayer) -> None:
+    Args:
+        dim, width, tokens: D, d and S.
+        layer: in which tokens attend to themselves and to the steps.
+        limit: for how many steps there are learned positions; None for sinusoids.
+    """
+
+    def __init__(self, dim: int, width: int, tokens: int, layer: CrossLayer, limit: int | None = None) -> None:
         super().__init__()
         self.project = nn.Linear(dim, width)
         self.tokens = nn.Parameter(torch.randn(tokens, width))
         self.layer = layer
+        self.positions = None if limit is None else LearnedPositions(tokens + limit, width, deviation=1.0)
 
     def forward(self, features: Tensor, key_mask: Tensor) -> Tensor:
-        steps = self.project(features)
-        steps = (steps + sinusoidal_positions(steps.shape[1], steps.shape[2], steps)).where(key_mask.unsqueeze(2), 0.0)
-        tokens = self.tokens.to(steps.dtype).expand(len(steps), -1, -1)
+        steps: Tensor = self.project(features)
+        tokens: Tensor = self.tokens
+        if self.positions is None:
+            positions = sinusoidal_positions(steps.shape[1], steps.shape[2], steps)
+        else:
+            of_tokens, positions = self.positions(len(tokens) + steps.shape[1]).tensor_split([len(tokens)])
+            tokens = tokens + of_tokens
+        steps = (steps + positions).where(key_mask.unsqueeze(2), 0.0)
+        tokens = tokens.to(steps.dtype).expand(len(steps), -1, -1)
         key_mask = torch.cat([key_mask.new_ones(tokens.shape[:2]), key_mask], dim=1)
-        # Only the tokens go on, so only they need to look.
+        # Only the tokens are kept, so only they are queries.
         return self.layer(tokens, torch.cat([tokens, steps], dim=1), key_mask)
 
 
@@ -148,12 +175,12 @@ class HyperLayer(nn.Module):
         self.key_value = nn.ModuleDict({m: nn.Linear(width, 2 * width, bias=False) for m in others})
         self.out = nn.Linear(width, width)
 
-    def forward(self, hyper: Tensor, text: Tensor, heard: dict[str, Tensor], here: dict[str, Tensor]) -> Tensor:
+    def forward(self, hyper: Tensor, text: Tensor, others: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """(B, S, d) from hyper and text, and of each other modality the tokens (B, S, d) and presence (B, 1, 1)."""
         q = self.query(self.norm_text(text)).unflatten(2, (self.heads, -1)).transpose(1, 2)
         total = torch.zeros_like(text)
-        for m, tokens in heard.items():
+        for m, tokens in others.items():
             k, v = self.key_value[m](self.norms[m](tokens)).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
             mixed = attend(q, k, v).transpose(1, 2).flatten(2)
-            total = total + mixed.where(here[m], 0.0)
+            total = total + mixed.where(present[m], 0.0)
         return self.norm_hyper(hyper) + self.out(total)

@@ -23,7 +23,7 @@ from mer_lightning.modalities import MODALITIES
 
 @dataclass(frozen=True)
 class Encoded:
-    """What :meth:`Backbone.encode` makes of a batch, before any modality meets another."""
+    """What :meth:`Backbone.encode` makes of a batch, each modality on its own."""
 
     vectors: dict[str, Tensor]  # {modality: (B, d_m)}
     sequences: dict[str, Tensor] = field(default_factory=dict)  # {modality: (B, T_m, d_m)}
@@ -56,11 +56,11 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, batch: Batch) -> Encoded:
-        """One vector per modality; ``batch.present`` plays no part here."""
+        """One vector per modality, whatever ``batch.present`` is."""
 
     @abstractmethod
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        """(B, d): what the classifier reads, when it may look at ``present`` (B, M) only."""
+        """(B, d): what the classifier reads, made of the modalities in ``present`` (B, M) only."""
 
     def fuse_many(self, encoded: Encoded, present: Tensor) -> Tensor:
         """(K, B, d) for K masks (K, B, M) over one encoding."""

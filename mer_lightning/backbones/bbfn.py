@@ -1,19 +1,24 @@
-"""BBFN: text meets audio, and text meets vision, each pair in a stack of layers whose gates say what may come in.
+"""BBFN: text is paired with audio and with vision, and each pair goes through a stack of gated layers.
 
-In every layer each side of a pair looks at the other. One gate says how much of a side stays as it was, another how
-much of what it found comes in. Both are steered by a code of each side, and a discriminator that must tell the two
-codes apart keeps them different. The first steps of all sides, with a residual block, are the state.
+In every layer each side of a pair attends to the other. One gate sets how much of a side is kept, another how much of
+what attention found is added. Both gates read a code of each side. A discriminator has to name the side of a code,
+which keeps the codes of the two sides different. The first steps of all sides, after a residual block, are the state.
 
 Shapes: B batch, T time, D input width, d width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.backbones.presets import Preset, resolve
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.layers.attention import Attention
@@ -23,6 +28,8 @@ from mer_lightning.layers.pooling import masked_mean
 from mer_lightning.layers.recurrence import GRU
 from mer_lightning.modalities import MODALITIES
 
+_FAULTS: dict[str, tuple[Preset, ...]] = {"relu": ("official",), "shared_norm": ("official",)}
+
 # {other modality: the two sides of its pair with text, and the codes of both in every layer}
 PairOutputs = dict[str, tuple[list[Tensor], list[list[Tensor]]]]
 
@@ -30,10 +37,9 @@ PairOutputs = dict[str, tuple[list[Tensor], list[list[Tensor]]]]
 class BBFN(Backbone):
     """Bi-bimodal fusion.
 
-    In place of an absent modality stands a sequence of one learned step: the other side of its pair looks at it, and it
-    looks at the other side, so that without text a pair still reads all of audio or vision. As released, no positions
-    are added: the convolution and the recurrences know the order of steps, attention does not. The feed-forward parts
-    have GELU for the released ReLU (our choice).
+    A sequence of one learned step replaces an absent modality: the other side of its pair attends to it, and it attends
+    to the other side, so that without text a pair still reads all of audio or vision. As released, no positions are
+    added: the convolution and the recurrences depend on the order of steps, attention does not.
 
     Args:
         dims: width of each modality's features; text and at least one other.
@@ -42,7 +48,10 @@ class BBFN(Backbone):
         heads: of attention.
         dropout: of sub-layers.
         attention_dropout: on attention weights; the released code has .1, 0 is quicker and takes less memory.
-        separation_weight: of telling the two codes of a pair apart, in every layer.
+        separation_weight: of the discriminator's loss, which is a mean over layers.
+        preset: which release to equal.
+        relu: choice of official: ReLU in the feed-forward parts, where fixed has GELU.
+        shared_norm: of official: queries and memory of a layer have one norm, where fixed has two.
     """
 
     encodes_alike = True
@@ -58,17 +67,27 @@ class BBFN(Backbone):
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
         separation_weight: float = 0.1,
+        preset: Literal["fixed", "official"] = "fixed",
+        relu: bool | None = None,
+        shared_norm: bool | None = None,
     ) -> None:
         super().__init__()
         others = [m for m in dims if m != "text"]
         if "text" not in dims or not others:
             raise Refusal("bbfn", "text and at least one other modality", ", ".join(dims), "choose another backbone")
+        self.faults = resolve(preset, _FAULTS, {"relu": relu, "shared_norm": shared_norm})
         self.separation_weight = separation_weight
         self.vector_widths = dict.fromkeys(dims, width)
         self.state_width = 2 * len(others) * width
         self.convolve = nn.ModuleDict({m: nn.Conv1d(dim, width, 3, padding=1, bias=False) for m, dim in dims.items()})
         self.absent = nn.ParameterDict({m: nn.Parameter(torch.randn(width) * 0.1) for m in dims})
-        self.pairs = nn.ModuleDict({m: Pair(width, depth, heads, dropout, attention_dropout) for m in others})
+
+        def layer() -> GatedLayer:
+            norms: Literal[1, 2] = 1 if self.faults["shared_norm"] else 2
+            activation = nn.ReLU if self.faults["relu"] else nn.GELU
+            return GatedLayer(width, heads, dropout, attention_dropout, norms, activation)
+
+        self.pairs = nn.ModuleDict({m: Pair(width, depth, layer) for m in others})
         self.residual = nn.Sequential(
             nn.Linear(self.state_width, self.state_width), nn.ReLU(), nn.Linear(self.state_width, self.state_width)
         )
@@ -77,7 +96,8 @@ class BBFN(Backbone):
         sequences, key_masks = {}, {}
         for m, convolve in self.convolve.items():
             key_masks[m] = batch.key_mask(m)
-            features = batch.features[m].where(key_masks[m].unsqueeze(2), 0.0)  # a convolution looks over the end
+            # The convolution of the last real step also reads the padded one behind it.
+            features = batch.features[m].where(key_masks[m].unsqueeze(2), 0.0)
             sequences[m] = convolve(features.transpose(1, 2)).transpose(1, 2)
         return Encoded({m: masked_mean(steps, key_masks[m]) for m, steps in sequences.items()}, sequences, key_masks)
 
@@ -94,11 +114,11 @@ class BBFN(Backbone):
     def _pairs(self, encoded: Encoded, present: Tensor) -> PairOutputs:
         sequences, key_masks = {}, {}
         for m, steps in encoded.sequences.items():
-            here = present[:, MODALITIES.index(m), None]
+            given = present[:, MODALITIES.index(m), None]
             first = torch.arange(steps.shape[1], device=steps.device) == 0
-            stand_in = self.absent[m].to(steps.dtype).where(first.unsqueeze(1), 0.0)
-            sequences[m] = steps.where(here.unsqueeze(2), stand_in)
-            key_masks[m] = encoded.key_masks[m].where(here, first)
+            replacement = self.absent[m].to(steps.dtype).where(first.unsqueeze(1), 0.0)
+            sequences[m] = steps.where(given.unsqueeze(2), replacement)
+            key_masks[m] = encoded.key_masks[m].where(given, first)
         return {
             m: pair([sequences["text"], sequences[m]], [key_masks["text"], key_masks[m]])
             for m, pair in self.pairs.items()
@@ -110,50 +130,57 @@ class BBFN(Backbone):
         return joined + self.residual(joined)
 
     def _losses(self, pairs: PairOutputs, present: Tensor) -> dict[str, tuple[Tensor, float]]:
-        """separation: mean over pairs, layers and present sides of the cross-entropy of telling the side."""
+        """separation: mean over pairs, layers and present sides of the discriminator's cross-entropy."""
         total, count = [], []
         with torch.autocast(present.device.type, enabled=False):
             for m, (_, codes) in pairs.items():
                 logits = self.pairs[m].side_logits(codes)  # type: ignore[operator]
                 losses = F.softplus(torch.stack([-logits[:, 0], logits[:, 1]], dim=1))
-                here = present[:, [MODALITIES.index("text"), MODALITIES.index(m)]].T.expand_as(losses)
-                total.append(losses.where(here, 0.0).sum())
-                count.append(here.sum())
+                counted = present[:, [MODALITIES.index("text"), MODALITIES.index(m)]].T.expand_as(losses)
+                total.append(losses.where(counted, 0.0).sum())
+                count.append(counted.sum())
         value = torch.stack(total).sum() / torch.stack(count).sum().clamp(min=1)
         return {"separation": (value, self.separation_weight)}
 
 
 class Pair(nn.Module):
-    """The layers in which text and one other modality meet."""
+    """The layers in which text and one other modality attend to each other.
 
-    def __init__(self, width: int, depth: int, heads: int, dropout: float, attention_dropout: float) -> None:
+    Args:
+        width: d.
+        depth: how many layers there are.
+        layer: makes one side of one layer.
+    """
+
+    def __init__(self, width: int, depth: int, layer: Callable[[], GatedLayer]) -> None:
         super().__init__()
 
-        def two(make: type[nn.Module], *options: object) -> nn.ModuleList:
-            return nn.ModuleList(make(*options) for _ in range(2))
+        def two(make: Callable[[], nn.Module]) -> nn.ModuleList:
+            return nn.ModuleList(make() for _ in range(2))
 
-        self.codes = nn.ModuleList(two(RecurrentCode if number else MeanCode, width) for number in range(depth))
-        self.looks = nn.ModuleList(two(GatedLayer, width, heads, dropout, attention_dropout) for _ in range(depth))
-        self.tell = nn.ModuleList(
+        self.codes = nn.ModuleList(
+            two(partial(RecurrentCode if number else MeanCode, width)) for number in range(depth)
+        )
+        self.looks = nn.ModuleList(two(layer) for _ in range(depth))
+        self.tell = nn.ModuleList(  # discriminators
             nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, 1)) for _ in range(depth)
         )
 
     def forward(self, sides: list[Tensor], key_masks: list[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
         """The first step (B, 1, d) of both sides after the last layer, and for every layer the codes (B, d) of both."""
         all_codes = []
-        for number, (code, look) in enumerate(zip(self.codes, self.looks, strict=True), start=1):
+        for number, (code, layer) in enumerate(zip(self.codes, self.looks, strict=True), start=1):
             codes = [code[n](sides[n], key_masks[n]) for n in (0, 1)]  # type: ignore[index]
-            control = torch.cat(codes, dim=1)
-            asking = [side[:, :1] for side in sides] if number == len(self.looks) else sides
-            sides = [look[n](asking[n], sides[1 - n], key_masks[1 - n], control) for n in (0, 1)]  # type: ignore[index]
+            both = torch.cat(codes, dim=1)
+            queries = [side[:, :1] for side in sides] if number == len(self.looks) else sides
+            sides = [layer[n](queries[n], sides[1 - n], key_masks[1 - n], both) for n in (0, 1)]  # type: ignore[index]
             all_codes.append(codes)
         return sides, all_codes
 
     def side_logits(self, codes: list[list[Tensor]]) -> Tensor:
         """(layers, 2, B) logits of being text."""
-        return torch.stack(
-            [tell(torch.stack(both).float()).squeeze(2) for tell, both in zip(self.tell, codes, strict=True)]
-        )
+        pairs = zip(self.tell, codes, strict=True)
+        return torch.stack([discriminator(torch.stack(both).float()).squeeze(2) for discriminator, both in pairs])
 
 
 class MeanCode(nn.Module):
@@ -182,10 +209,19 @@ class RecurrentCode(nn.Module):
 class GatedLayer(CrossLayer):
     """keep * x + take * attention(norm x, norm memory), both gates from the codes; then x + feed-forward(norm x)."""
 
-    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
-        super().__init__(width, Attention(width, heads, attention_dropout), dropout)
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        norms: Literal[1, 2] = 2,
+        activation: type[nn.Module] = nn.GELU,
+    ) -> None:
+        attention = Attention(width, heads, attention_dropout)
+        super().__init__(width, attention, dropout, norms=norms, activation=activation)
         self.keep, self.take = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
 
-    def forward(self, query: Tensor, memory: Tensor, key_mask: Tensor, control: Tensor) -> Tensor:  # type: ignore[override]
-        keep, take = (torch.sigmoid(gate(control)).unsqueeze(1) for gate in (self.keep, self.take))
-        return self.think(keep * query + take * self.look(query, memory, key_mask))
+    def forward(self, query: Tensor, memory: Tensor, key_mask: Tensor, codes: Tensor) -> Tensor:  # type: ignore[override]
+        keep, take = (torch.sigmoid(gate(codes)).unsqueeze(1) for gate in (self.keep, self.take))
+        return self.feed_forward(keep * query + take * self.attend(query, memory, key_mask))

@@ -1,8 +1,8 @@
-"""Modalities that talk through a few bottleneck tokens: the default modern backbone.
+"""Modalities that exchange information through a few bottleneck tokens: the default modern backbone.
 
-Each modality has layers of its own. In the last layers its tokens also attend to a handful of bottleneck tokens, which
-are all that the modalities share: every present modality proposes new bottleneck tokens, and their mean goes on. The
-cost grows linearly with the number of modalities, and one that is absent is simply left out of the mean.
+Each modality has layers of its own. In the last layers its tokens also attend to a few bottleneck tokens, which are all
+that the modalities share: every present modality proposes new bottleneck tokens, and the next layer gets their mean.
+The cost grows linearly with the number of modalities, and one that is absent is left out of the mean.
 
 Shapes: B batch, T time, S bottleneck tokens, D input width, d width, M modalities, K masks.
 """
@@ -25,8 +25,8 @@ class Bottleneck(Backbone):
         dims: width of each modality's features.
         width: width of tokens, vectors and state.
         tokens: how many bottleneck tokens the modalities share.
-        depth: layers of each modality before they meet.
-        fusion_depth: layers in which they talk.
+        depth: layers of each modality alone.
+        fusion_depth: layers after those, which share the bottleneck tokens.
         heads: attention heads.
         dropout: on tokens and sub-layers.
     """
@@ -66,24 +66,24 @@ class Bottleneck(Backbone):
         return self.fuse_many(encoded, present.unsqueeze(0))[0]
 
     def fuse_many(self, encoded: Encoded, present: Tensor) -> Tensor:
-        """What a modality does in its first layer of talk does not depend on who else is present, so that layer is
+        """The first layer with bottleneck tokens does not depend on which other modalities are present, so it is
         computed once for all K masks; only the means differ."""
-        here = {m: present[:, :, MODALITIES.index(m), None, None] for m in encoded.vectors}  # (K, B, 1, 1)
-        count = torch.stack(list(here.values())).sum(0).clamp(min=1)
+        given = {m: present[:, :, MODALITIES.index(m), None, None] for m in encoded.vectors}  # (K, B, 1, 1)
+        count = torch.stack(list(given.values())).sum(0).clamp(min=1)
         start = self.bottleneck.expand(present.shape[1], -1, -1)
-        talk = {m: self._talk(0, m, *self._stream(encoded, m), start) for m in here}
-        shared = self._mean({m: proposal for m, (_, proposal) in talk.items()}, here, count)
-        streams = {m: stream.expand(len(present), *stream.shape) for m, (stream, _) in talk.items()}
+        firsts = {m: self._layer(0, m, *self._stream(encoded, m), start) for m in given}
+        shared = self._mean({m: proposal for m, (_, proposal) in firsts.items()}, given, count)
+        streams = {m: stream.expand(len(present), *stream.shape) for m, (stream, _) in firsts.items()}
         for number in range(1, len(self.layers)):
             proposals = {}
             for m, stream in streams.items():
-                # An absent modality may hold anything, NaN included: it is emptied before it meets the others.
-                tokens = stream.where(here[m], 0.0).flatten(0, 1)
+                # An absent modality may hold anything, NaN included: zeros replace it before anything is computed.
+                tokens = stream.where(given[m], 0.0).flatten(0, 1)
                 key_mask = self._stream(encoded, m)[1].repeat(len(present), 1)
-                mixed, proposal = self._talk(number, m, tokens, key_mask, shared.flatten(0, 1))
+                mixed, proposal = self._layer(number, m, tokens, key_mask, shared.flatten(0, 1))
                 streams[m], proposals[m] = (each.unflatten(0, present.shape[:2]) for each in (mixed, proposal))
-            shared = self._mean(proposals, here, count)
-        return self.norm(self._mean(streams, here, count).squeeze(2))
+            shared = self._mean(proposals, given, count)
+        return self.norm(self._mean(streams, given, count).squeeze(2))
 
     def _stream(self, encoded: Encoded, modality: str) -> tuple[Tensor, Tensor]:
         """Summary token and steps (B, 1 + T, d), and which of them are data."""
@@ -94,7 +94,7 @@ class Bottleneck(Backbone):
             [key_mask.new_ones(len(key_mask), 1), key_mask], dim=1
         )
 
-    def _talk(
+    def _layer(
         self, number: int, modality: str, tokens: Tensor, key_mask: Tensor, shared: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One layer over a modality's own tokens and the bottleneck: its tokens, and the bottleneck it proposes.
@@ -108,6 +108,6 @@ class Bottleneck(Backbone):
         return mixed[:, : tokens.shape[1]], mixed[:, tokens.shape[1] :]
 
     @staticmethod
-    def _mean(parts: dict[str, Tensor], here: dict[str, Tensor], count: Tensor) -> Tensor:
+    def _mean(parts: dict[str, Tensor], given: dict[str, Tensor], count: Tensor) -> Tensor:
         """(K, B, S, d) mean of (B, S, d) or (K, B, S, d) over the modalities that are present; 0 where none is."""
-        return torch.stack([part.where(here[m], 0.0) for m, part in parts.items()]).sum(0) / count
+        return torch.stack([part.where(given[m], 0.0) for m, part in parts.items()]).sum(0) / count

@@ -72,8 +72,8 @@ class EFLSTM(Backbone):
         longest = self.steps if self.faults["norm_over_time"] else max(s.shape[1] for s in encoded.sequences.values())
         blocks, lengths = [], torch.zeros(len(present), dtype=torch.long, device=present.device)
         for m, sequence in encoded.sequences.items():
-            here = present[:, MODALITIES.index(m)]
-            blocks.append(F.pad(sequence.where(here[:, None, None], 0.0), (0, 0, 0, longest - sequence.shape[1])))
-            lengths = torch.maximum(lengths, encoded.key_masks[m].sum(1) * here)
+            given = present[:, MODALITIES.index(m)]
+            blocks.append(F.pad(sequence.where(given[:, None, None], 0.0), (0, 0, 0, longest - sequence.shape[1])))
+            lengths = torch.maximum(lengths, encoded.key_masks[m].sum(1) * given)
         outputs = self.lstm(self.norm(torch.cat(blocks, dim=2)))[0]
         return self.fusion(outputs[:, -1] if self.faults["padding_counts"] else last_step(outputs, lengths))

@@ -107,12 +107,14 @@ class GraphMFN(Backbone):
         return Encoded(vectors, vertices, key_masks)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        here = {m: present[:, MODALITIES.index(m)] for m in encoded.vectors}
-        key_mask = torch.stack([encoded.key_masks[m] & here[m][:, None] for m in here]).any(0)
+        given = {m: present[:, MODALITIES.index(m)] for m in encoded.vectors}
+        key_mask = torch.stack([encoded.key_masks[m] & given[m][:, None] for m in given]).any(0)
         packing = Packing(key_mask.sum(1), key_mask.shape[1])
-        attended = self.graph({m: packing.pack(encoded.sequences[m].where(here[m][:, None, None], 0.0)) for m in here})
+        attended = self.graph(
+            {m: packing.pack(encoded.sequences[m].where(given[m][:, None, None], 0.0)) for m in given}
+        )
         memory = remember(self.keep, self.take, attended, self.proposal(attended).tanh(), packing)
-        lasts = [encoded.vectors[m].where(here[m][:, None], 0.0) for m in here]
+        lasts = [encoded.vectors[m].where(given[m][:, None], 0.0) for m in given]
         return self.out(torch.cat([*lasts, memory], dim=1))
 
 

@@ -1,9 +1,10 @@
 """Low-rank Multimodal Fusion: TFN's tensor product without the tensor.
 
 z = sum_r w_r prod_m ([1; u_m] F_m^r) + b: the big linear layer that follows TFN's product is a sum of R rank-one terms,
-so that each modality meets its own factor before the modalities are multiplied.
+so that each modality is multiplied by its own factor before the modalities are multiplied with each other.
 
-The released models end here, with one column per output. Here z is a state of its own width, under the common head.
+The released models end with z, which has one column per output. In this one z is a state of any width, which the head
+of the method reads.
 
 Shapes: B batch, d_m width of a modality's vector, R rank, d width of the state.
 """

@@ -7,7 +7,7 @@ With a word t and the audio a and vision v of the same step,
     alpha = min(beta |t| / |h|, 1)                 which never outweighs the word
     t' = dropout(norm(t + alpha h))
 
-and t' goes on through the remaining layers. The paper has the gate after the embeddings in BERT (``gate_after`` 0).
+and t' goes through the remaining layers. The paper has the gate after the embeddings in BERT (``gate_after`` 0).
 
 Shapes: B batch, T word pieces, D width of audio or vision, d width of BERT.
 """
@@ -73,7 +73,7 @@ class MAG(Backbone):
         self.gates = nn.ModuleDict({m: nn.Linear(dim + width, width) for m, dim in others.items()})
         self.shifts = nn.ModuleDict({m: nn.Linear(dim, width) for m, dim in others.items()})
         self.norm, self.dropout = nn.LayerNorm(width), Dropout(dropout)
-        # A word like all others on average: BERT has met nothing far from its own words.
+        # It begins as the mean of all words: BERT was never trained on anything far from them.
         self.absent = nn.Parameter(self.bert.embeddings.word_embeddings.weight.detach().mean(0))
         layers_before = [f"bert.encoder.layer.{number}" for number in range(gate_after)]
         self.encoder_parts = ("bert.embeddings", *layers_before, "shifts")
@@ -96,19 +96,19 @@ class MAG(Backbone):
         )
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        here = {m: key_mask & present[:, MODALITIES.index(m), None] for m, key_mask in encoded.key_masks.items()}
-        key_mask = torch.stack(torch.broadcast_tensors(*here.values())).any(0)
+        given = {m: key_mask & present[:, MODALITIES.index(m), None] for m, key_mask in encoded.key_masks.items()}
+        key_mask = torch.stack(torch.broadcast_tensors(*given.values())).any(0)
         words = encoded.sequences["text"]
-        words = words.where(here["text"].unsqueeze(2), self._absent_words(key_mask).to(words.dtype))
-        shifted = self.gated(words, {m: encoded.sequences[m] for m in self.shifts}, here)
+        words = words.where(given["text"].unsqueeze(2), self._absent_words(key_mask).to(words.dtype))
+        shifted = self.gated(words, {m: encoded.sequences[m] for m in self.shifts}, given)
         return self.bert.pooler(self._through(slice(self.gate_after, None), shifted, key_mask))
 
-    def gated(self, words: Tensor, sequences: dict[str, Tensor], here: dict[str, Tensor]) -> Tensor:
-        """(B, T, d) the words after the gate; only steps that are ``here`` (B, T) shift them."""
+    def gated(self, words: Tensor, sequences: dict[str, Tensor], given: dict[str, Tensor]) -> Tensor:
+        """(B, T, d) the words after the gate; only steps that are ``given`` (B, T) shift them."""
         shift = torch.zeros_like(words)
         for m, sequence in sequences.items():
-            seen = here[m].unsqueeze(2)
-            # Before any arithmetic: not even a gradient may meet what is absent.
+            seen = given[m].unsqueeze(2)
+            # Before any arithmetic, so that not even a gradient depends on what is absent.
             sequence = sequence.where(seen, 0.0).expand(-1, words.shape[1], -1)
             gate = self.gates[m](torch.cat([sequence, words], dim=2)).relu()
             shift = shift + (gate * self.shifts[m](sequence)).where(seen, 0.0)

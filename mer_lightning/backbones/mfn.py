@@ -85,12 +85,12 @@ class MFN(Backbone):
         return Encoded(vectors, cells, key_masks)
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        here = {m: present[:, MODALITIES.index(m)] for m in encoded.vectors}
-        now = torch.cat([encoded.sequences[m].where(here[m][:, None, None], 0.0) for m in here], dim=2)
-        key_mask = torch.stack([encoded.key_masks[m] & here[m][:, None] for m in here]).any(0)
+        given = {m: present[:, MODALITIES.index(m)] for m in encoded.vectors}
+        now = torch.cat([encoded.sequences[m].where(given[m][:, None, None], 0.0) for m in given], dim=2)
+        key_mask = torch.stack([encoded.key_masks[m] & given[m][:, None] for m in given]).any(0)
         packing = Packing(key_mask.sum(1), key_mask.shape[1])
         both = packing.pack(with_previous(now))  # (N, 2 S): cells before and after a step
         attended = both * self.attention(both).softmax(dim=1)
         memory = remember(self.keep, self.take, attended, self.proposal(attended).tanh(), packing)
-        lasts = [encoded.vectors[m].where(here[m][:, None], 0.0) for m in here]
+        lasts = [encoded.vectors[m].where(given[m][:, None], 0.0) for m in given]
         return self.out(torch.cat([*lasts, memory], dim=1))

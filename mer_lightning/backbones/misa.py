@@ -4,8 +4,8 @@ One vector per modality (the mean of text, the last states of two stacked recurr
 to one width. A network of its own makes the private code of it, one network for all modalities makes the shared code.
 The six codes are the tokens of one Transformer layer, and its outputs side by side are the state.
 
-What makes the codes shared or private are three losses: shared codes of two modalities are distributed alike, private
-ones are orthogonal to the shared ones and to each other, and both together still tell the projected vector.
+Three losses make the codes shared or private. Shared codes of two modalities are to have the same distribution. Private
+codes are to be orthogonal to the shared ones and to each other. Both together are to reconstruct the projected vector.
 
 Shapes: B batch, T time, D input width, d width of vectors and codes, M modalities.
 """
@@ -104,32 +104,34 @@ class MISA(Backbone):
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         tokens = torch.stack([s[:, 0] for s in encoded.sequences.values()] + [*encoded.vectors.values()], dim=1)
-        here = torch.stack([present[:, MODALITIES.index(m)] for m in encoded.vectors], dim=1).repeat(1, 2)
-        absent = ~here & here.any(1, keepdim=True)  # a sample with nothing looks at zeros: an empty softmax is NaN
-        mixed = self.fusion(tokens.where(here.unsqueeze(2), 0.0), src_key_padding_mask=absent)
-        return mixed.where(here.unsqueeze(2), 0.0).flatten(1)
+        given = torch.stack([present[:, MODALITIES.index(m)] for m in encoded.vectors], dim=1).repeat(1, 2)
+        absent = ~given & given.any(
+            1, keepdim=True
+        )  # with nothing present, zeros are the keys: an empty softmax is NaN
+        mixed = self.fusion(tokens.where(given.unsqueeze(2), 0.0), src_key_padding_mask=absent)
+        return mixed.where(given.unsqueeze(2), 0.0).flatten(1)
 
     def auxiliary_losses(self, encoded: Encoded, batch: Batch) -> dict[str, tuple[Tensor, float]]:
-        """A modality that a sample lacks has no part in them: a pair counts for the samples that have both.
+        """Only modalities that a sample has count; a pair counts for the samples that have both.
 
         sim    mean over pairs (m, n) of CMD_5(shared_m, shared_n)
         diff   sum over m of Diff(private_m, shared_m), and over pairs (m, n) of Diff(private_m, private_n)
         recon  mean over m of the mean squared error of D_m(private_m + shared_m)
         """
-        here = {m: batch.present[:, MODALITIES.index(m)] for m in encoded.vectors}
-        pairs = list(combinations(here, 2))
+        given = {m: batch.present[:, MODALITIES.index(m)] for m in encoded.vectors}
+        pairs = list(combinations(given, 2))
         with torch.autocast(batch.present.device.type, enabled=False):
             shared = {m: vector.float() for m, vector in encoded.vectors.items()}
             private, projected = ({m: s[:, k].float() for m, s in encoded.sequences.items()} for k in (0, 1))
-            alike = [cmd(shared[m], shared[n], rows=here[m] & here[n]) for m, n in pairs]
-            apart = [orthogonality(private[m], shared[m], here[m]) for m in here]
-            apart += [orthogonality(private[m], private[n], here[m] & here[n]) for m, n in pairs]
-            missed = []
+            alike = [cmd(shared[m], shared[n], rows=given[m] & given[n]) for m, n in pairs]
+            apart = [orthogonality(private[m], shared[m], given[m]) for m in given]
+            apart += [orthogonality(private[m], private[n], given[m] & given[n]) for m, n in pairs]
+            reconstruction = []
             for m, decode in self.reconstruct.items():
                 target = projected[m] if self.faults["moving_target"] else projected[m].detach()
                 errors = (decode(private[m] + shared[m]) - target).square().mean(1)
-                missed.append(errors.where(here[m], 0.0).sum() / here[m].sum().clamp(min=1))
-            losses = {"diff": torch.stack(apart).sum(), "recon": torch.stack(missed).mean()}
+                reconstruction.append(errors.where(given[m], 0.0).sum() / given[m].sum().clamp(min=1))
+            losses = {"diff": torch.stack(apart).sum(), "recon": torch.stack(reconstruction).mean()}
             if alike:
                 losses["sim"] = torch.stack(alike).mean()
         return {name: (value, self.weights[name]) for name, value in losses.items()}

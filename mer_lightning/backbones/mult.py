@@ -1,8 +1,8 @@
-"""Multimodal Transformer: every modality is read in the light of every other one, without alignment.
+"""Multimodal Transformer: every modality attends to every other one, without alignment.
 
-For a target m and each source n, a stack of layers in which the steps of m attend to those of n; the two results side
-by side go through a Transformer of their own, of which the last step is kept; the three last steps, with a residual
-block, are the state.
+A target m has one stack of layers for each source n, in which the steps of m attend to those of n. The two results are
+concatenated and go through a Transformer over the target alone, whose last step is kept. The last steps of the three
+targets, after a residual block, are the state.
 
 Shapes: B batch, T time of the target, S time of the source, D input width, d width of a stream, K masks.
 """
@@ -28,10 +28,12 @@ from mer_lightning.modalities import MODALITIES
 
 _FAULTS: dict[str, tuple[Preset, ...]] = {
     "no_positions": ("mmsa",),
-    "zero_is_padding": ("official",),
+    "positions_from_one": ("mmsa", "official"),
+    "zero_is_padding": ("mmsa", "official"),
     "padding_counts": ("mmsa", "official"),
     "future_mask": ("mmsa", "official"),
     "shrinking_convolution": ("mmsa", "official"),
+    "unprojected": ("mmsa", "official"),
 }
 
 
@@ -46,12 +48,15 @@ class MulT(Backbone):
         kernels: steps that the convolution on text, audio and vision looks at.
         dropout: on the input of Transformers, after sub-layers, and within the feed-forward parts.
         attention_dropout: on attention weights; the paper's recipe has .1, 0 is quicker and takes less memory.
-        preset: whose faults to repeat.
+        preset: which release to equal.
         no_positions: fault of mmsa: Transformers do not know the order of steps.
-        zero_is_padding: fault of official: a step whose first channel is 0 gets no position.
+        positions_from_one: choice of mmsa and official: the first step has position 1, and the slowest sinusoid has
+            exactly the rate 1/10000.
+        zero_is_padding: fault of both, where there are positions: a step whose first channel is 0 gets none.
         padding_counts: fault of both: padded steps are keys, and the last step read may be padding.
         future_mask: of both: a step sees no later ones, by an offset that depends on how far a batch is padded.
         shrinking_convolution: of both: convolutions cut off the ends of a sequence.
+        unprojected: of both: a modality whose features already have the width d is not projected.
     """
 
     encodes_alike = True
@@ -69,21 +74,35 @@ class MulT(Backbone):
         attention_dropout: float = 0.0,
         preset: Preset = "fixed",
         no_positions: bool | None = None,
+        positions_from_one: bool | None = None,
         zero_is_padding: bool | None = None,
         padding_counts: bool | None = None,
         future_mask: bool | None = None,
         shrinking_convolution: bool | None = None,
+        unprojected: bool | None = None,
     ) -> None:
         super().__init__()
         if set(dims) != set(MODALITIES):
             raise Refusal("mult", "text, audio and vision", ", ".join(dims), "choose another backbone")
-        given = (no_positions, zero_is_padding, padding_counts, future_mask, shrinking_convolution)
+        given = (
+            no_positions,
+            positions_from_one,
+            zero_is_padding,
+            padding_counts,
+            future_mask,
+            shrinking_convolution,
+            unprojected,
+        )
         self.faults = resolve(preset, _FAULTS, dict(zip(_FAULTS, given, strict=True)))
         self.vector_widths = dict.fromkeys(dims, width)
         self.state_width = 6 * width
-        self.kernels = list(kernels)
         self.project = nn.ModuleDict(
-            {m: nn.Conv1d(dims[m], width, kernel, bias=False) for m, kernel in zip(MODALITIES, kernels, strict=True)}
+            {
+                m: nn.Identity()
+                if self.faults["unprojected"] and dims[m] == width
+                else nn.Conv1d(dims[m], width, kernel, bias=False)
+                for m, kernel in zip(MODALITIES, kernels, strict=True)
+            }
         )
 
         def stack(size: int, layers: int) -> Stack:
@@ -97,14 +116,14 @@ class MulT(Backbone):
 
     def encode(self, batch: Batch) -> Encoded:
         sequences, key_masks = {}, {}
-        for m, kernel in zip(MODALITIES, self.kernels, strict=True):
+        for m, project in self.project.items():
             steps = batch.key_mask(m)
             features = batch.features[m].where(steps.unsqueeze(2), 0.0).transpose(1, 2)
-            lost = kernel - 1
+            lost = project.kernel_size[0] - 1 if isinstance(project, nn.Conv1d) else 0
             if not self.faults["shrinking_convolution"]:
                 features = F.pad(features, (lost // 2, lost - lost // 2))
                 lost = 0
-            sequences[m] = self.project[m](features).transpose(1, 2)
+            sequences[m] = project(features).transpose(1, 2)
             key_masks[m] = steps[:, lost:]
             if self.faults["padding_counts"]:
                 key_masks[m] = torch.ones_like(key_masks[m])
@@ -116,24 +135,23 @@ class MulT(Backbone):
     def fuse_many(self, encoded: Encoded, present: Tensor) -> Tensor:
         """Streams depend on their own two modalities alone and are computed once for all K masks.
 
-        What follows depends, for one target, on which of its two sources are there: four cases. For four masks or more
-        the cases are computed and each mask takes its own.
+        The Transformer that follows depends, for one target, on which of its two sources are present: four cases. For
+        four masks or more all four cases are computed, and each mask selects one.
         """
         masks, samples = present.shape[:2]
-        here = {m: present[:, :, number] for number, m in enumerate(MODALITIES)}
+        given = {m: present[:, :, number] for number, m in enumerate(MODALITIES)}
         lasts = []
         for m in MODALITIES:
             first, second = (n for n in MODALITIES if n != m)
-            streams = [(self._stream(encoded, m, n), self._alone(encoded, m, n, here[n])) for n in (first, second)]
+            streams = [(self._stream(encoded, m, n), self._alone(encoded, m, n, given[n])) for n in (first, second)]
             if masks < 4:
-                shown = torch.stack([here[first], here[second]])  # (2, K, B)
-                last = self._last(encoded, m, streams, shown)
+                last = self._last(encoded, m, streams, torch.stack([given[first], given[second]]))
             else:
                 cases = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]], dtype=torch.bool, device=present.device)
                 four = self._last(encoded, m, streams, cases.unsqueeze(2).expand(2, 4, samples))
-                case = 2 * here[first].long() + here[second].long()  # (K, B)
+                case = 2 * given[first].long() + given[second].long()  # (K, B)
                 last = four.gather(0, case.unsqueeze(2).expand(-1, -1, four.shape[2]))
-            lasts.append(last.where(here[m].unsqueeze(2), 0.0))
+            lasts.append(last.where(given[m].unsqueeze(2), 0.0))
         joined = torch.cat(lasts, dim=2)
         return joined + self.residual(joined)
 
@@ -141,27 +159,29 @@ class MulT(Backbone):
         stack = self.streams[f"{target}_{source}"]
         return stack(encoded.sequences[target], encoded.sequences[source], encoded.key_masks[source])
 
-    def _alone(self, encoded: Encoded, target: str, source: str, here: Tensor) -> Tensor | None:
-        """The stream of a target whose source is absent: attention finds nothing, and the target itself goes on.
+    def _alone(self, encoded: Encoded, target: str, source: str, source_present: Tensor) -> Tensor | None:
+        """The stream of a target whose source is absent: attention adds zeros, so that the target is all there is.
 
-        None where no sample needs it, as in most training; a GPU is not made to wait for that question.
+        None if the source is present in every sample, as in most training. On a GPU that is not asked, because the
+        host would have to wait for the answer.
         """
-        if here.device.type == "cpu" and here.all():
+        if source_present.device.type == "cpu" and source_present.all():
             return None
         stack: Stack = self.streams[f"{target}_{source}"]  # type: ignore[assignment]
         return stack.without_attention(encoded.sequences[target])
 
     def _last(
-        self, encoded: Encoded, target: str, streams: list[tuple[Tensor, Tensor | None]], shown: Tensor
+        self, encoded: Encoded, target: str, streams: list[tuple[Tensor, Tensor | None]], sources: Tensor
     ) -> Tensor:
-        """(K, B, 2 d): the last step of a target, given which of its two sources (2, K, B) are shown."""
-        masks = shown.shape[1]
-        parts = [
-            (both.expand(masks, *both.shape) if alone is None else both.where(seen[:, :, None, None], alone)).flatten(
-                0, 1
-            )
-            for (both, alone), seen in zip(streams, shown, strict=True)
-        ]
+        """(K, B, 2 d): the last step of a target, given which of its two ``sources`` (2, K, B) are present."""
+        masks = sources.shape[1]
+        parts = []
+        for (stream, alone), present in zip(streams, sources, strict=True):
+            if alone is None:
+                chosen = stream.expand(masks, *stream.shape)
+            else:
+                chosen = stream.where(present[:, :, None, None], alone)
+            parts.append(chosen.flatten(0, 1))
         key_mask = encoded.key_masks[target].repeat(masks, 1)
         memory: Stack = self.memories[target]  # type: ignore[assignment]
         return memory.last(torch.cat(parts, dim=2), key_mask).unflatten(0, (masks, -1))
@@ -189,14 +209,14 @@ class Stack(nn.Module):
     def last(self, sequence: Tensor, key_mask: Tensor) -> Tensor:
         """(B, d): the last real step (key_mask (B, T)) of a sequence (B, T, d) that attends to itself.
 
-        In the last layer no other step asks: that would take most of its time, and nothing would be read.
+        Only the last step is read, so in the last layer it is the only query: the others would take most of the time.
         """
         tokens, keys, lengths = self._embed(sequence), self._keys(sequence, key_mask), key_mask.sum(1)
         *layers, final = self.layers
         for layer in layers:
             tokens = layer(tokens, None, keys)
-        asking = last_step(tokens, lengths).unsqueeze(1)
-        return self.norm(final(asking, tokens, keys if keys.dim() == 2 else last_step(keys, lengths))).squeeze(1)
+        query = last_step(tokens, lengths).unsqueeze(1)
+        return self.norm(final(query, tokens, keys if keys.dim() == 2 else last_step(keys, lengths))).squeeze(1)
 
     def _keys(self, target: Tensor, key_mask: Tensor) -> Tensor:
         """Valid keys (B, S), or for each query (B, T, S)."""
@@ -208,17 +228,18 @@ class Stack(nn.Module):
         return keys
 
     def without_attention(self, target: Tensor) -> Tensor:
-        """The same layers, had their attention found zeros."""
+        """(B, T, d) of target (B, T, d): the same layers without what attention adds, only their feed-forward parts."""
         tokens = self._embed(target)
         for layer in self.layers.children():
             assert isinstance(layer, Layer)
-            tokens = layer.fed(tokens)
+            tokens = layer.feed_forward(tokens)
         return self.norm(tokens)
 
     def _embed(self, sequence: Tensor) -> Tensor:
         embedded = sequence * math.sqrt(sequence.shape[2])
         if not self.faults["no_positions"]:
-            positions = sinusoidal_positions(sequence.shape[1], sequence.shape[2], sequence)
+            make = released_positions if self.faults["positions_from_one"] else sinusoidal_positions
+            positions = make(sequence.shape[1], sequence.shape[2], sequence)
             if self.faults["zero_is_padding"]:
                 positions = positions * (sequence[:, :, :1] != 0)
             embedded = embedded + positions
@@ -238,8 +259,21 @@ class Layer(nn.Module):
 
     def forward(self, tokens: Tensor, memory: Tensor | None, keys: Tensor) -> Tensor:
         normed = self.norm_attention(tokens)
-        looked_at = normed if memory is None else self.norm_attention(memory)
-        return self.fed(tokens + self.dropout(self.attention(normed, looked_at, keys)))
+        normed_memory = normed if memory is None else self.norm_attention(memory)
+        return self.feed_forward(tokens + self.dropout(self.attention(normed, normed_memory, keys)))
 
-    def fed(self, tokens: Tensor) -> Tensor:
+    def feed_forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, d) of (B, T, d): the second half of the layer, which treats every step alone."""
         return tokens + self.dropout(self.feed(self.norm_feed(tokens)))
+
+
+@torch.no_grad()
+def released_positions(steps: int, width: int, like: Tensor) -> Tensor:
+    """(T, d): the released sinusoids, sines in the first half of the columns and cosines in the second.
+
+    Step t has position t + 1, and column i the rate 10000^(-i / (d/2 - 1)); where d is odd, the last column is 0.
+    """
+    half = width // 2
+    rates = torch.exp(torch.arange(half, device=like.device) * (-math.log(10000.0) / max(half - 1, 1)))
+    angles = torch.arange(1, steps + 1, device=like.device).unsqueeze(1) * rates
+    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2)).to(like.dtype)

@@ -1,4 +1,8 @@
-"""Whose faults a backbone repeats: those of a released implementation, for comparison, or none."""
+"""Which released implementation a backbone equals, for comparison: every difference from it is a switch.
+
+Most switches are faults of the release; a few are choices of its authors that `fixed` makes in another way. Under the
+preset of a release all of its switches are on, and each can be set by hand.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,10 @@ Preset = Literal["fixed", "mmsa", "official"]
 def resolve(
     preset: Preset, faults: Mapping[str, tuple[Preset, ...]], given: Mapping[str, bool | None]
 ) -> dict[str, bool]:
-    """{switch: whether the fault is there}.
+    """{switch: whether it is on}.
 
-    ``faults`` says for each switch which presets have the fault; ``given`` holds what the user set by hand, None where
-    the preset decides.
+    ``faults`` names the presets that turn each switch on; ``given`` holds what the user set by hand, None where the
+    preset decides.
     """
     return {
         switch: (preset in presets) if given.get(switch) is None else bool(given[switch])

@@ -70,7 +70,7 @@ def main(args: list[str]) -> int:
 
 
 def is_safe(backbone: Backbone, batch: Batch) -> bool:
-    """Whether what an absent modality contains leaves the state alone, bit for bit, in all single absences."""
+    """Whether the content of an absent modality cannot change the state, bit for bit; each modality is absent once."""
     import torch
 
     from mer_lightning.modalities import MODALITIES

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mer-lightning data", description="Inspect, import, synthesize and list corpora.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    inspect = commands.add_parser("inspect", help="say what is in a feature file, a folder or an imported corpus")
+    inspect = commands.add_parser("inspect", help="show what is in a feature file, a folder or an imported corpus")
     inspect.add_argument("path", type=Path)
     inspect.add_argument("--json", action="store_true", help="print the findings as JSON")
     inspect.set_defaults(run=_inspect)
@@ -64,12 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("name")
     synthesize.add_argument("--alignment", choices=ALIGNMENTS, default="aligned")
     synthesize.add_argument("--samples", type=int, help="how many in all (default: as many as the corpus, or fewer)")
+    processes = "default, contradiction, redundant or complementary, e.g. with constants: contradiction,cue=2"
+    synthesize.add_argument("--process", default="default", help=f"that makes it: {processes}")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("-o", dest="folder", type=Path, help="folder to write (default: the cache)")
     synthesize.set_defaults(run=_synthesize)
 
     listing = commands.add_parser("list", help="corpora, where to ask for them, and the formats that are read")
-    listing.add_argument("name", nargs="?", help="say all that is known of one corpus")
+    listing.add_argument("name", nargs="?", help="show everything that is known about one corpus")
     listing.set_defaults(run=_list)
     return parser
 
@@ -105,7 +107,7 @@ def _import(given: argparse.Namespace) -> None:
     folder = given.folder or corpus_folder(given.name, raw.alignment)
     with _progress("importing") as report:
         card = write_corpus(raw, folder, given.name, progress=report)
-    _say_imported(card, entry, folder)
+    _print_imported(card, entry, folder)
 
 
 def _features(text: str) -> dict[str, str]:
@@ -122,7 +124,7 @@ def _features(text: str) -> dict[str, str]:
     return {modality: name for modality, _, name in pairs}
 
 
-def _say_imported(card: CorpusCard, entry: CatalogueEntry, folder: Path) -> None:
+def _print_imported(card: CorpusCard, entry: CatalogueEntry, folder: Path) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
@@ -149,16 +151,23 @@ def _synthesize(given: argparse.Namespace) -> None:
     from mer_lightning.data.places import synthetic_cache
     from mer_lightning.data.store import write_corpus
     from mer_lightning.data.synthetic.twins import make_corpus, synthetic_corpus
+    from mer_lightning.modalities import COMPLETE
 
     if given.folder:
-        raw, bayes = make_corpus(given.name, given.alignment, given.samples, given.seed)
+        raw, twin = make_corpus(given.name, given.alignment, given.samples, given.seed, given.process)
         with _progress("writing") as report:
-            write_corpus(raw, given.folder, given.name, synthetic=True, bayes=bayes, progress=report)
+            write_corpus(raw, given.folder, given.name, twin=twin, progress=report)
     folder = given.folder or synthetic_corpus(
-        given.name, given.alignment, synthetic_cache(), samples=given.samples, seed=given.seed
+        given.name, given.alignment, synthetic_cache(), samples=given.samples, seed=given.seed, process=given.process
     )
-    card = read_card(folder)
-    Console(highlight=False, soft_wrap=True).print(f"[bold]{card.label}[/]: {card.samples} samples in {folder}")
+    card, console = read_card(folder), Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{card.label}[/]: {card.samples} samples in {folder}")
+    for metric, linear in card.linear.items():
+        best, ceiling = card.bayes[COMPLETE][metric], card.ceiling[metric]
+        console.print(
+            f"  test {metric}: best possible {best:.3f}; best with what contradicts known and masked {ceiling:.3f}; "
+            f"a linear model of mean features {linear:.3f}"
+        )
 
 
 def _list(given: argparse.Namespace) -> None:
@@ -189,7 +198,7 @@ def _list(given: argparse.Namespace) -> None:
         formats.add_row(name, reader.describes)
     console.print(corpora)
     console.print(formats)
-    console.print("[dim]mer-lightning data list CORPUS says where to ask for it[/]")
+    console.print("[dim]`mer-lightning data list CORPUS` says where to ask for it[/]")
 
 
 @contextmanager

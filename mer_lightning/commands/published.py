@@ -1,4 +1,4 @@
-"""`mer-lightning published CORPUS`: what papers say, table by table, each with its source."""
+"""`mer-lightning published CORPUS`: results that papers report, table by table, each with its source."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def _print(console: Console, rows: list[Published]) -> None:
             cells = {(row.method, row.condition): row.value for row in rows if row.metric == metric}
             _print_table(console, f"{first.corpus}, {metric}", conditions, cells)
     sources = {row.method: row.source for row in rows}
-    said = first.source if len(set(sources.values())) == 1 else "; ".join(f"{m}: {s}" for m, s in sources.items())
-    facts = f"{said} [{first.evidence}]. Features {first.feature_set}; protocol {first.protocol}; {first.variant}; "
+    one = len(set(sources.values())) == 1
+    source = first.source if one else "; ".join(f"{method}: {each}" for method, each in sources.items())
+    facts = f"{source} [{first.evidence}]. Features {first.feature_set}; protocol {first.protocol}; {first.variant}; "
     console.print(f"{facts}selection {first.selection}. {first.note}\n", style="dim", markup=False)
 
 

@@ -1,15 +1,17 @@
-"""`mer-lightning report RUNS...`: what some runs say, as HTML, Markdown, LaTeX, CSV and one Parquet ledger."""
+"""`mer-lightning report RUNS...`: the results of some runs, as HTML, Markdown, LaTeX, CSV and one Parquet ledger."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+_BASELINE = "supervised"
+
 
 def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="mer-lightning report", description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders with runs in or below them")
-    parser.add_argument("--baseline", default="supervised", help="the method that the others are compared with")
+    parser.add_argument("--baseline", help=f"the method that the others are compared with; default: {_BASELINE}")
     parser.add_argument("--output", type=Path, default=Path("report"), help="folder to write")
     given = parser.parse_args(args)
 
@@ -17,6 +19,7 @@ def main(args: list[str]) -> int:
 
     from mer_lightning.studies.report.files import write_report
 
-    written = write_report(given.runs, given.baseline, given.output)
+    baseline = given.baseline or _BASELINE
+    written = write_report(given.runs, baseline, given.output, baseline_needed=given.baseline is not None)
     Console().print("\n".join(str(path) for path in written), highlight=False)
     return 0

@@ -1,4 +1,4 @@
-"""What is known of each corpus before anyone has its files: labels, expected counts, and where one asks for it."""
+"""The corpora of the field: labels, expected counts, and where to request each of them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mer_lightning.yaml_text import from_yaml
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """One corpus. Values live in catalogue.yaml beside this file."""
+    """One corpus. The values are in catalogue.yaml in the same folder."""
 
     name: str
     title: str
     task_card: dict[str, Any]
-    obtain: str  # where one asks for it
-    licence: str  # what its licence asks of a user
+    obtain: str  # where to request it
+    licence: str  # what its licence requires of a user
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # {partition: {split: expected samples}}
     labels: str = ""  # how its labels are to be read
 
-    @property
+    @functools.cached_property
     def task(self) -> Task:
         return task_from_card(self.task_card)
 

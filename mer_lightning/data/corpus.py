@@ -1,6 +1,6 @@
 """A corpus in its native form: a folder with a card, memory-mapped tensors and a table of samples.
 
-card.yaml            what it is, where it came from, counts, and the SHA-256 of the tensors
+card.yaml            name, source, task, counts, and the SHA-256 of the tensors
 tensors.safetensors  {modality}.values (sum of lengths, D) packed without padding, {modality}.offsets (N + 1,),
                      target, partition.{name} (N,), extra.{name}
 samples.parquet      id, group and other columns, one row per sample
@@ -32,9 +32,19 @@ if TYPE_CHECKING:
 CARD, TENSORS, SAMPLES = "card.yaml", "tensors.safetensors", "samples.parquet"
 
 
+@dataclass(frozen=True)
+class TwinFacts:
+    """What is known of a synthetic corpus before any model: scores on the test rows of its first partition."""
+
+    process: str
+    bayes: dict[str, dict[str, float]]
+    ceiling: dict[str, float]
+    linear: dict[str, float]
+
+
 @dataclass
 class CorpusCard:
-    """What the folder says about itself, in plain values."""
+    """The description of a corpus, in plain values."""
 
     name: str
     alignment: Alignment
@@ -48,12 +58,16 @@ class CorpusCard:
     cleaned: dict[str, dict[str, int]] = field(default_factory=dict)  # non-finite values that became 0
     notes: list[str] = field(default_factory=list)
     synthetic: bool = False
+    process: str = ""  # that made a synthetic corpus
     bayes: dict[str, dict[str, float]] = field(default_factory=dict)  # {combination: {metric: best possible}}
+    ceiling: dict[str, float] = field(default_factory=dict)  # {metric: best possible with what contradicts masked}
+    linear: dict[str, float] = field(default_factory=dict)  # {metric: of a linear model of mean features}
 
     @property
     def label(self) -> str:
-        """How tables call it; synthetic data says so wherever it appears."""
-        return f"{self.name}-{self.alignment}" + (" (synthetic)" if self.synthetic else "")
+        """How tables call it; synthetic data says so wherever it appears, and which process made it."""
+        process = f"-{self.process}" if self.process not in ("", "default") else ""
+        return f"{self.name}-{self.alignment}{process}" + (" (synthetic)" if self.synthetic else "")
 
     @property
     def feature_set_label(self) -> str:
@@ -70,7 +84,7 @@ class Corpus:
         self.card, self.tensors, self.folder = card, tensors, folder
         self.task: Task = task_from_card(card.task)
         self.target = tensors.get("target")
-        self.test_sealed = False  # while a fit runs nothing may ask for the test split
+        self.test_sealed = False  # True while a fit runs: the test split cannot be read
 
     @property
     def dims(self) -> dict[str, int]:
@@ -110,11 +124,12 @@ class Corpus:
         return Split(self, rows)
 
     def everything(self) -> Split:
+        """All samples, whatever their split."""
         return Split(self, torch.arange(self.card.samples))
 
 
 class Split:
-    """Some samples of a corpus, addressed 0..n-1, that can be gathered into batches."""
+    """Some samples of a corpus, numbered 0 to n - 1, which can be gathered into batches."""
 
     def __init__(self, corpus: Corpus, rows: Tensor) -> None:
         self.corpus, self.rows = corpus, rows
@@ -136,26 +151,31 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @functools.cached_property
     def ids(self) -> list[str]:
-        return list(self.corpus.samples["id"].iloc[self.rows.cpu().numpy()])
+        """Of each sample, in the order of :attr:`rows`."""
+        return self.corpus.samples["id"].iloc[self.rows.cpu().numpy()].tolist()
 
     def on(self, device: torch.device) -> Split:
-        """A copy that holds only its own samples, on ``device``: batches are then gathered there."""
+        """A copy of its own samples on ``device``, where batches are then gathered."""
         resident = object.__new__(Split)
         resident.corpus, resident.rows, resident.modalities = self.corpus, self.rows, self.modalities
         resident.values, resident.starts = {}, {}
         for m in self.modalities:
-            steps = torch.repeat_interleave(self.lengths[m])
-            ends = self.lengths[m].cumsum(0)
-            within = torch.arange(len(steps)) - (ends - self.lengths[m])[steps]
-            resident.values[m] = self.values[m][self.starts[m][steps] + within].to(device)
-            resident.starts[m] = (ends - self.lengths[m]).to(device)
+            resident.values[m] = self.frames(m, torch.arange(len(self))).to(device)
+            resident.starts[m] = (self.lengths[m].cumsum(0) - self.lengths[m]).to(device)
         resident._host_lengths = self.lengths
         resident.lengths = {m: length.to(device) for m, length in self.lengths.items()}
         resident.present = self.present.to(device)
         resident.target = None if self.target is None else self.target.to(device)
         return resident
+
+    def frames(self, modality: str, index: Tensor) -> Tensor:
+        """(n, D): all steps of some samples, one sample after the other."""
+        starts, lengths = self.starts[modality][index], self.lengths[modality][index]
+        sample = torch.repeat_interleave(lengths)
+        within = torch.arange(len(sample), device=sample.device) - (lengths.cumsum(0) - lengths)[sample]
+        return self.values[modality][starts[sample] + within]
 
     def batch(self, index: Tensor, present: Tensor | None = None) -> Batch:
         """One indexed gather per modality, trimmed to the longest sequence among ``index``."""
@@ -165,17 +185,17 @@ class Split:
         for m in self.modalities:
             lengths[m] = self.lengths[m][index]
             values = self.values[m]
-            # Looked up on the host: asking the accelerator for a maximum would make the host wait for it.
+            # Computed on the host, because the host would have to wait for a maximum from the accelerator.
             shortest, longest = (int(bound) for bound in self._host_lengths[m][on_host].aminmax())
             if shortest == longest == 1:
                 features[m] = values[self.starts[m][index]].unsqueeze(1)
                 continue
             steps = torch.arange(max(longest, 1), device=device)
             padding = steps >= lengths[m].unsqueeze(1)
-            where = (self.starts[m][index].unsqueeze(1) + steps).masked_fill_(padding, 0)
+            positions = (self.starts[m][index].unsqueeze(1) + steps).masked_fill_(padding, 0)
             if len(values):
-                features[m] = values.index_select(0, where.flatten()).view(*where.shape, -1)
-                # Values are finite, so that a product blanks the padding; filling under a mask takes six times as long.
+                features[m] = values.index_select(0, positions.flatten()).view(*positions.shape, -1)
+                # Values are finite, so a product with 0 clears the padding. masked_fill takes six times as long.
                 if shortest < len(steps):
                     features[m].mul_(~padding.unsqueeze(2))
             else:
@@ -206,7 +226,7 @@ def read_card(folder: Path) -> CorpusCard:
 
 
 def open_corpus(folder: str | Path) -> Corpus:
-    """Map a corpus folder; reads nothing but the card and the header of the tensors."""
+    """Map a corpus folder. Only the card and the header of the tensors are read."""
     folder = Path(folder)
     card = read_card(folder)
     path = folder / TENSORS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mer_lightning.batch import Batch
-from mer_lightning.data.corpus import Corpus, Split, open_corpus
-from mer_lightning.data.places import find_corpus, synthetic_cache
+from mer_lightning.data.corpus import Split
+from mer_lightning.data.opening import open_named
 from mer_lightning.data.plans import EvaluationPlan, Groups, Request, TrainingPlan
 from mer_lightning.errors import Refusal
 from mer_lightning.masks.training import Complete, TrainingMasks
@@ -31,14 +30,16 @@ class MERData(LightningDataModule):
         partition: the assignment of samples to train, valid and test, e.g. `official` or `fold-1`; default: the first.
         batch_size: samples per training step (and process).
         eval_batch_size: samples per evaluation step.
-        masks: what of each training sample a model may look at, drawn anew for each epoch.
-        bucket: form training batches of samples of like length.
-        balanced: form training batches in which each sample finds others of its category in its combination, as losses
-            over pairs need them in small batches.
-        resident: keep the splits on the accelerator and gather batches there.
+        masks: the masks of training samples, drawn anew for each epoch.
+        bucket: form training batches of samples of similar length.
+        balanced: form training batches that contain several samples of the same category and combination. Losses over
+            pairs need such samples, and small random batches have few.
+        resident: keep the splits in the memory of the accelerator.
         workers: processes that gather batches; 0 is fastest unless features come from a slow disk.
         synthetic: use the synthetic twin of the named corpus.
         samples: size of the synthetic twin; default: that of the corpus, where it is small.
+        process: that makes the synthetic twin: `default`, `contradiction`, `redundant`, `complementary`, or one of
+            them with constants of one's own, e.g. `contradiction,cue=2`.
         seed: of orders and masks; default: the seed of the run.
     """
 
@@ -56,6 +57,7 @@ class MERData(LightningDataModule):
         workers: int = 0,
         synthetic: bool = False,
         samples: int | None = None,
+        process: str = "default",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -63,12 +65,12 @@ class MERData(LightningDataModule):
             raise Refusal("--data.batch_size", "2 or more", str(batch_size), "losses over pairs need two samples")
         self.batch_size, self.eval_batch_size, self.bucket = batch_size, eval_batch_size, bucket
         if bucket and balanced:
-            remedy = "choose one: both say which samples form a batch"
+            remedy = "choose one: both decide which samples form a batch"
             raise Refusal("--data.balanced", "false together with --data.bucket", "true", remedy)
         self.balanced = balanced
         self.resident, self.workers, self.seed = resident, workers, seed
         self.masks = masks or Complete()
-        self.corpus = _open(corpus, alignment, synthetic, samples)
+        self.corpus = open_named(corpus, alignment, synthetic, samples, process)
         self.partition = partition or next(iter(self.corpus.card.partitions), "all")
         self._splits: dict[str, Split] = {}
 
@@ -81,7 +83,7 @@ class MERData(LightningDataModule):
         return self.corpus.card.task
 
     def setup(self, stage: str) -> None:
-        # During fit the test split cannot be reached, whoever asks (rule 1 of honest numbers).
+        # During fit no code can read the test split (rule 1 of honest numbers).
         self.corpus.test_sealed = stage == "fit"
         names = {"fit": ("train", "valid"), "validate": ("train", "valid"), "test": ("train", "test")}.get(stage, ())
         for name in names:
@@ -93,30 +95,27 @@ class MERData(LightningDataModule):
         self.corpus.test_sealed = False
 
     def split(self, name: str) -> Split:
-        """A split on the host; that of the test only outside fit."""
+        """A split in the memory of the host. The test split cannot be read during fit."""
         if name == "test" and self.corpus.test_sealed:
             raise RuntimeError("the test split cannot be reached during fit")
         return self._splits[name]
 
     def feature_statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
         """{modality: (mean (D,), deviation (D,))} over frames of the training split, evenly spaced ones if many."""
-        found = {}
+        statistics = {}
         for m in self.split("train").modalities:
             frames = self.training_frames(m, _FRAMES_FOR_STATISTICS).double()
             if len(frames):
-                found[m] = (frames.mean(0).float(), frames.std(0, unbiased=False).float())
-        return found
+                statistics[m] = (frames.mean(0).float(), frames.std(0, unbiased=False).float())
+        return statistics
 
     def training_frames(self, modality: str, about: float = math.inf) -> Tensor:
         """(n, D) frames of the training split, those of evenly spaced samples if there are more than ``about``."""
         train = self.split("train")
-        starts, lengths = train.starts[modality], train.lengths[modality]
+        lengths = train.lengths[modality]
         with_data = lengths.nonzero().squeeze(1)
         every = max(int(len(with_data) * float(lengths.double().mean()) // about), 1)
-        chosen = with_data[::every]
-        values = train.values[modality]
-        frames = [values[s : s + n] for s, n in zip(starts[chosen], lengths[chosen], strict=True)]
-        return torch.cat([values[:0], *frames])
+        return train.frames(modality, with_data[::every])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         split = self.split("train")
@@ -164,7 +163,7 @@ class MERData(LightningDataModule):
 
 
 class _Batches(Dataset[Batch]):
-    """A split addressed by requests: one item is one whole batch."""
+    """A data set whose keys are requests and whose items are batches."""
 
     def __init__(self, split: Split, masks: TrainingMasks, seed: int) -> None:
         self.source, self.masks, self.seed = split, masks, seed
@@ -172,15 +171,3 @@ class _Batches(Dataset[Batch]):
     def __getitem__(self, request: Request) -> Batch:
         batch = self.source.batch(request.index, request.present)
         return self.masks.frames(batch, request.epoch, self.seed)
-
-
-def _open(corpus: str, alignment: str, synthetic: bool, samples: int | None) -> Corpus:
-    if synthetic:
-        from mer_lightning.data.synthetic.twins import synthetic_corpus
-
-        return open_corpus(synthetic_corpus(corpus, alignment, synthetic_cache(), samples=samples))
-    if Path(corpus).suffix == ".npz":
-        from mer_lightning.data.importing.npz import open_npz
-
-        return open_npz(Path(corpus))
-    return open_corpus(find_corpus(corpus, alignment))

@@ -1,4 +1,4 @@
-"""Where corpora live, and what to do when one is not there."""
+"""The folders of corpora, and the message for one that is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def data_root() -> Path:
 
 
 def synthetic_cache() -> Path:
-    """Beside one's corpora if $MER_DATA is set, else in the user's cache folder."""
+    """In $MER_DATA if it is set, else in the user's cache folder."""
     if os.environ.get("MER_DATA"):
         return data_root() / "synthetic"
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -22,7 +22,7 @@ def synthetic_cache() -> Path:
 
 
 def corpus_folder(corpus: str, alignment: str | None) -> Path:
-    """A folder with a card as it is; a name of the catalogue under the data root."""
+    """``corpus`` itself if it is a folder with a card, else the folder of that name under the data root."""
     if (Path(corpus) / "card.yaml").is_file():
         return Path(corpus)
     return data_root() / (f"{corpus}-{alignment}" if alignment else corpus)

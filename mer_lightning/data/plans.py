@@ -1,7 +1,7 @@
-"""Which samples form which batch, and what of them may be seen: the order of one pass over a split.
+"""Plans of one pass over a split: which samples form which batch, and which of their modalities are present.
 
-Plans yield what a split needs to gather a batch. They are pure functions of (seed, epoch), so an epoch is the same on
-any number of processes up to how it is shared out among them.
+Plans yield what a split needs to gather a batch. They are pure functions of (seed, epoch), so that an epoch is the same
+on any number of processes, except for its distribution among them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch.utils.data import Sampler
 from mer_lightning.masks.training import TrainingMasks, combination_number, left_by
 from mer_lightning.randomness import name_key, uniform
 
-_TOGETHER = 4  # samples of a like group that follow each other in a balanced order: each then finds three others
+_TOGETHER = 4  # samples of one group that follow each other in a balanced order
 
 
 @dataclass(frozen=True)
 class Groups:
-    """From what a balanced order knows who is alike: the category of each sample, and the modalities that it has."""
+    """What a balanced order groups samples by: the category of each sample, and the modalities that it has."""
 
     categories: Tensor  # (N,) int64
     available: Tensor  # (N, M)
@@ -29,7 +29,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Request:
-    """One batch to gather: its rows, the modalities to show (None: all that are there) and the epoch."""
+    """One batch to gather: its rows, the modalities that are present (None: all that are available) and the epoch."""
 
     index: Tensor  # (B,)
     present: Tensor | None  # (B, M)
@@ -39,14 +39,15 @@ class Request:
 class TrainingPlan(Sampler[Request]):
     """Every sample once per epoch in a fresh order, with fresh masks.
 
-    With several processes each takes every W-th sample of the same order; the order is wrapped round so that all
-    take equally many steps, as DDP needs. A last batch of one sample is left out: losses over pairs need two.
+    Each of W processes takes every W-th sample of the same order. The first samples are repeated at the end, so that
+    all processes take equally many steps, as DDP needs. A last batch of one sample is left out: losses over pairs need
+    two.
 
-    With ``groups`` the order is balanced: samples of one category that the epoch's masks show in one combination follow
-    each other by fours, and these fours are shuffled. What changes is who meets whom in a batch, and nothing else: each
-    sample still comes once per epoch with the mask that it would have had. A batch of 32 holds about eight groups with
-    four members each, where a random one holds most of the groups with one or two. Of each four, W processes take their
-    share, so that there losses over pairs should look across processes.
+    With ``groups`` the order is balanced: four samples of one category whose combination under the masks of this epoch
+    is the same follow each other, and these groups of four are shuffled. Only the composition of batches changes: each
+    sample still occurs once per epoch, with the same mask as without ``groups``. A batch of 32 has about eight groups
+    with four samples each; a random batch has most groups with one or two samples each. Several processes divide each
+    group of four among them, so that losses over pairs should then use the samples of all processes.
     """
 
     def __init__(
@@ -89,19 +90,19 @@ class TrainingPlan(Sampler[Request]):
             return self._balanced(draws, present)
         if self.steps is None:
             return draws.argsort()
-        # Sorted by length up to a tenth of a jitter: batches of like lengths, yet other neighbours in each epoch.
+        # Sorted by length with a random factor of .95 to 1.05: similar lengths, but other neighbours in each epoch.
         return (self.steps.double() * (0.95 + 0.1 * draws)).argsort()
 
     def _balanced(self, draws: Tensor, present: Tensor) -> Tensor:
-        """Random within each group, cut into fours, and the fours in random order."""
+        """In random order within each group; each four of them stay together, and the fours are in random order."""
         assert self.groups is not None
         combinations = combination_number(left_by(present, self.groups.available))
         group = self.groups.categories * 8 + combinations
         order = draws.argsort()
         order = order[group[order].argsort(stable=True)]
         _, sizes = group[order].unique_consecutive(return_counts=True)
-        place = torch.arange(self.samples) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-        lots = uniform(self.seed, name_key("balanced"), self.epoch, group[order], place // _TOGETHER)
+        position = torch.arange(self.samples) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        lots = uniform(self.seed, name_key("balanced"), self.epoch, group[order], position // _TOGETHER)
         return order[lots.argsort(stable=True)]
 
     def _shuffled(self, batches: tuple[Tensor, ...]) -> list[Tensor]:
@@ -115,8 +116,8 @@ class EvaluationPlan(Sampler[Request]):
     """Every sample once, in order. Processes take whole batches in turn: each batch, and so each prediction, is the
     same to the last bit on any number of processes, and no sample counts twice.
 
-    A process for which no batch is left repeats the first one, because all processes meet in the first forward pass of
-    DDP; predictions of a sample that was seen twice are kept once.
+    A process without a batch repeats the first one, because DDP needs all processes in the first forward pass. Of a
+    sample that is predicted twice, one prediction is kept.
     """
 
     def __init__(self, samples: int, batch_size: int, rank: int = 0, world: int = 1) -> None:

@@ -1,7 +1,8 @@
-"""What a reader of somebody else's format hands over, before it is written in the native form.
+"""What readers of other formats return, before it is written in the native form.
 
-Shapes: N samples, L longest sequence, D width. Nothing here needs a whole corpus in memory: sequences are asked for
-in chunks, and only the lengths are known beforehand.
+Sequences are read in chunks, so that no corpus has to be in memory as a whole; only their lengths are known beforehand.
+
+Shapes: N samples, L longest sequence, D width.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ UNUSED = -1  # a sample that belongs to no split of a partition
 
 
 class Sequences(ABC):
-    """One modality of N samples, of different lengths; a length of 0 says that the sample lacks the modality."""
+    """One modality of N samples, of different lengths; a length of 0 means that the sample lacks the modality."""
 
     lengths: NDArray[np.int64]
     width: int
 
     @abstractmethod
     def packed(self, start: int, stop: int) -> NDArray[Any]:
-        """(sum(lengths[start:stop]), D): the valid steps of some samples, one sample after the other."""
+        """(sum(lengths[start:stop]), D): the steps of some samples without padding, one sample after the other."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -76,7 +77,7 @@ class LoadedSequences(Sequences):
 
 
 class JoinedSequences(Sequences):
-    """Several sequences one after the other: the splits of a file, say."""
+    """Several sequences one after the other, e.g. the splits of a file."""
 
     def __init__(self, parts: Sequence[Sequences]) -> None:
         self.parts = list(parts)
@@ -95,7 +96,7 @@ class JoinedSequences(Sequences):
 
 @dataclass
 class RawCorpus:
-    """A corpus as a reader found it. Samples stand in one row, whatever their split."""
+    """A corpus as a reader returns it. The samples of all splits are in one list."""
 
     format: str  # the reader's name
     source: Path
@@ -110,7 +111,7 @@ class RawCorpus:
     columns: dict[str, list[str]] = field(default_factory=dict)  # more about each sample: "sentence", "speaker"
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)  # further (N, ...) arrays: token ids, unimodal labels
     padding: Literal["front", "end", "none"] = "none"  # where the file pads; the native form never does
-    notes: list[str] = field(default_factory=list)  # what a person should know about this file
+    notes: list[str] = field(default_factory=list)  # remarks about this file for people
 
     def __len__(self) -> int:
         return len(self.ids)

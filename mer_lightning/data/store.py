@@ -1,4 +1,4 @@
-"""Writing a corpus in its native form: streamed, cleaned, checked, and whole or not at all."""
+"""Writing a corpus in its native form: checked, cleaned, in chunks, and complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard
+from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard, TwinFacts
 from mer_lightning.data.raw import SPLITS, UNUSED, RawCorpus, Sequences
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
@@ -31,17 +31,19 @@ def write_corpus(
     raw: RawCorpus,
     folder: str | Path,
     name: str,
-    synthetic: bool = False,
-    bayes: dict[str, dict[str, float]] | None = None,
+    twin: TwinFacts | None = None,
     progress: Progress | None = None,
 ) -> CorpusCard:
-    """Write ``raw`` to ``folder``, replacing what is there, in memory of a few chunks beside what the reader holds."""
+    """Write ``raw`` to ``folder``, replacing what is there, in memory of a few chunks beside what the reader holds.
+
+    ``twin`` is given for a synthetic corpus, and marks it as one.
+    """
     check(raw)
     folder = Path(folder)
-    _refuse_what_is_no_corpus(folder)
+    _refuse_other_content(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     private = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    staging = private / "corpus"  # a folder inside, because only its maker may read what mkdtemp makes
+    staging = private / "corpus"  # a folder inside, because mkdtemp's own is readable by its owner only
     try:
         staging.mkdir()
         cleaned: dict[str, Counter[str]] = {m: Counter() for m in raw.features}
@@ -67,8 +69,8 @@ def write_corpus(
             },
             cleaned={m: dict(counts) for m, counts in cleaned.items() if counts},
             notes=list(raw.notes),
-            synthetic=synthetic,
-            bayes=bayes or {},
+            synthetic=twin is not None,
+            **(vars(twin) if twin else {}),
         )
         (staging / CARD).write_text(card.dump(), encoding="utf-8")
         replace_folder(staging, folder)
@@ -78,8 +80,8 @@ def write_corpus(
 
 
 def replace_folder(staging: Path, folder: Path) -> None:
-    """Put ``staging`` in the place of ``folder`` by renaming; only a corpus is ever replaced."""
-    _refuse_what_is_no_corpus(folder)
+    """Put ``staging`` in the place of ``folder`` by renaming. Only a corpus folder is replaced, nothing else."""
+    _refuse_other_content(folder)
     if not folder.exists():
         os.replace(staging, folder)
         return
@@ -95,14 +97,14 @@ def replace_folder(staging: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_what_is_no_corpus(folder: Path) -> None:
+def _refuse_other_content(folder: Path) -> None:
     if folder.exists() and not (folder / CARD).exists() and (not folder.is_dir() or any(folder.iterdir())):
         found = "a folder with other files in it" if folder.is_dir() else "a file"
         raise Refusal(folder, "an empty place or an older import", found, "choose another folder with -o")
 
 
 def check(raw: RawCorpus) -> None:
-    """Refuse, by name, what would fail or lie later."""
+    """Refuse what would fail later, or give wrong results."""
     n = len(raw)
 
     def refuse(expected: str, found: str, remedy: str) -> None:
@@ -155,7 +157,7 @@ def carve_valid(
 ) -> NDArray[np.int8]:
     """Move whole groups (videos, dialogues) from train to valid until about ``fraction`` of train has moved.
 
-    For corpora that come with train and test only; rule 1 of the project needs a validation set that is neither.
+    For corpora with train and test only: checkpoints are chosen on a validation set that is neither (rule 1).
     """
     partition = partition.copy()
     train = np.flatnonzero(partition == SPLITS.index("train"))
@@ -179,7 +181,13 @@ def partition_from(splits: list[str]) -> NDArray[np.int8]:
 
 
 def _write_tensors(raw: RawCorpus, path: Path, cleaned: dict[str, Counter[str]], progress: Progress | None) -> str:
-    """Stream a safetensors file (header with all shapes first, then the bytes) and return its SHA-256."""
+    """Write a safetensors file as a stream, header first, and return its SHA-256.
+
+    The writer of the library safetensors takes all tensors at once, so that the features would have to be in memory, or
+    in a second file of the same size. It also orders tensors and spells the header in another way, so that the same
+    corpus would have another SHA-256 than the one that older cards and results carry. One pass with a chunk in memory
+    writes and hashes; ``safe_open`` of the library reads the file.
+    """
     small: dict[str, NDArray[Any]] = {"target": _target(raw)}
     for modality, sequences in raw.features.items():
         small[f"{modality}.offsets"] = np.concatenate([[0], np.cumsum(sequences.lengths)]).astype(np.int64)
@@ -227,7 +235,7 @@ def _write_tensors(raw: RawCorpus, path: Path, cleaned: dict[str, Counter[str]],
 
 
 class _Hashed:
-    """A file that knows the digest of what went into it."""
+    """A file that computes the SHA-256 of what is written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest = file, hashlib.sha256()
@@ -241,33 +249,33 @@ class _Hashed:
 
 
 def chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(samples done, packed steps) in pieces of about 16 MiB of float32, which must be as long as was announced."""
+    """(samples done, packed steps) in pieces of about 16 MiB of float32; a Refusal if they do not have the lengths."""
     longest = max(int(sequences.lengths.max()), 1)
     step = max(_CHUNK_BYTES // (4 * longest * sequences.width), 1)
     for start in range(0, len(sequences), step):
         stop = min(start + step, len(sequences))
         chunk = sequences.packed(start, stop)
-        announced = (int(sequences.lengths[start:stop].sum()), sequences.width)
-        if chunk.shape != announced:
-            expected = f"{announced[0]} steps of width {announced[1]} in {modality} of samples {start} to {stop - 1}"
+        needed = (int(sequences.lengths[start:stop].sum()), sequences.width)
+        if chunk.shape != needed:
+            expected = f"{needed[0]} steps of width {needed[1]} in {modality} of samples {start} to {stop - 1}"
             raise Refusal(source, expected, f"shape {chunk.shape}", "check the lengths")
         yield stop, chunk
 
 
 def clean(values: NDArray[Any], counts: Counter[str]) -> NDArray[np.float32]:
-    """float32 with non-finite values set to 0, as the field's loaders do for -inf; what was replaced is counted."""
-    with np.errstate(over="ignore"):  # becomes infinite, and is counted as that
+    """float32 with non-finite values set to 0, as other loaders of this field do for -inf. ``counts`` counts them."""
+    with np.errstate(over="ignore"):  # too large numbers become infinite and are counted so
         values = np.ascontiguousarray(values, dtype=np.float32)
     if not np.isfinite(values).all():
         counts.update(
             {
-                key: int(found)
-                for key, found in (
+                key: int(number)
+                for key, number in (
                     ("-inf", np.isneginf(values).sum()),
                     ("+inf", np.isposinf(values).sum()),
                     ("nan", np.isnan(values).sum()),
                 )
-                if found
+                if number
             }
         )
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
@@ -292,7 +300,7 @@ def _write_samples(raw: RawCorpus, path: Path) -> None:
 
 
 def _sha256_of(source: Path) -> str | None:
-    """Of a file; a folder of features has no single digest, and its tensors carry their own."""
+    """The SHA-256 of a file; None for a folder of features, whose tensors have a SHA-256 on the card."""
     if not source.is_file():
         return None
     with open(source, "rb") as file:

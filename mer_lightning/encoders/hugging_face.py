@@ -60,19 +60,24 @@ def pretrained(path: str) -> Any:
         raise Refusal("text encoder", "the package transformers", "none", remedy) from error
 
     is_folder = Path(path).is_dir()
-    said, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()  # it lists the heads that the file has beyond what is asked for
     if is_folder:
         transformers.logging.disable_progress_bar()
     try:
         model, report = transformers.AutoModel.from_pretrained(
-            path, local_files_only=is_folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            path,
+            local_files_only=is_folder,
+            use_safetensors=True,
+            trust_remote_code=False,  # else a folder with code of its own makes transformers ask whether to run it
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         expected = "a folder with config.json and model.safetensors, or a name on the Hugging Face hub"
         raise Refusal(path, expected, f"{type(error).__name__}: {error}", "check the path") from error
     finally:
-        transformers.logging.set_verbosity(said)
+        transformers.logging.set_verbosity(verbosity)
         if bars:
             transformers.logging.enable_progress_bar()
     if not hasattr(model, "embeddings") or not hasattr(getattr(model, "encoder", None), "layer"):

@@ -1,7 +1,7 @@
-"""What the metrics of classes are made of: counts per class, and the ratios of counts.
+"""Counts per class and ratios of counts, from which the metrics of classes are computed.
 
-A ratio whose denominator is 0 is 0 where the field says so (precision, recall, F1: ``zero_division=0``), and NaN where
-a metric is undefined (balanced accuracy without a positive, average precision without a positive).
+A ratio whose denominator is 0 is 0 for precision, recall and F1 (as with scikit-learn's ``zero_division=0``), and NaN
+where a metric is undefined (balanced accuracy without a positive, average precision without a positive).
 
 Shapes: N samples, C classes.
 """
@@ -16,15 +16,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Counts:
-    """Of each class, in float64; everything but rankings follows from these four."""
+    """Counts of each class, in float64. All metrics of classes except rankings are functions of these four."""
 
-    hits: Tensor  # (C,) samples that have the class and are predicted to: true positives
+    hits: Tensor  # (C,) samples that have the class and are predicted to have it: true positives
     positives: Tensor  # (C,) samples that have it
     predicted: Tensor  # (C,) samples that are predicted to have it
     samples: int  # N
 
     def of_the_rest(self) -> Counts:
-        """The same for "does not have the class"."""
+        """The counts of the opposite classes, "does not have the class"."""
         return Counts(
             hits=self.samples - self.positives - self.predicted + self.hits,
             positives=self.samples - self.positives,
@@ -69,9 +69,9 @@ def f1_scores(counts: Counts) -> Tensor:
 
 
 def weighted_f1(counts: Counts) -> Tensor:
-    """sum_c positives_c F1_c / sum_c positives_c; NaN where nothing is true.
+    """sum_c positives_c F1_c / sum_c positives_c; NaN without a positive.
 
-    The weights come from the truth: truth and decision cannot be exchanged.
+    The weights are those of the truth, so exchanging truth and decision gives another value.
     """
     return (counts.positives * f1_scores(counts)).sum() / counts.positives.sum()
 
@@ -92,7 +92,7 @@ def micro_f1(counts: Counts) -> Tensor:
 
 
 def binary_accuracies(counts: Counts) -> Tensor:
-    """(C,) share of samples on which "has class c" is predicted rightly: (hits_c + hits_not_c) / N."""
+    """(C,) share of samples for which "has class c" is predicted correctly: (hits_c + hits_not_c) / N."""
     return (counts.hits + counts.of_the_rest().hits) / counts.samples
 
 
@@ -105,7 +105,7 @@ def binary_weighted_f1(counts: Counts) -> Tensor:
 def balanced_accuracies(counts: Counts) -> Tensor:
     """(C,) (TP N/P + TN) / 2N = (recall of "has c" + recall of "has not") / 2, with P positives and N negatives.
 
-    NaN for a class that every sample has, or none: there is nothing to balance.
+    NaN for a class that every sample has or that no sample has.
     """
     return (recalls(counts) + recalls(counts.of_the_rest())) / 2
 
@@ -114,12 +114,12 @@ def average_precision(truth: Tensor, scores: Tensor) -> Tensor:
     """sum_n (R_n - R_{n-1}) P_n over the distinct scores from the highest down; NaN without a positive.
 
     ``truth`` (N,) bool, ``scores`` (N,). Precision P_n and recall R_n are those of "score >= n-th highest score": tied
-    samples enter together, so that a constant score earns the share of positives, whatever the order of the samples.
+    samples enter together, so that a constant score gives the share of positives in any order of the samples.
     """
     ranked, order = scores.sort(descending=True)
     last_of_tie = torch.ones_like(truth)
     last_of_tie[:-1] = ranked[1:] != ranked[:-1]
-    taken = torch.nonzero(last_of_tie).squeeze(1)
-    hits = truth[order].double().cumsum(0)[taken]
-    gained = torch.diff(hits, prepend=hits.new_zeros(1))
-    return (gained * hits / (taken + 1)).sum() / hits[-1]
+    ends_of_ties = torch.nonzero(last_of_tie).squeeze(1)
+    hits = truth[order].double().cumsum(0)[ends_of_ties]
+    new_hits = torch.diff(hits, prepend=hits.new_zeros(1))
+    return (new_hits * hits / (ends_of_ties + 1)).sum() / hits[-1]

@@ -1,7 +1,8 @@
-"""Constant-predictor floors: what a model scores that never looks at its input.
+"""Constant-predictor floors: the scores of models that ignore their input.
 
-A constant is chosen on the training labels alone, then measured on a split like any model. A score at or below its
-floor is no evidence of learning: on IEMOCAP's four binary questions, "never" is right on 59 to 86 % of the samples.
+A constant is chosen on the training labels alone, then evaluated on a split as a model is. A score at or below its
+floor is no evidence of learning: for IEMOCAP's four binary questions the answer "no" is right on 59 to 86 % of the
+samples.
 
 Shapes: N samples, C classes, O outputs of the model.
 """
@@ -17,21 +18,21 @@ from torch import Tensor
 from mer_lightning.evaluation.metrics import describe, evaluate
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
 
-_CERTAIN = 30.0  # a logit beyond every threshold, and finite
+_CERTAIN = 30.0  # a finite logit beyond every threshold
 
 
 def floors(task: Task, train_target: Tensor, target: Tensor) -> dict[str, dict[str, float]]:
-    """{constant: {metric: value}} on ``target`` of constants that ``train_target`` suggests."""
+    """{constant: {metric: value}} on ``target``, of constants that are chosen on ``train_target``."""
     constants = _constants(task, train_target.detach().cpu())
     return {name: evaluate(task, logits.expand(len(target), -1), target) for name, logits in constants.items()}
 
 
 def best_floor(task: Task, floors: dict[str, dict[str, float]]) -> dict[str, float]:
-    """{metric: the best that any of the constants reaches}, NaN where none has a value; the row beside scores."""
+    """{metric: its best value over the constants}; NaN where no constant has a value."""
     best = {}
     for metric, info in describe(task).items():
-        reached = [values[metric] for values in floors.values() if not math.isnan(values[metric])]
-        best[metric] = (min if info.direction == "min" else max)(reached, default=math.nan)
+        known = [values[metric] for values in floors.values() if not math.isnan(values[metric])]
+        best[metric] = (min if info.direction == "min" else max)(known, default=math.nan)
     return best
 
 
@@ -62,14 +63,14 @@ def _constant_intensities(train: Tensor, limit: float) -> dict[str, Tensor]:
 def _constant_label_sets(train: Tensor, classes: tuple[str, ...]) -> dict[str, Tensor]:
     """No class, each class alone, all of them; and the training rates as probabilities.
 
-    The rates predict what most training samples have (at threshold .5) and rank classes by frequency, which is the
-    best that a constant can do for average precision.
+    The rates predict the classes that most training samples have (at threshold .5) and rank classes by frequency, which
+    gives the best average precision that a constant can reach.
     """
-    numbers = range(len(classes))
+    every = range(len(classes))
     return {
         "none": _certain([], len(classes)),
-        "all": _certain(numbers, len(classes)),
-        **{f"only {classes[c]}": _certain([c], len(classes)) for c in numbers},
+        "all": _certain(every, len(classes)),
+        **{f"only {classes[c]}": _certain([c], len(classes)) for c in every},
         "train rates": train.mean(0).logit(eps=1e-6),
     }
 

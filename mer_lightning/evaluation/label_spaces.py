@@ -1,12 +1,14 @@
-"""Reading the classes of a model as those of another corpus, where a person has said which is which.
+"""Testing a model on a corpus with other classes, by a map that a person gives.
 
-Classes that are read as one have the sum of their probabilities. Classes that are read as none are left out, and the
-others share what is left; so are the samples of labels that no class is read as. What remains is a task of its own.
+Several classes of the model can be mapped to one class of the corpus: it has the sum of their probabilities. Classes of
+the model that are not mapped are left out, and the probabilities of the others are scaled to a sum of 1. Samples with
+a label that no class is mapped to are left out, too. The classes of the corpus that remain are a task of their own.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,34 +22,35 @@ from mer_lightning.tasks import SingleLabel, Task
 
 @dataclass(frozen=True)
 class LabelMap:
-    """{class of the model: class of the corpus}, both checked."""
+    """A map {class of the model: class of the corpus} whose names exist on both sides."""
 
     model: SingleLabel
     corpus: SingleLabel
     read_as: dict[str, str]
 
     def __post_init__(self) -> None:
-        for said, classes, whose in (
+        for names, classes, owner in (
             (self.read_as, self.model.classes, "the run"),
             (self.read_as.values(), self.corpus.classes, "the corpus"),
         ):
-            _refuse_unknown(said, classes, whose)
+            _refuse_unknown(names, classes, owner)
         if len(self.task.classes) < 2:
             raise Refusal("--labels", "at least two classes of the corpus", str(self.read_as), "map more classes")
 
-    @property
+    @functools.cached_property
     def task(self) -> SingleLabel:
-        """The classes that something is read as, in the order of the corpus."""
+        """The classes of the corpus that some class is mapped to, in the order of the corpus."""
         return SingleLabel(tuple(name for name in self.corpus.classes if name in self.read_as.values()))
 
     def __str__(self) -> str:
-        return ", ".join(f"{'+'.join(self._read_as(name))} as {name}" for name in self.task.classes)
+        return ", ".join(f"{'+'.join(self._sources(name))} as {name}" for name in self.task.classes)
 
-    def _read_as(self, name: str) -> list[str]:
-        return [mine for mine in self.model.classes if self.read_as.get(mine) == name]
+    def _sources(self, name: str) -> list[str]:
+        """The classes of the model that are mapped to one class of the corpus."""
+        return [own for own in self.model.classes if self.read_as.get(own) == name]
 
     def kept(self, target: Tensor) -> Tensor:
-        """(N,) bool: samples whose label something is read as."""
+        """(N,) bool: samples with a label that some class is mapped to."""
         return torch.isin(target, torch.tensor([self.corpus.classes.index(name) for name in self.task.classes]))
 
     def targets(self, target: Tensor) -> Tensor:
@@ -57,28 +60,29 @@ class LabelMap:
         return numbers[target[self.kept(target)]]
 
     def logits(self, logits: Tensor) -> Tensor:
-        """(..., mapped classes) of (..., classes of the model); a softmax sums and shares as said above."""
-        groups = [[self.model.classes.index(mine) for mine in self._read_as(name)] for name in self.task.classes]
+        """(..., mapped classes) of (..., classes of the model); their softmax has the probabilities described above."""
+        groups = [[self.model.classes.index(own) for own in self._sources(name)] for name in self.task.classes]
         return torch.stack([logits[..., group].logsumexp(-1) for group in groups], dim=-1)
 
-    def predictions(self, said: Predictions) -> Predictions:
-        assert said.target is not None
-        kept = self.kept(said.target)
-        extras = {name: values[kept] for name, values in said.extras.items()}
-        return Predictions(self.logits(said.logits[kept]), self.targets(said.target), said.index[kept], extras)
+    def predictions(self, given: Predictions) -> Predictions:
+        """The predictions of the kept samples, in the classes of :attr:`task`."""
+        assert given.target is not None
+        kept = self.kept(given.target)
+        extras = {name: values[kept] for name, values in given.extras.items()}
+        return Predictions(self.logits(given.logits[kept]), self.targets(given.target), given.index[kept], extras)
 
 
 def label_map(model: Task, corpus: Task, read_as: dict[str, str]) -> LabelMap:
-    """The map, or a Refusal where there is nothing to map."""
+    """The map; a Refusal unless run and corpus both have one of several classes per sample."""
     if not (isinstance(model, SingleLabel) and isinstance(corpus, SingleLabel)):
         expected, found = "a run and a corpus with one of several classes each", f"{model.kind} and {corpus.kind}"
         raise Refusal("--labels", expected, found, "numbers and label sets cannot be read as classes")
     return LabelMap(model, corpus, dict(read_as))
 
 
-def _refuse_unknown(said: Iterable[str], classes: tuple[str, ...], whose: str) -> None:
-    for name in said:
+def _refuse_unknown(names: Iterable[str], classes: tuple[str, ...], owner: str) -> None:
+    for name in names:
         if name not in classes:
             near = difflib.get_close_matches(name, classes, n=1)
             remedy = f"did you mean '{near[0]}'?" if near else "name one of them"
-            raise Refusal("--labels", f"classes of {whose}: {', '.join(classes)}", f"'{name}'", remedy)
+            raise Refusal("--labels", f"classes of {owner}: {', '.join(classes)}", f"'{name}'", remedy)

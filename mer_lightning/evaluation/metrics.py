@@ -1,7 +1,8 @@
-"""Metrics of a whole split: ``evaluate`` measures, ``describe`` says what was measured, ``score`` picks checkpoints.
+"""Metrics of a whole split: ``evaluate`` computes them, ``describe`` defines them, ``score`` selects checkpoints.
 
-Metrics are computed on the concatenated split and never averaged over batches: F1 and correlation are no means, and
-the last batch is smaller. ``docs/reference/metrics.md`` defines every column for people.
+Metrics are computed on the concatenated split and never averaged over batches: F1 and correlation are not means over
+samples, and the last batch is smaller than the others. ``docs/reference/metrics.md`` defines every column.
+:mod:`mer_lightning.metrics` offers each of them as a ``torchmetrics.Metric``.
 
 Shapes: N samples of the split, O outputs of the model, C classes.
 """
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mer_lightning.evaluation import metrics_multi_label, metrics_regression, metrics_single_label
-from mer_lightning.evaluation.metric_info import MetricInfo, Outcome
+from mer_lightning.evaluation.metric_info import MetricInfo, MetricInput
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
 
 METRICS_VERSION = 1  # stored in results; raise it when a column changes its meaning
@@ -32,18 +33,23 @@ def describe(task: Task) -> dict[str, MetricInfo]:
     raise TypeError(f"no metrics are known for {type(task).__name__}; write its columns in mer_lightning/evaluation")
 
 
+def metric_input(task: Task, logits: Tensor, target: Tensor) -> MetricInput:
+    """The logits (N, O) and target (N,) or (N, C) of a split, in the types that metrics expect.
+
+    Logits become float32 before any threshold: half precision rounds small values to 0.
+    """
+    logits = logits.detach().cpu().float()
+    exact = {"regression": torch.float64, "single_label": torch.int64, "multi_label": torch.bool}[task.kind]
+    return MetricInput(target.detach().cpu().to(exact), task.decide(logits).to(exact), logits.double())
+
+
 def evaluate(task: Task, logits: Tensor, target: Tensor) -> dict[str, float]:
     """All metrics of one split from its logits (N, O) and target (N,) or (N, C); NaN where one is undefined.
 
-    Everything is NaN if a logit is: a model that diverged has no score, although its decisions could be counted.
+    Every metric is NaN if a logit is NaN.
     """
-    columns = describe(task)
-    logits = logits.detach().cpu().float()  # float32 before any threshold: halves round too much away
-    if logits.isnan().any():
-        return dict.fromkeys(columns, math.nan)
-    exact = {"regression": torch.float64, "single_label": torch.int64, "multi_label": torch.bool}[task.kind]
-    outcome = Outcome(target.detach().cpu().to(exact), task.decide(logits).to(exact), logits.double())
-    return {name: float(info.measure(outcome)) for name, info in columns.items()}
+    given = metric_input(task, logits, target)
+    return {name: info.value(given) for name, info in describe(task).items()}
 
 
 def score(task: Task, values: dict[str, float]) -> float:

@@ -1,7 +1,7 @@
 """Each class on its own, as a question of yes or no: the metrics of MulT's IEMOCAP tables.
 
-The share of samples without a class counts as success here, so these numbers look high; never read them without the
-constant-predictor floor, and never beside WA, UA or WF1.
+Samples without a class that are not predicted to have it count as right, so these numbers are high. Compare them with
+the constant-predictor floor, and never with WA, UA or WF1.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from mer_lightning.evaluation.classification import Counts, balanced_accuracies, binary_accuracies, binary_weighted_f1
-from mer_lightning.evaluation.metric_info import MetricInfo, Outcome
+from mer_lightning.evaluation.metric_info import MetricInfo, MetricInput
 
 _VARIANT = "MulT, TBJE"
 
@@ -23,14 +23,14 @@ def average_columns(headline: bool) -> dict[str, MetricInfo]:
             "Binary Acc",
             "mean over classes of the share of right answers to 'has it this class?'",
             _VARIANT,
-            lambda o: binary_accuracies(o.counts).mean(),
+            lambda x: binary_accuracies(x.counts).mean(),
             headline=headline,
         ),
         "binary_average_f1": MetricInfo(
             "Binary F1",
             "mean over classes of the F1 of yes and no, weighted by the truth",
             _VARIANT,
-            lambda o: binary_weighted_f1(o.counts).mean(),
+            lambda x: binary_weighted_f1(x.counts).mean(),
             headline=headline,
         ),
     }
@@ -63,5 +63,5 @@ def class_columns(classes: tuple[str, ...]) -> dict[str, MetricInfo]:
     return columns
 
 
-def _of_class(measure: Callable[[Counts], Tensor], number: int) -> Callable[[Outcome], Tensor]:
-    return lambda o: measure(o.counts)[number]
+def _of_class(measure: Callable[[Counts], Tensor], number: int) -> Callable[[MetricInput], Tensor]:
+    return lambda x: measure(x.counts)[number]

@@ -1,7 +1,7 @@
 """Metrics of any subset of C classes: truth and decision are (N, C) bool over the whole split.
 
 Y is the set of labels of a sample and P the set predicted. A sample without labels is common (15 % of MOSEI's test
-split), and what a right "none" earns differs between metrics: nothing in ``jaccard``, all in ``jaccard_empty1``.
+split). If none is predicted for it, ``jaccard`` counts 0 and ``jaccard_empty1`` counts 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mer_lightning.evaluation.metric_info import MetricInfo
 from mer_lightning.evaluation.metrics_binary import average_columns, class_columns
 from mer_lightning.tasks import MultiLabel
 
-# MulT reads IEMOCAP as four questions of yes or no, and its tables print the answers' averages.
+# MulT treats IEMOCAP as four questions of yes or no, and its tables have the averages over them.
 _IEMOCAP = {"neutral", "happy", "sad", "angry"}
 
 
@@ -64,68 +64,68 @@ def columns(task: MultiLabel) -> dict[str, MetricInfo]:
             "Jaccard",
             "mean |Y and P| / |Y or P|, an empty union counts 0",
             "TAILOR, CDaT",
-            lambda o: jaccard(o.truth, o.decision),
+            lambda x: jaccard(x.truth, x.decision),
             headline=True,
         ),
         "micro_f1": MetricInfo(
-            "Micro F1", "F1 of all cells", "TAILOR, CDaT", lambda o: micro_f1(o.counts), headline=True
+            "Micro F1", "F1 of all cells", "TAILOR, CDaT", lambda x: micro_f1(x.counts), headline=True
         ),
         "macro_f1": MetricInfo(
             "Macro F1",
             "mean F1 of the classes, 0 for one never true nor predicted",
             "TAILOR, CDaT",
-            lambda o: f1_scores(o.counts).mean(),
+            lambda x: f1_scores(x.counts).mean(),
             headline=True,
         ),
         "gap": MetricInfo(
             "GAP",
             "average precision of all cells in one ranking, whatever the threshold",
             "CDaT",
-            lambda o: global_average_precision(o.truth, o.logits),
+            lambda x: global_average_precision(x.truth, x.logits),
             headline=True,
         ),
         **average_columns(headline={name.lower() for name in task.classes} == _IEMOCAP),
         "micro_p": MetricInfo(
-            "Micro P", "share of true among predicted cells", "TAILOR, CDaT", lambda o: micro_precision(o.counts)
+            "Micro P", "share of true among predicted cells", "TAILOR, CDaT", lambda x: micro_precision(x.counts)
         ),
         "micro_r": MetricInfo(
-            "Micro R", "share of predicted among true cells", "TAILOR, CDaT", lambda o: micro_recall(o.counts)
+            "Micro R", "share of predicted among true cells", "TAILOR, CDaT", lambda x: micro_recall(x.counts)
         ),
         "weighted_f1": MetricInfo(
             "Weighted F1",
             "mean F1 of the classes, weighted by how often each is true",
             "scikit-learn",
-            lambda o: weighted_f1(o.counts),
+            lambda x: weighted_f1(x.counts),
         ),
         "map": MetricInfo(
             "mAP",
             "mean average precision of the classes that have a positive",
             "scikit-learn",
-            lambda o: mean_average_precision(o.truth, o.logits),
+            lambda x: mean_average_precision(x.truth, x.logits),
         ),
         "balanced_acc": MetricInfo(
             "Balanced Acc",
             "mean balanced accuracy of the classes for which it is defined",
             "CMU-MultimodalSDK",
-            lambda o: balanced_accuracies(o.counts).nanmean(),
+            lambda x: balanced_accuracies(x.counts).nanmean(),
         ),
         "jaccard_empty1": MetricInfo(
             "Jaccard, empty 1",
             "mean |Y and P| / |Y or P|, an empty union counts 1",
             "scikit-learn",
-            lambda o: jaccard_empty1(o.truth, o.decision),
+            lambda x: jaccard_empty1(x.truth, x.decision),
         ),
         "exact": MetricInfo(
             "Exact",
             "subset accuracy: share of samples with P = Y",
             "CDaT",
-            lambda o: subset_accuracy(o.truth, o.decision),
+            lambda x: subset_accuracy(x.truth, x.decision),
         ),
         "hamming": MetricInfo(
             "Hamming",
             "Hamming loss: share of wrong cells",
             "scikit-learn",
-            lambda o: hamming_loss(o.truth, o.decision),
+            lambda x: hamming_loss(x.truth, x.decision),
             direction="min",
         ),
         **class_columns(task.classes),

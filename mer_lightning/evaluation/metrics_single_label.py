@@ -19,7 +19,7 @@ def unweighted_accuracy(counts: Counts) -> Tensor:
 
 
 def macro_f1_occurring(counts: Counts) -> Tensor:
-    """Mean of F1_c over the classes that occur in truth or decision, as scikit-learn takes them by default."""
+    """Mean of F1_c over the classes that occur in truth or decision, which is scikit-learn's default."""
     return f1_scores(counts)[counts.positives + counts.predicted > 0].mean()
 
 
@@ -29,28 +29,28 @@ def columns(task: SingleLabel) -> dict[str, MetricInfo]:
             "WA",
             "weighted accuracy: share of right decisions",
             "IEMOCAP",
-            lambda o: accuracy(o.truth, o.decision),
+            lambda x: accuracy(x.truth, x.decision),
             headline=True,
         ),
         "ua": MetricInfo(
             "UA",
             "unweighted accuracy: mean recall of the classes",
             "IEMOCAP",
-            lambda o: unweighted_accuracy(o.counts),
+            lambda x: unweighted_accuracy(x.counts),
             headline=True,
         ),
         "wf1": MetricInfo(
             "WF1",
             "mean F1 of the classes, weighted by how often each is true",
             "IEMOCAP",
-            lambda o: weighted_f1(o.counts),
+            lambda x: weighted_f1(x.counts),
             headline=True,
         ),
         "macro_f1": MetricInfo(
             "Macro F1",
             "mean F1 of the classes that are true or predicted somewhere",
             "scikit-learn",
-            lambda o: macro_f1_occurring(o.counts),
+            lambda x: macro_f1_occurring(x.counts),
         ),
         **average_columns(headline=False),
         **class_columns(task.classes),

@@ -1,13 +1,15 @@
-"""Everything a model said about a split, under every condition, gathered from all processes.
+"""The predictions of a model for a split under all conditions, gathered from all processes.
 
 Shapes: B batch, N samples of the split, K conditions, O outputs of the model.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """In the order of the split, each sample once."""
+    """Predictions in the order of the split, with each sample once."""
 
     logits: Tensor  # (N, K, O) float32
     target: Tensor | None  # (N,) or (N, C)
     index: Tensor  # (N,)
-    extras: dict[str, Tensor] = field(default_factory=dict)  # {name: (N, K)}: what else a method says, e.g. confidence
+    extras: dict[str, Tensor] = field(default_factory=dict)  # {name: (N, K)}: more outputs of a method, e.g. confidence
 
     def under(self, condition: int) -> Tensor:
         return self.logits[:, condition]
@@ -33,8 +35,8 @@ class Predictions:
 class PredictionStore:
     """Collects logits batch by batch and joins them across processes.
 
-    Not a torchmetrics object: those gather tensors, which needs every process to hold at least one batch, and a small
-    split on several processes does not give them one.
+    It is not a ``torchmetrics.Metric``, because it gathers all tensors of a batch together, and extras are not known
+    beforehand. :mod:`mer_lightning.metrics` has such metrics.
     """
 
     def __init__(self) -> None:
@@ -46,7 +48,7 @@ class PredictionStore:
     def update(
         self, logits: Tensor, target: Tensor | None, index: Tensor, extras: dict[str, Tensor] | None = None
     ) -> None:
-        """Logits (B, K, O), target (B, ...), the rows (B,) that they belong to, and any (B, K) beside them."""
+        """Add logits (B, K, O) and target (B, ...) of the rows ``index`` (B,) of the split, and extras (B, K)."""
         part = {"logits": logits.float(), "index": index} | {f"extra {k}": v.float() for k, v in (extras or {}).items()}
         if target is not None:
             part["target"] = target
@@ -56,17 +58,22 @@ class PredictionStore:
         """All samples in the order of the split, each once, the same on every process."""
         parts = _from_all_processes([{k: v.cpu() for k, v in part.items()} for part in self._parts])
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        index = joined["index"]
-        order = index.argsort(stable=True)
-        first = torch.ones_like(index, dtype=torch.bool)
-        first[1:] = index[order][1:] != index[order][:-1]
-        chosen = {name: tensor[order[first]] for name, tensor in joined.items()}
+        each_once = rows_once(joined["index"])
+        chosen = {name: tensor[each_once] for name, tensor in joined.items()}
         return Predictions(
             logits=chosen["logits"],
             target=chosen.get("target"),
             index=chosen["index"],
             extras={k.removeprefix("extra "): v for k, v in chosen.items() if k.startswith("extra ")},
         )
+
+
+def rows_once(index: Tensor) -> Tensor:
+    """Positions in ``index`` (n,) that list each of its values once, in ascending order: the first of equal ones."""
+    order = index.argsort(stable=True)
+    first = torch.ones_like(index, dtype=torch.bool)
+    first[1:] = index[order][1:] != index[order][:-1]
+    return order[first]
 
 
 def _from_all_processes(parts: list[Any]) -> list[Any]:
@@ -78,13 +85,17 @@ def _from_all_processes(parts: list[Any]) -> list[Any]:
 
 
 def prediction_table(predictions: Predictions, task: Task, conditions: list[str], ids: list[str]) -> pd.DataFrame:
-    """One row per sample and condition: id, target, prediction, and every probability (or the raw output)."""
+    """One row per sample and condition: id, target, prediction, and every probability (or the raw output).
+
+    ``ids`` are those of the whole split; ``predictions.index`` says which of them the predictions are of.
+    """
     import pandas as pd
 
+    own_ids = np.array(ids, dtype=object)[predictions.index.numpy()]
     frames = []
     for number, condition in enumerate(conditions):
         logits = predictions.under(number)
-        columns: dict[str, Any] = {"id": ids, "condition": condition}
+        columns: dict[str, Any] = {"id": own_ids, "condition": condition}
         probabilities = task.probabilities(logits)
         decision = task.decide(logits)
         if probabilities is None:
@@ -104,8 +115,12 @@ def prediction_table(predictions: Predictions, task: Task, conditions: list[str]
 
 
 def _named(classes: tuple[str, ...], values: Tensor, column: str) -> dict[str, Any]:
-    """Class names for people: one name, or the names of a label set joined by '+'."""
+    """The name of each sample's class, or the names of its label set joined by '+'.
+
+    Names are made once for each label set that occurs, and not for each sample.
+    """
     if values.dim() == 1:
-        return {column: [classes[i] for i in values.tolist()]}
-    rows = [[classes[i] for i, on in enumerate(row) if on] for row in values.bool().tolist()]
-    return {column: ["+".join(row) or "none" for row in rows]}
+        return {column: np.array(classes, dtype=object)[values.numpy()]}
+    sets, number = values.bool().unique(dim=0, return_inverse=True)
+    names = ["+".join(itertools.compress(classes, row)) or "none" for row in sets.tolist()]
+    return {column: np.array(names, dtype=object)[number.numpy()]}

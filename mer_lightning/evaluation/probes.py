@@ -1,7 +1,7 @@
-"""What linear models can read from codes: whose they are, and what label they carry.
+"""Probes: how well linear models predict the modality and the label of a sample from its codes.
 
-Invariant codes do not tell their modality (a probe is right by chance), carry the label, and vary between samples.
-Codes that have collapsed to one point pass the first test, and no other.
+Invariant codes do not reveal their modality (a probe is right by chance), they allow to predict the label, and they
+vary between samples. Codes that have collapsed to one point pass the first of these three tests only.
 
 Shapes: N samples, M modalities, d width of codes.
 """
@@ -15,7 +15,7 @@ Array = NDArray[np.floating]
 
 
 def modality_accuracy(train: Array, valid: Array) -> float:
-    """Share of codes (N, M, d) of the validation set whose modality a linear classifier tells; chance is 1 / M."""
+    """Accuracy of a linear classifier of the modality on the codes (N, M, d) of the validation set; chance is 1 / M."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -27,7 +27,7 @@ def modality_accuracy(train: Array, valid: Array) -> float:
 
 
 def label_r2(train: Array, train_target: Array, valid: Array, valid_target: Array) -> float:
-    """R2 with which a ridge regression reads the label, (N,) or (N, C), from all codes (N, M, d) of a sample."""
+    """R2 of a ridge regression of the label, (N,) or (N, C), on all codes (N, M, d) of a sample."""
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -38,5 +38,5 @@ def label_r2(train: Array, train_target: Array, valid: Array, valid_target: Arra
 
 
 def spread(codes: Array) -> float:
-    """Mean over modalities and dimensions of the deviation between samples."""
+    """Mean over modalities and dimensions of the standard deviation over samples."""
     return float(codes.std(axis=0).mean())

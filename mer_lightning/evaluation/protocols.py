@@ -1,4 +1,4 @@
-"""Protocols: lists of conditions, how their scores are averaged, and the masks that they come to on one split.
+"""Protocols: lists of conditions, how their scores are averaged, and the masks of a protocol on one split.
 
 Shapes: N samples of a split, B batch, M = 3 modalities, K conditions.
 """
@@ -18,8 +18,8 @@ from torch import Tensor
 from mer_lightning.data.corpus import Split
 from mer_lightning.errors import Refusal
 from mer_lightning.masks.conditions import Condition, FrameCondition, condition_named, our_combination
+from mer_lightning.masks.drawing import IMDER_SHARES, SCHEMES
 from mer_lightning.masks.frames import ALIGNED_KINDS, FRAME_KINDS, refuse_unaligned
-from mer_lightning.masks.training import IMDER_SHARES, SCHEMES
 from mer_lightning.modalities import COMBINATIONS, COMPLETE, MODALITIES, combination_name
 
 MISSING_RATES = tuple(IMDER_SHARES)
@@ -38,11 +38,12 @@ _SAMPLES_AT_ONCE = 1024  # when frame masks are hashed; the hash does not depend
 
 
 class Protocol:
-    """Conditions under which a model is evaluated; one that several names share occurs once.
+    """Conditions under which a model is evaluated. A condition that belongs to several names occurs once.
 
     Args:
-        names: protocols (`fixed-7`, `fixed-6`, `rate-cpm`, `rate-imder`, `rmfm`, `rmfm_same`, `tmfm`, `stmfm`,
-            `unseen-ta-av`) and single conditions (`tav`, `rate-cpm-0.5`, `modality-rates-0.3-0.5-0.7`, `tmfm-0.2`).
+        names: protocols (`fixed-7`, `fixed-6`, `rate-cpm`, `rate-imder`, `rmfm`, `rmfm_same`, `rmfm_lnln`,
+            `tmfm`, `stmfm`, `unseen-ta-av`) and single conditions (`tav`, `rate-cpm-0.5`, `tmfm-0.2`,
+            `modality-rates-0.3-0.5-0.7`).
         seed: of the masks that are drawn.
     """
 
@@ -50,7 +51,7 @@ class Protocol:
         if not names:
             raise Refusal("--protocol", "at least one protocol or condition", "none", "name one, e.g. fixed-7")
         self.names, self.seed = tuple(names), seed
-        self.unseen = _unseen(names)  # combinations that training has not shown
+        self.unseen = _unseen(names)  # combinations that do not occur in training
         conditions = {condition.name: condition for name in names for condition in _conditions(name)}
         self.conditions = tuple(conditions.values())
 
@@ -58,7 +59,7 @@ class Protocol:
         return " + ".join(self.names)
 
     def refuse_if_shown(self, present: Tensor) -> None:
-        """Refuse training masks (N, M) that show a combination which this protocol calls unseen."""
+        """Refuse training masks (N, M) in which a combination occurs that this protocol calls unseen."""
         for row in present.unique(dim=0).tolist():
             if (shown := combination_name(row)) in self.unseen:
                 raise Refusal(
@@ -93,24 +94,24 @@ class FrozenProtocol:
         digests = {m: hashlib.sha256() for m in self.lengths}
         for index in torch.arange(self.present.shape[1]).split(_SAMPLES_AT_ONCE):
             lengths = {m: steps[index].unsqueeze(1) for m, steps in self.lengths.items()}
-            valid = {m: torch.arange(int(steps.max())) < steps for m, steps in lengths.items()}
-            for m, removed in condition.removed(index, valid, self.seed).items():
-                digests[m].update(removed[valid[m]].numpy().tobytes())
+            is_data = {m: torch.arange(int(steps.max())) < steps for m, steps in lengths.items()}
+            for m, removed in condition.removed(index, is_data, self.seed).items():
+                digests[m].update(removed[is_data[m]].numpy().tobytes())
         return {m: digest.hexdigest() for m, digest in digests.items()}
 
 
 def freeze(protocol: Protocol, split: Split) -> FrozenProtocol:
-    """Draw the masks of ``protocol`` for ``split``, once and for all; refuse a condition that the split cannot meet."""
+    """Draw the masks of ``protocol`` for ``split``, once. Refuse a condition that needs more than the split has."""
     present = torch.stack([condition.present(len(split), protocol.seed) for condition in protocol.conditions])
     lengths = {m: split.lengths[m].cpu() for m in MODALITIES if m in split.lengths}
     absent = torch.tensor([m not in lengths for m in MODALITIES])
     for condition, mask in zip(protocol.conditions, present, strict=True):
-        if (mask & absent).any() and not mask.all():  # tav shows whatever there is
+        if (mask & absent).any() and not mask.all():  # tav shows all that a sample has, and needs no more
             raise Refusal(
                 f"condition '{condition.name}'",
                 f"a corpus with {', '.join(MODALITIES)}",
                 f"only {', '.join(lengths)} in {split.corpus.card.name}",
-                "name the conditions that it can meet one by one, e.g. [t, a, ta]",
+                "name the conditions that this corpus allows one by one, e.g. [t, a, ta]",
             )
         if isinstance(condition, FrameCondition) and condition.kind in ALIGNED_KINDS:
             refuse_unaligned(f"condition '{condition.name}'", condition.kind, lengths)
@@ -118,8 +119,9 @@ def freeze(protocol: Protocol, split: Split) -> FrozenProtocol:
 
 
 def averages(values: Mapping[str, float], protocol: Protocol) -> dict[str, float]:
-    """{name of an average: value} of one metric, given {condition: value}; none of which a condition is wanting.
+    """{name of an average: value} of one metric, given {condition: value}.
 
+    An average is left out unless ``values`` has all of its conditions. The averages are:
     ``mean-7`` and ``mean-6`` over the combinations with and without ``tav``; ``mean-X`` over all conditions of a
     protocol X of rates; ``auilc-X`` the area under the values of a protocol X of frame rates,
     sum_i (r_i+1 - r_i) (y_i + y_i+1) / 2 over r = 0.0, ..., 0.9; ``mean-seen`` and ``mean-unseen``.
@@ -128,18 +130,18 @@ def averages(values: Mapping[str, float], protocol: Protocol) -> dict[str, float
     if protocol.unseen:
         groups["mean-unseen"] = protocol.unseen
         groups["mean-seen"] = tuple(name for name in COMBINATIONS if name not in protocol.unseen)
-    found = {name: fmean(values[c] for c in group) for name, group in groups.items() if values.keys() >= set(group)}
+    result = {name: fmean(values[c] for c in group) for name, group in groups.items() if values.keys() >= set(group)}
     for kind in FRAME_KINDS:
         if values.keys() >= set(PROTOCOLS[kind]):
             curve = torch.tensor([values[name] for name in PROTOCOLS[kind]], dtype=torch.float64)
-            found[f"auilc-{kind}"] = float(torch.trapezoid(curve, torch.tensor(FRAME_RATES, dtype=torch.float64)))
-    return found
+            result[f"auilc-{kind}"] = float(torch.trapezoid(curve, torch.tensor(FRAME_RATES, dtype=torch.float64)))
+    return result
 
 
 def _conditions(name: str) -> Iterator[Condition]:
     """The conditions of one name, in order."""
-    of_protocol = COMBINATIONS if name.startswith(_UNSEEN) else PROTOCOLS.get(name, (name,))
-    for each in of_protocol:
+    names = COMBINATIONS if name.startswith(_UNSEEN) else PROTOCOLS.get(name, (name,))
+    for each in names:
         condition = condition_named(each)
         if condition is None:
             raise _unknown(name)
@@ -169,7 +171,7 @@ def _unknown(name: str) -> Refusal:
 
 
 def _hint(name: str) -> str:
-    """What may have been meant by ``name``."""
+    """What the user may have meant by ``name``."""
     if ours := our_combination(name):
         return f"did you mean {ours}?"
     every = [*PROTOCOLS, *_PATTERNS, *COMBINATIONS, *(each for group in PROTOCOLS.values() for each in group)]

@@ -1,4 +1,4 @@
-"""The results of one evaluation: tidy rows that say everything a reader needs to trust them, and a table for people."""
+"""The results of one evaluation: tidy rows with their origin, and a table for people."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a row carries so that it is never averaged with another kind of row (rule 6)."""
+    """Columns that say where a row comes from. Rows that differ in one (but the seed) are never averaged together."""
 
     method: str
     backbone: str
     trained_on: str
     corpus: str
-    labels: str  # "its own", or how the classes of the model were read
+    labels: str  # "its own", or how the classes of the model were mapped
     corpus_sha256: str
     feature_set: str
     partition: str
@@ -80,9 +80,9 @@ def tidy(
 
 
 def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
-    """Conditions by headline metrics; constant-predictor floors, and what is best possible where that is known.
+    """Conditions by headline metrics; constant-predictor floors, and the best possible score where it is known.
 
-    ``rows`` may hold several seeds: then cells show mean and deviation over them (n - 1 in the denominator).
+    If ``rows`` are of several seeds, cells show mean and deviation over them (n - 1 in the denominator).
     """
     from rich import box
     from rich.console import Group
@@ -99,7 +99,7 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     several = bool((cells["count"] > 1).any())
 
     def cell(value: float | None, deviation: float = math.nan) -> str:
-        """With deviations three digits, so that a table fits 80 columns; four for a single run."""
+        """Four digits for a single run; three with a deviation, so that a table fits 80 columns."""
         if several or value is None or math.isnan(value):
             return spread(value, deviation)
         return f"{value:.4f}"
@@ -108,8 +108,8 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     if best.notna().any():
         shown.add_column(f"Best\n{headline[task.score[0]].title}", justify="right", style="dim")
     for condition in dict.fromkeys(rows["condition"]):
-        here = cells.loc[condition]
-        row = [cell(*here.loc[m, ["mean", "std"]]) if m in here.index else "" for m in headline]
+        values = cells.loc[condition]
+        row = [cell(*values.loc[m, ["mean", "std"]]) if m in values.index else "" for m in headline]
         row.append(cell(best.get(condition)))
         shown.add_row(*[condition, *row][: len(shown.columns)], style="bold" if "mean" in condition else None)
     shown.add_section()

@@ -1,4 +1,4 @@
-"""Is one method better than another? Paired tests on the same samples, and Holm's correction for asking often.
+"""Paired tests of two methods on the same samples, and Holm's correction for many comparisons.
 
 Shapes: N samples of a split, S seeds, K conditions, O outputs, R resamples, C classes. Scores are those that select
 checkpoints, turned so that higher is better.
@@ -15,18 +15,18 @@ from torch import Tensor
 from mer_lightning.tasks import MultiLabel, SingleLabel, Task
 
 _RESAMPLES = 2000
-_CHUNK = 250  # resamples at a time: (R, N) counts of a large split need memory
+_CHUNK = 250  # resamples at a time, because (R, N) counts of a large split need much memory
 
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second, of scores averaged over seeds."""
+    """The first method's score minus the second's, both averaged over seeds."""
 
     value: float
     low: float  # of the 95 % interval of the bootstrap
     high: float
     bootstrap_p: float  # two-sided, from the bootstrap
-    wilcoxon_p: float  # of the losses of single samples, averaged over seeds
+    wilcoxon_p: float  # two-sided, from the losses of samples, averaged over seeds and conditions
 
 
 def resampled_scores(task: Task, decision: Tensor, target: Tensor, counts: Tensor) -> Tensor:
@@ -42,14 +42,15 @@ def resampled_scores(task: Task, decision: Tensor, target: Tensor, counts: Tenso
         f1 = 2 * hits / (positives + predicted).clamp(min=1)
         return (f1 * positives).sum(1) / positives.sum(1)
     if isinstance(task, MultiLabel):
-        said, true = decision.bool(), target.bool()
-        hits, marked = (said & true).sum(1).double(), (said.sum(1) + true.sum(1)).double()
-        return 2 * (counts @ hits) / (counts @ marked).clamp(min=1)
+        predicted, true = decision.bool(), target.bool()
+        hits = (predicted & true).sum(1).double()
+        predicted_and_true = (predicted.sum(1) + true.sum(1)).double()
+        return 2 * (counts @ hits) / (counts @ predicted_and_true).clamp(min=1)
     return -(counts @ (decision.double() - target.double()).abs()) / counts.sum(1)
 
 
 def compare(task: Task, first: Tensor, second: Tensor, target: Tensor, seed: int = 0) -> Difference:
-    """Of logits (S, K, N, O) of two methods on the same samples; a score is the mean over conditions and seeds.
+    """Compare logits (S, K, N, O) of two methods on the same samples; a score is the mean over conditions and seeds.
 
     The bootstrap draws samples and, on each side, seeds; both methods see the same samples.
     """
@@ -90,21 +91,21 @@ def _run_scores(task: Task, logits: Tensor, target: Tensor, counts: Tensor) -> T
     """(S, R) the mean over conditions, for each seed."""
 
     def under(condition: Tensor) -> Tensor:
-        said = task.decide(condition)
-        return torch.cat([resampled_scores(task, said, target, part) for part in counts.split(_CHUNK)])
+        decision = task.decide(condition)
+        return torch.cat([resampled_scores(task, decision, target, part) for part in counts.split(_CHUNK)])
 
     return torch.stack([torch.stack([under(condition) for condition in run]).mean(0) for run in logits])
 
 
 def _resamples(samples: int, draws: torch.Generator) -> Tensor:
-    """(R, N) how often each sample is drawn in each of R resamples with replacement."""
+    """(R, N): the number of times that each sample occurs in each of R resamples with replacement."""
     drawn = torch.randint(samples, (_RESAMPLES, samples), generator=draws)
     counts = torch.zeros(_RESAMPLES, samples, dtype=torch.float64)
     return counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
 
 
 def _wilcoxon(first: Tensor, second: Tensor) -> float:
-    """Of the signed ranks of the differences; 1 where there are none."""
+    """The p-value of Wilcoxon's signed-rank test; 1 where all differences are 0."""
     from scipy.stats import wilcoxon
 
     if torch.equal(first, second):

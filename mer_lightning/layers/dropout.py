@@ -1,7 +1,7 @@
-"""Dropout that does not wait for its random numbers.
+"""Dropout with cheap random numbers.
 
-On a CPU torch draws one number per element, one after the other: a third of a TFN's step and of a MulT's went there.
-Sixteen bits per element are enough to compare with a rate, so that one 64-bit draw serves four.
+On a CPU torch draws one number per element, one after the other, which took a third of a step of TFN and of MulT.
+Sixteen bits per element are enough to compare with a rate, so that one 64-bit draw is enough for four elements.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def masked_mean(values: Tensor, key_mask: Tensor) -> Tensor:
 def last_step(outputs: Tensor, lengths: Tensor) -> Tensor:
     """(B, d) of (B, T, d): the output at each sample's last real step, at the first where there is none.
 
-    A recurrence that runs forwards over right-padded input has not seen any padding by then, so nothing is packed.
+    A recurrence that runs forwards over right-padded input has read no padding by then, so nothing is packed.
     """
     last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, outputs.shape[2])
     return outputs.gather(1, last).squeeze(1)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mer_lightning.errors import Refusal
 from mer_lightning.layers.attention import Attention
 from mer_lightning.layers.dropout import Dropout
 
@@ -18,6 +19,20 @@ def sinusoidal_positions(steps: int, width: int, like: Tensor) -> Tensor:
     rates = torch.exp(torch.arange(half, device=like.device) * (-math.log(10000.0) / half))
     angles = torch.arange(steps, device=like.device).unsqueeze(1) * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width].to(like.dtype)
+
+
+class LearnedPositions(nn.Module):
+    """One learned vector for each of the first ``limit`` positions. Called with T, it gives T of them (T, d)."""
+
+    def __init__(self, limit: int, width: int, deviation: float) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(limit, width) * deviation)
+
+    def forward(self, steps: int) -> Tensor:
+        if steps > len(self.table):
+            remedy = "raise `steps` of the backbone to the longest sequence of the corpus"
+            raise Refusal("learned positions", f"at most {len(self.table)} positions", f"{steps}", remedy)
+        return self.table[:steps]
 
 
 class TransformerLayer(nn.Module):
@@ -34,9 +49,10 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, key_mask: Tensor, first: int | None = None) -> Tensor:
-        """(B, T, d) of tokens (B, T, d), of which some are key_mask (B, T): of the ``first`` tokens, or of all.
+        """(B, T, d) of tokens (B, T, d), of which only those in key_mask (B, T) are attended to.
 
-        Of a last layer often one token is read. The others would take most of its time.
+        With ``first``, only so many tokens are computed, (B, first, d). Often one token is all that is read of a last
+        layer, and the others would take most of its time.
         """
         normed = self.norm_attention(tokens)
         tokens = tokens[:, :first] + self.dropout(self.attention(normed[:, :first], normed, key_mask))
@@ -55,7 +71,7 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, features: Tensor, key_mask: Tensor, first: int | None = None) -> Tensor:
-        # Padding is zeroed before it meets the layers: masked keys drop out of attention only if they are finite.
+        # Padding is zeroed before the first layer: a masked key has no effect on attention only if it is finite.
         tokens = self.project(features).where(key_mask.unsqueeze(2), 0.0)
         tokens = tokens + sinusoidal_positions(tokens.shape[1], tokens.shape[2], tokens)
         tokens = torch.cat([self.summary.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)

@@ -23,6 +23,7 @@ class Keys(NamedTuple):
     vectors: Tensor  # (A, D)
     categories: Tensor  # (A,) int64
     combinations: Tensor  # (A,) int64, 0: excluded
+    samples: Tensor  # (A,) int64: the row in its split, to tell a sample's own copy from another sample
 
 
 def contrastive_loss(
@@ -34,7 +35,8 @@ def contrastive_loss(
 ) -> Tensor:
     """Mean over anchors i with a positive of -1/sum_p w_ip sum_p w_ip log(exp(z_i z_p / T) / sum_a exp(z_i z_a / T)).
 
-    With j != i, P(i) same category and combination, S(i) same category in another combination, N(i) another category:
+    P(i) are rows of the same category and combination, S(i) of the same category in another combination, N(i) of
+    another category. A sample's own row in the same combination, its copy in another view included, is in none:
 
     joint_neutral:  p in P with w = 1, a in P u N: S neither attracts nor repels
     joint:          p in P with w = 1, a in P u N u S: S repels
@@ -77,12 +79,15 @@ def _joined(anchors: Keys, memory: Keys | None) -> Keys:
 
 
 def _pairs(anchors: Keys, keys: Keys) -> tuple[Tensor, Tensor, Tensor]:
-    """(A, A + R) masks: same category, same combination, and whether the two may be compared at all."""
+    """(A, A + R) masks: same category, same combination, and whether the two may be compared at all.
+
+    A sample seen twice in one combination is no pair: its two copies agree whatever the model has learnt.
+    """
     allowed = (anchors.combinations > 0).unsqueeze(1) & (keys.combinations > 0)
-    allowed &= ~torch.eye(*allowed.shape, dtype=torch.bool, device=allowed.device)
+    same_combination = anchors.combinations.unsqueeze(1) == keys.combinations
+    allowed &= ~(same_combination & (anchors.samples.unsqueeze(1) == keys.samples))
     same_category = (anchors.categories.unsqueeze(1) == keys.categories) & allowed
-    same_combination = (anchors.combinations.unsqueeze(1) == keys.combinations) & allowed
-    return same_category, same_combination, allowed
+    return same_category, same_combination & allowed, allowed
 
 
 def _info_nce(logits: Tensor, positive: Tensor, compared: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Conditions: named, frozen ways of masking an evaluation set.
 
-A condition is fully given by its name and a seed: its draws are keyed by both, so adding one condition to a protocol
-changes no other.
+The name of a condition and a seed decide all that it masks. So one condition more in a protocol does not change the
+masks of the others.
 
 Shapes: N samples of a split, B batch, M = 3 modalities.
 """
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from mer_lightning.batch import Batch
-from mer_lightning.masks.frames import FRAME_KINDS, FrameKind, mask_frames, removed_frames
-from mer_lightning.masks.training import SCHEMES, Scheme, check_missing_rate, check_share, per_modality_rates
+from mer_lightning.masks.drawing import SCHEMES, Scheme, check_missing_rate, check_share, per_modality_rates
+from mer_lightning.masks.frames import FRAME_KINDS, NESTED_KINDS, FrameKind, mask_frames, removed_frames
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
 from mer_lightning.randomness import name_key
 
 
 class Condition(ABC):
-    """What a model may look at, for every sample of a split."""
+    """Decides what a model may look at, for every sample of a split."""
 
     @property
     @abstractmethod
@@ -33,11 +33,11 @@ class Condition(ABC):
 
     @property
     def masks_whole_modalities(self) -> bool:
-        """False where frames are removed, so that the batch must be encoded anew after :meth:`apply`."""
+        """False if :meth:`apply` removes frames: then the batch must be encoded again after it."""
         return True
 
     def present(self, samples: int, seed: int) -> Tensor:
-        """(N, M) bool, never an empty row."""
+        """(N, M) bool, True where a modality may be looked at; no row is empty."""
         return torch.ones(samples, len(MODALITIES), dtype=torch.bool)
 
     def apply(self, batch: Batch, seed: int) -> Batch:
@@ -79,7 +79,7 @@ class RateCondition(Condition):
 
 @dataclass(frozen=True)
 class ModalityRatesCondition(Condition):
-    """Random missing at a rate of its own for each modality."""
+    """Random missing, with a separate rate for each modality."""
 
     rates: tuple[float, float, float]  # text, audio, vision
 
@@ -111,14 +111,18 @@ class FrameCondition(Condition):
 
     @property
     def masks_whole_modalities(self) -> bool:
-        return self.rate == 0  # nothing falls: the encoding of the complete batch serves
+        return self.rate == 0  # no frame is removed, so the encoding of the complete batch is right
 
     def apply(self, batch: Batch, seed: int) -> Batch:
-        return mask_frames(batch, self.kind, self.rate, seed, name_key(self.name))
+        return mask_frames(batch, self.kind, self.rate, seed, self._key())
 
     def removed(self, index: Tensor, key_mask: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """{modality: (B, T_m)}: the frames that :meth:`apply` removes, known without the features."""
-        return removed_frames(self.kind, self.rate, index, key_mask, seed, name_key(self.name))
+        """{modality: (B, T_m)}: the frames that :meth:`apply` removes; this needs no features."""
+        return removed_frames(self.kind, self.rate, index, key_mask, seed, self._key())
+
+    def _key(self) -> int:
+        """The rate is part of it, so that rates draw independently; not for kinds whose rates share their draws."""
+        return name_key(self.kind if self.kind in NESTED_KINDS else self.name)
 
 
 _RATE = r"(\d+(?:\.\d+)?)"
@@ -128,20 +132,20 @@ _FRAMES = re.compile(rf"({'|'.join(FRAME_KINDS)})-{_RATE}")
 
 
 def condition_named(name: str) -> Condition | None:
-    """The condition of that name; None if it names none. Refuses a rate that its kind does not have."""
+    """The condition of that name; None if no condition has it. Refuses a rate that the kind does not allow."""
     if name in COMBINATIONS:
         return CombinationCondition(name)
-    if found := _SCHEME.fullmatch(name):
-        return RateCondition(found[1], float(found[2]))  # type: ignore[arg-type]
-    if found := _MODALITY_RATES.fullmatch(name):
-        return ModalityRatesCondition((float(found[1]), float(found[2]), float(found[3])))
-    if found := _FRAMES.fullmatch(name):
-        return FrameCondition(found[1], float(found[2]))  # type: ignore[arg-type]
+    if match := _SCHEME.fullmatch(name):
+        return RateCondition(match[1], float(match[2]))  # type: ignore[arg-type]
+    if match := _MODALITY_RATES.fullmatch(name):
+        return ModalityRatesCondition((float(match[1]), float(match[2]), float(match[3])))
+    if match := _FRAMES.fullmatch(name):
+        return FrameCondition(match[1], float(match[2]))  # type: ignore[arg-type]
     return None
 
 
 def our_combination(theirs: str) -> str | None:
-    """A combination as other repositories write it, in our words; None if it is none.
+    """Our name of a combination that is written as in other repositories; None if it is not a combination.
 
     Letters in any order, ``l`` (language) for text, ``z`` for an absent modality, braces and commas as in papers:
     ``at``, ``atv`` (GCNet, MoMKE), ``azl`` (MMIN), ``{l,v}`` (DiCMoR, IMDer).
@@ -151,6 +155,9 @@ def our_combination(theirs: str) -> str | None:
 
 
 def in_our_order(columns: Tensor, order: Sequence[str]) -> Tensor:
-    """(N, M) of another repository as (N, M) of ours; ``order`` names its columns, e.g. ``"avl"`` for MMIN."""
+    """A mask (N, M) of another repository with its columns in our order.
+
+    ``order`` names the columns as they were, e.g. ``"avl"`` for MMIN.
+    """
     letters = "".join(order).lower().replace("l", "t")
     return columns[:, [letters.index(letter) for letter in "tav"]]

@@ -1,36 +1,46 @@
-"""Finding methods, and loading a trained one."""
+"""Loading a trained method."""
 
 from __future__ import annotations
 
+import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.cli import instantiate_module
 
-from mer_lightning.discovery import classes_by_file, import_path
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, refusal_behind
 from mer_lightning.methods.base import MERMethod
-
-
-def all_methods() -> dict[str, type[MERMethod]]:
-    """{name: class} of every method in this folder; the name is the name of its file."""
-    return classes_by_file("mer_lightning.methods", MERMethod)
+from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 
 
 def load_method(path: str | Path) -> MERMethod:
-    """The trained method of a checkpoint, as its own class (Lightning would give the base class of what it is told)."""
+    """The trained method of a checkpoint, as its own class.
+
+    Lightning's ``load_from_checkpoint`` reads further keys that name classes, and builds what they name.
+    """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        class_path = checkpoint["hyper_parameters"]["_class_path"]
+        options = dict(checkpoint["hyper_parameters"])
+        class_path = options.pop("_class_path")
     except Exception as error:
         found = type(error).__name__
         raise Refusal(path, "a checkpoint that mer-lightning fit wrote", found, "check the path") from error
-    all_methods()
-    known = {import_path(cls): cls for cls in _subclasses(MERMethod)}
-    if class_path not in known:
-        raise Refusal(path, "a method of this package or one already imported", f"'{class_path}'", "import it first")
-    return known[class_path].load_from_checkpoint(path, map_location="cpu", weights_only=True)
-
-
-def _subclasses(cls: Any) -> list[type[MERMethod]]:
-    return [found for child in cls.__subclasses__() for found in (child, *_subclasses(child))]
+    options.pop("_instantiator", None)
+    try:
+        refuse_strange_classes({"class_path": class_path, "init_args": options}, ("model",))
+        with only_known_imports():
+            base: Any = MERMethod  # abstract: the checkpoint says which method it is
+            method: MERMethod = instantiate_module(base, {"_class_path": class_path, **options})
+    except Refusal as refusal:
+        raise Refusal(f"{path}: {refusal.where}", refusal.expected, refusal.found, refusal.remedy) from None
+    except (argparse.ArgumentError, ValueError) as error:
+        if refusal_behind(error) is not None:
+            raise
+        reason = re.search(r"^\s*- (.*)", str(error), re.MULTILINE)  # of the first type that did not fit
+        found, remedy = reason[1] if reason else str(error), "train it again, or ask where the file comes from"
+        raise Refusal(path, f"options of {class_path}", found, remedy) from error
+    method.on_load_checkpoint(checkpoint)
+    method.load_state_dict(checkpoint["state_dict"])
+    return method

@@ -20,17 +20,17 @@ def decayed_and_plain(parameters: Iterable[nn.Parameter], **options: Any) -> lis
     return [{"params": decayed, **options}, {"params": plain, "weight_decay": 0.0, **options}]
 
 
-def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Lets torch's own optimisers do a step in one pass over memory, where they know how and nothing else was asked.
+def with_fused_kernels(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Lets torch's own optimisers make a step in one pass over memory, where they can and nothing else was asked for.
 
-    They leave it to the constructor, which then refuses to clip gradients under 16-bit scaling; the groups' own setting
-    has the same kernels without that.
+    Given to the constructor, `fused=True` would also forbid to clip gradients under 16-bit scaling; set in the groups,
+    it chooses the same kernels without that.
     """
     for group in optimizer.param_groups:
-        unasked = group.get("fused", False) is None and not any(
+        left_open = group.get("fused", False) is None and not any(
             group.get(other) for other in ("foreach", "capturable", "differentiable")
         )
-        if unasked and all(p.is_floating_point() for p in group["params"]):
+        if left_open and all(p.is_floating_point() for p in group["params"]):
             group["fused"] = True
     return optimizer
 

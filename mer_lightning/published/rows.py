@@ -1,4 +1,4 @@
-"""Published results as data: one YAML per table, each with its source. What was recalled and not checked is not given.
+"""Published results as data: one YAML per table, each with its source. Numbers that were not checked are left out.
 
 source, evidence (C read in it, C2 in another source that quotes it, M recalled), corpus, feature_set, protocol,
 selection, variant, metrics, conditions, note (if any)
@@ -33,7 +33,7 @@ _UNCHECKED = "M"
 
 @dataclass(frozen=True)
 class Published:
-    """One number."""
+    """One published number with its origin."""
 
     table: str  # the file's name
     method: str
@@ -57,24 +57,24 @@ def published(corpus: str | None = None, protocol: str | None = None) -> list[Pu
 
 
 def differs(row: Published, feature_set: str, protocol: str, selection: str) -> list[str]:
-    """Why a published number must not be compared with one of ours, in words; empty where it may be."""
-    said = []
+    """Reasons why a published number must not be compared with one of ours; empty where it may be compared."""
+    reasons = []
     if row.feature_set != feature_set:
-        said.append(f"its features are {row.feature_set}")
+        reasons.append(f"its features are {row.feature_set}")
     if row.protocol != protocol:
-        said.append(f"its protocol is {row.protocol}")
+        reasons.append(f"its protocol is {row.protocol}")
     if row.selection != selection:
-        said.append(f"its checkpoints were chosen by another rule or an unknown one ({row.selection})")
-    return said
+        reasons.append(f"its checkpoints were chosen by another rule or an unknown one ({row.selection})")
+    return reasons
 
 
 @cache
 def _all() -> tuple[Published, ...]:
-    found: list[Published] = []
+    rows: list[Published] = []
     for path in sorted(files("mer_lightning.published").iterdir(), key=lambda each: each.name):
         if path.name.endswith(".yaml"):
-            found += rows_of(path.name.removesuffix(".yaml"), from_yaml(path.read_text(encoding="utf-8")))
-    return tuple(found)
+            rows += rows_of(path.name.removesuffix(".yaml"), from_yaml(path.read_text(encoding="utf-8")))
+    return tuple(rows)
 
 
 def rows_of(name: str, content: dict[str, Any]) -> list[Published]:
@@ -83,16 +83,18 @@ def rows_of(name: str, content: dict[str, Any]) -> list[Published]:
         raise Refusal(f"published/{name}", f"the keys {', '.join(sorted(_NEEDED))}", f"no {min(missing)}", "add it")
     if content["evidence"] not in ("C", "C2", _UNCHECKED):
         raise Refusal(f"published/{name}", "evidence C, C2 or M", str(content["evidence"]), "say how it is known")
-    metrics, conditions, found = content["metrics"], content["conditions"], []
+    metrics, conditions, rows = content["metrics"], content["conditions"], []
     for method, cells in content["rows"].items():
         if len(cells) != len(conditions) or any(len(cell) != len(metrics) for cell in cells):
             expected = f"{len(conditions)} conditions of {len(metrics)} metrics"
-            raise Refusal(f"published/{name}: {method}", expected, str([len(cell) for cell in cells]), "mend the row")
+            raise Refusal(
+                f"published/{name}: {method}", expected, str([len(cell) for cell in cells]), "correct the row"
+            )
         facts = {key: str(content[key]) for key in _NEEDED - {"metrics", "conditions", "rows"}}
         facts["source"] = content.get("sources", {}).get(method, facts["source"])
         for condition, cell in zip(conditions, cells, strict=True):
             for metric, value in zip(metrics, cell, strict=True):
                 if value is not None:
                     note = str(content.get("note", ""))
-                    found.append(Published(name, str(method), condition, metric, float(value), note=note, **facts))
-    return found
+                    rows.append(Published(name, str(method), condition, metric, float(value), note=note, **facts))
+    return rows

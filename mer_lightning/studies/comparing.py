@@ -1,4 +1,4 @@
-"""A contender: the runs of one variant, side by side, ready to be compared with another's.
+"""Contenders: the runs of one variant together, to be compared with those of another variant.
 
 Shapes: S seeds, K conditions, N samples, O outputs.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Contender:
-    """Runs that differ in their seed only."""
+    """Runs that differ only in their seed."""
 
     runs: tuple[Run, ...]
 
@@ -58,7 +58,7 @@ class Contender:
         return sum(values) / len(values)
 
     def condition_groups(self) -> dict[str, list[str]]:
-        """What is compared: the complete input, and the mean over all combinations where they were tested."""
+        """{title: conditions to average over}: the complete input, and all combinations where they were tested."""
         groups = {COMPLETE: [COMPLETE]} if COMPLETE in self.conditions else {}
         if set(COMBINATIONS) <= set(self.conditions):
             groups["mean-7"] = list(COMBINATIONS)

@@ -2,36 +2,53 @@
 
     FOLDER/job.json   what was asked for; written before the fit begins
     FOLDER/run/       the run's folder
+    FOLDER.log        what the fit printed
 
-A job that ended with the same arguments and the same configuration files is not done again; one that was killed goes on
-where it was, to the same end.
+A job that ended with the same arguments and the same configuration files is not run again. One that was killed is
+resumed where it was, and ends with the same results.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Of the runs of a study nobody watches one alone.
+# The progress of a single run is of no use where many run at a time.
 _QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 _JOB = "job.json"
 
 
 @dataclass(frozen=True)
 class Job:
-    """``arguments`` are those of `mer-lightning fit`; ``configs`` are files among them whose content counts, too."""
+    """One run of a study.
+
+    Args:
+        folder: what belongs to this job alone.
+        arguments: those of `mer-lightning fit`.
+        configs: files among the arguments; where the content of one changes, the job is run again.
+        group: what the job is counted under, such as the experiment that it repeats with another seed.
+    """
 
     folder: Path
     arguments: tuple[str, ...]
     configs: tuple[Path, ...] = ()
+    group: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.group}/{self.folder.name}"
 
     @property
     def run_folder(self) -> Path:
         return self.folder / "run"
+
+    @property
+    def log(self) -> Path:
+        return self.folder.parent / f"{self.folder.name}.log"
 
     @property
     def results(self) -> Path:
@@ -41,7 +58,7 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return self._asked_for_this() and self.results.is_file()
+        return self._was_begun() and self.results.is_file()
 
     def run(self) -> None:
         from mer_lightning.training.lightning_cli import run
@@ -49,7 +66,7 @@ class Job:
 
         if self.done:
             return
-        if self._asked_for_this() and (self.run_folder / CONFIG).is_file():
+        if self._was_begun() and (self.run_folder / CONFIG).is_file():
             run(["fit", "--resume", str(self.run_folder)])
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -57,30 +74,29 @@ class Job:
         write_whole(self.folder / _JOB, json.dumps(self._identity(), indent=2))
         run(["fit", *self.arguments, *_QUIET, "--run_dir", str(self.run_folder)])
 
-    def _asked_for_this(self) -> bool:
+    def _was_begun(self) -> bool:
+        """Whether the folder belongs to a job with the same version, arguments and files."""
         path = self.folder / _JOB
         return path.is_file() and json.loads(path.read_text()) == self._identity()
 
     def _identity(self) -> dict[str, Any]:
         from mer_lightning import __version__
 
-        said = {str(path): path.read_text() for path in self.configs}
-        return {"version": __version__, "arguments": list(self.arguments), "configs": said}
+        configs = {str(path): path.read_text() for path in self.configs}
+        return {"version": __version__, "arguments": list(self.arguments), "configs": configs}
 
 
-def run_silently(job: Job) -> float:
-    """Seconds that a job took. What Lightning says is for one run at a time; of many, the tables say what matters."""
-    import contextlib
-    import warnings
+def by_group(jobs: Iterable[Job]) -> dict[str, list[Job]]:
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.group, []).append(job)
+    return groups
 
-    started = time.perf_counter()
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    log = job.folder.parent / f"{job.folder.name}.log"
-    with (
-        log.open("w") as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
-        warnings.catch_warnings(),
-    ):
-        job.run()
-    return time.perf_counter() - started
+
+def write_overrides(path: Path, overrides: dict[str, Any]) -> Path:
+    """Options of one job as flat JSON, the same text for the same options; `fit --config` reads it."""
+    from mer_lightning.training.run_folder import write_whole
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(overrides, sort_keys=True, indent=2))
+    return path

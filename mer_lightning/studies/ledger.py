@@ -1,4 +1,4 @@
-"""The ledger: every run under some folders as rows of one table, and its predictions where they are needed.
+"""The ledger: all runs in some folders as rows of one table, and their predictions where they are needed.
 
 A *variant* is a configuration up to its seed. Runs of one variant may be averaged; others may not (rule 6).
 """
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import Task, task_from_card
-from mer_lightning.training.run_folder import CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS
+from mer_lightning.training.run_folder import BEST, CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS, metrics_over_time
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-# What two runs of one variant may differ in: a seed, and where they live.
+# Runs of one variant may differ in these: the seed, and where and how the run is kept.
 _NOT_OF_THE_VARIANT = ("seed_everything", "run_dir", "name", "resume", "logger", "test_after_fit", "config")
-# Scores that differ in one of these never stand in one table.
+# Scores that differ in one of these are never put into one table.
 SETTING = [
     "trained_on",
     "corpus",
@@ -77,6 +77,13 @@ class Run:
 
         return pd.read_parquet(self.folder / PREDICTIONS)
 
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / BEST
+
+    def metrics_over_time(self) -> pd.DataFrame:
+        return metrics_over_time(self.folder)
+
 
 def run_in(folder: Path) -> Run:
     return Run(folder, from_yaml((folder / CONFIG).read_text()))
@@ -84,13 +91,13 @@ def run_in(folder: Path) -> Run:
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
     """Every run with results in or below ``folders``."""
-    found = []
+    runs = []
     for folder in folders:
-        here = [path for path in sorted(folder.rglob(RESULTS)) if (path.parent / CONFIG).is_file()]
-        if not here:
+        paths = [path for path in sorted(folder.rglob(RESULTS)) if (path.parent / CONFIG).is_file()]
+        if not paths:
             raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", "none", "name one that fit made")
-        found += [run_in(path.parent) for path in here]
-    return list({run.folder.resolve(): run for run in found}.values())
+        runs += [run_in(path.parent) for path in paths]
+    return list({run.folder.resolve(): run for run in runs}.values())
 
 
 def ledger(runs: list[Run]) -> pd.DataFrame:
@@ -101,30 +108,30 @@ def ledger(runs: list[Run]) -> pd.DataFrame:
 
 
 def variant_labels(runs: list[Run]) -> dict[str, str]:
-    """{variant: a short name}: the method, and what else tells it from the others of the same method."""
+    """{variant: a short name}: the method, and the options in which it differs from others of the same method."""
     options = {run.variant: flat(run.config) for run in runs}
     methods = {variant: _method(each) for variant, each in options.items()}
     labels = {}
     for variant, mine in options.items():
-        peers = [each for other, each in options.items() if methods[other] == methods[variant]]
-        differing = [key for key in mine if any(peer.get(key) != mine[key] for peer in peers) and _tells(key)]
-        said = [f"{_short(key)} {_short(str(mine[key]))}" for key in differing]
-        labels[variant] = " ".join([methods[variant], *([f"({', '.join(said)})"] if said else [])])
+        same_method = [each for other, each in options.items() if methods[other] == methods[variant]]
+        keys = [key for key in mine if _in_label(key) and any(each.get(key) != mine[key] for each in same_method)]
+        differing = ", ".join(f"{_short(key)} {_short(str(mine[key]))}" for key in keys)
+        labels[variant] = f"{methods[variant]} ({differing})" if differing else methods[variant]
     return _unique(labels)
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{dotted key: value} of what makes a variant."""
-    found: dict[str, Any] = {}
+    """{dotted key: value} of all options that make a variant."""
+    options: dict[str, Any] = {}
     for key, value in config.items():
         if not prefix and key in _NOT_OF_THE_VARIANT:
             continue
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            found |= flat(value, f"{name}.")
+            options |= flat(value, f"{name}.")
         else:
-            found[name] = value
-    return found
+            options[name] = value
+    return options
 
 
 def logits_of(table: pd.DataFrame, conditions: list[str]) -> Tensor:
@@ -136,20 +143,20 @@ def logits_of(table: pd.DataFrame, conditions: list[str]) -> Tensor:
 
 
 def targets_of(table: pd.DataFrame, task: Task) -> Tensor:
-    """The targets of a run's predictions, from the names that people read."""
+    """The targets of a run's predictions as a tensor; the file has classes by their names."""
     import torch
 
-    here = table[table["condition"] == table["condition"].iloc[0]]["target"]
+    targets = table[table["condition"] == table["condition"].iloc[0]]["target"]  # the same under every condition
     classes = getattr(task, "classes", None)
     if classes is None:
-        return torch.tensor(here.to_numpy())
+        return torch.tensor(targets.to_numpy())
     if task.kind == "single_label":
-        return torch.tensor([classes.index(name) for name in here])
-    return torch.tensor([[float(c in said.split("+")) for c in classes] for said in here])
+        return torch.tensor([classes.index(name) for name in targets])
+    return torch.tensor([[float(c in names.split("+")) for c in classes] for names in targets])
 
 
 def _method(options: dict[str, Any]) -> str:
-    """`cdat`, with its preset where it has one."""
+    """The method's name, or the name of its preset where it has one."""
     name = str(options["model.class_path"]).rsplit(".", 2)[-2]
     preset = options.get("model.init_args.preset")
     masks = str(options.get("data.masks.class_path") or "")
@@ -158,7 +165,8 @@ def _method(options: dict[str, Any]) -> str:
     return name if preset in (None, name) else str(preset)
 
 
-def _tells(key: str) -> bool:
+def _in_label(key: str) -> bool:
+    """The method is named already, and all runs of one table share the corpus."""
     return key != "model.class_path" and not key.startswith(("data.corpus", "data.alignment"))
 
 

@@ -1,7 +1,8 @@
-"""Workers for many small runs: processes that import everything once, have one thread each, and may die.
+"""Workers on this machine: processes that import everything once, run one item at a time and may die.
 
-A run on one thread beside another is faster than two runs in turn on two threads, and a worker that is killed, by the
-system for its memory or by a person, costs one more try of its job and nothing else.
+Each worker is a `ProcessPoolExecutor` with a single process, because a process that dies breaks its whole executor.
+So a process that is killed, by the system for its memory or by a person, costs one more try of its own item, and the
+other workers go on.
 """
 
 from __future__ import annotations
@@ -10,112 +11,113 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_connections
+from multiprocessing.context import BaseContext
+from typing import Any
 
-from mer_lightning.errors import told
+from mer_lightning.studies.executor import TRIES, Item, WorkResult, attempt
+from mer_lightning.trust import trust_given
 
-Item = TypeVar("Item")
-Work = Callable[[Any], Any]
-
-_TRIES = 2  # of an item whose worker died
+_PRELOADED = "mer_lightning.training.lightning_cli"  # with Lightning and torch: a worker then starts in a moment
 
 
-@dataclass(frozen=True)
-class Outcome(Generic[Item]):
-    """What became of an item: a result, or the text of an error."""
+class ProcessPool:
+    """An executor (see `executor.Executor`) with ``workers`` processes, each with a GPU of its own where there are."""
 
-    item: Item
-    result: Any = None
-    error: str | None = None
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(
+        self, items: Iterator[Item], work: Callable[[Item], Any], started: Callable[[Item], None]
+    ) -> Generator[WorkResult[Item], None, None]:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([_PRELOADED])
+        workers = [_Worker(context, number) for number in range(self.workers)]
+        idle = list(workers)
+        running: dict[Future[tuple[Any, str | None]], tuple[_Worker, Item, int]] = {}
+        try:
+            while True:
+                while idle and (item := next(items, None)) is not None:
+                    worker = idle.pop()
+                    started(item)
+                    running[worker.submit(attempt, work, item, trust_given())] = (worker, item, 1)
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    worker, item, tries = running.pop(future)
+                    try:
+                        value, error = future.result()
+                    except BrokenProcessPool:  # the process is dead
+                        worker.restart()
+                        if tries < TRIES:
+                            running[worker.submit(attempt, work, item, trust_given())] = (worker, item, tries + 1)
+                            continue
+                        value, error = None, f"its worker died {tries} times"
+                    idle.append(worker)
+                    yield WorkResult(item, value, error)
+        finally:
+            for worker in workers:
+                worker.end()
+            for worker in workers:
+                worker.join()
 
 
 class _Worker:
-    def __init__(self, context: Any, work: Work, number: int) -> None:
-        self.here, there = context.Pipe()
-        self.process = context.Process(target=_serve, args=(there, work, number), daemon=True)
-        self.process.start()
-        there.close()
-        self.item: Any = None
-        self.tries = 0
+    """One process, started with its first item; ``number`` chooses its GPU."""
 
-    def give(self, item: Any, tries: int) -> None:
-        self.item, self.tries = item, tries
-        self.here.send(item)
+    def __init__(self, context: BaseContext, number: int) -> None:
+        self._context, self._number = context, number
+        self._open()
 
-    def stop(self) -> None:
-        self.here.close()
-        self.process.join(timeout=2)
-        if self.process.is_alive():
-            self.process.kill()
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        try:
+            return self._executor.submit(function, *arguments)
+        except BrokenProcessPool:  # the process died after its last item
+            self.restart()
+            return self._executor.submit(function, *arguments)
 
+    def restart(self) -> None:
+        self.end()
+        self.join()
+        self._open()
 
-def run_all(
-    items: Iterator[Item], work: Work, workers: int, started: Callable[[Item], None] = lambda item: None
-) -> Iterator[Outcome[Item]]:
-    """Outcomes in the order in which they come; ``items`` is asked for the next one only when a worker is free."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mer_lightning.training.lightning_cli"])
-    crew = [_Worker(context, work, number) for number in range(workers)]
-    free, again = list(crew), []  # type: ignore[var-annotated]
-    try:
-        while True:
-            while free:
-                item, tries = again.pop() if again else (next(items, None), 1)
-                if item is None:
-                    break
-                started(item)
-                free.pop().give(item, tries)
-            busy = [worker for worker in crew if worker not in free]
-            if not busy:
-                return
-            ready = wait([worker.here for worker in busy])
-            for worker in [worker for worker in busy if worker.here in ready]:
-                item, tries = worker.item, worker.tries
-                try:
-                    result, error = worker.here.recv()
-                    free.append(worker)
-                    yield Outcome(item, result, error)
-                except (EOFError, ConnectionResetError):  # the worker is dead
-                    number = crew.index(worker)
-                    worker.stop()
-                    crew[number] = _Worker(context, work, number)
-                    free.append(crew[number])
-                    if tries < _TRIES:
-                        again.append((item, tries + 1))
-                    else:
-                        yield Outcome(item, error=f"its worker died {tries} times")
-    finally:
-        for worker in crew:
-            worker.stop()
+    def end(self) -> None:
+        """Ends the process at once, even in the middle of an item."""
+        self._lifeline.close()
+
+    def join(self) -> None:
+        self._executor.shutdown()
+
+    def _open(self) -> None:
+        watched, self._lifeline = self._context.Pipe(duplex=False)
+        self._executor = ProcessPoolExecutor(
+            1, mp_context=self._context, initializer=_prepare, initargs=(self._number, watched)
+        )
 
 
-def _serve(connection: Connection, work: Work, number: int) -> None:
-    """What a worker does until nobody is there any more."""
+def _prepare(number: int, lifeline: Connection) -> None:
+    """The first call in a worker's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the study as well, which ends its workers
+    threading.Thread(target=_end_with_study, args=(lifeline,), daemon=True).start()
+    _choose_gpu(number)
+
+
+def _end_with_study(lifeline: Connection) -> None:
+    """Ends this process when the study closes its side of the pipe, or dies: a study that was killed and is started
+    again must not find workers of the first one, still writing into its folders."""
+    wait_for_connections([lifeline])
+    os._exit(1)
+
+
+def _choose_gpu(number: int) -> None:
+    """Leaves this process one of the GPUs that it can see, taken in turn."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which stops its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    if devices := torch.cuda.device_count():
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(number % devices))
-    while True:
-        try:
-            item = connection.recv()
-            try:
-                answer: tuple[Any, str | None] = work(item), None
-            except Exception as error:
-                answer = None, told(error)
-            connection.send(answer)
-        except (EOFError, ConnectionError):
-            return
-
-
-def _end_with_parent() -> None:
-    """Somebody who starts a killed study again must not meet its orphans, still writing."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    if count := torch.cuda.device_count():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = visible.split(",") if visible else [str(gpu) for gpu in range(count)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % count]

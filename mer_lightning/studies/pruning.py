@@ -1,4 +1,4 @@
-"""Stops a trial that Hyperband gives up, from inside its fit."""
+"""A callback that stops the fit of a trial when Hyperband decides so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PRUNED = "pruned after"
 
 
 class Pruning(Callback):
-    """Reports the validation score of each epoch of the last phase; where the study says so, this epoch is the last.
+    """Reports the validation score of each epoch of the last phase, and stops the fit when the study says so.
 
     Args:
         storage: where the study is kept.

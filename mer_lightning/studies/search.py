@@ -1,7 +1,7 @@
-"""Which trial comes next, and what became of it: an Optuna study in SQLite, which a kill cannot lose or double.
+"""The trials of a sweep in an Optuna study: which one comes next, and the score of each that is over.
 
-Grid and random trials are functions of their number; `bayes` is Optuna's TPE. A trial that was running when the study
-was killed is handed out again under its own number.
+The study is in an SQLite file, so that a sweep that is killed loses no trial and runs none twice. Grid and random
+trials are functions of their number; `bayes` is Optuna's TPE.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ if TYPE_CHECKING:
     import optuna
 
 _FILE = "study.db"
-_SAID = "sweep file"
+_SWEEP_FILE = "sweep file"  # the attribute of the study with the content of that file
 
 
 @dataclass(frozen=True)
 class Trial:
+    """One choice of values for the parameters of a sweep."""
+
     number: int
     id: int  # in the storage
     overrides: dict[str, Any]
 
 
 class Search:
-    """The trials of one sweep."""
+    """The trials of one sweep, until there are ``trials``; a single process works on them."""
 
     def __init__(self, sweep: Sweep, folder: Path, trials: int) -> None:
         import optuna
@@ -45,26 +47,36 @@ class Search:
             pruner=_pruner(sweep),
             load_if_exists=True,
         )
-        # Seeded by how many there are: a sweep that goes on must not draw again what it has drawn.
+        # The seed is the number of trials: a sweep that is resumed must not draw the same values again.
         self.study.sampler = optuna.samplers.TPESampler(
-            seed=len(self.study.trials), constant_liar=True, n_startup_trials=min(10, trials)
+            seed=len(self.study.get_trials(deepcopy=False)), constant_liar=True, n_startup_trials=min(10, trials)
         )
-        said = sweep.path.read_text()
-        if self.study.user_attrs.setdefault(_SAID, said) != said:
+        content = sweep.path.read_text()
+        if self.study.user_attrs.get(_SWEEP_FILE, content) != content:
             raise Refusal(
                 folder, "the sweep that was begun here", "another content of its file", "choose another --runs"
             )
-        self.study.set_user_attr(_SAID, said)
+        self.study.set_user_attr(_SWEEP_FILE, content)
 
-    def waiting(self) -> Iterator[Trial]:
-        """First those that were running when the study was killed, then new ones until there are enough."""
+    def trials_to_run(self) -> Iterator[Trial]:
+        """Interrupted trials again, each under its own number, then new ones."""
+        yield from self._interrupted()
+        yield from self._new()
+
+    def _interrupted(self) -> Iterator[Trial]:
+        """Trials that were running when the study was killed: nobody else can be running them."""
         from optuna.trial import TrialState
 
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            yield Trial(frozen.number, frozen._trial_id, self._overrides(frozen.params))
+            yield self._trial(frozen)
+
+    def _new(self) -> Iterator[Trial]:
+        from optuna.trial import TrialState
+
         while True:
             trials = self.study.get_trials(deepcopy=False)
-            queued = sum(trial.state is TrialState.WAITING for trial in trials)  # when the study was killed
+            # One was enqueued and not asked for if the study was killed between these two calls.
+            queued = sum(trial.state is TrialState.WAITING for trial in trials)
             if len(trials) - queued >= self.trials:
                 return
             if not queued and self.sweep.method != "bayes":
@@ -72,28 +84,37 @@ class Search:
                 values = point(len(trials))
                 self.study.enqueue_trial({name: _stored(self._parameter(name), v) for name, v in values.items()})
             trial = self.study.ask({p.name: _distribution(p, self.sweep.method) for p in self.sweep.parameters})
-            yield Trial(trial.number, trial._trial_id, self._overrides(trial.params))
+            yield self._trial(trial)
 
-    def tell(self, trial: Trial, value: float | None, pruned: bool) -> None:
-        """``value`` None: the trial failed."""
+    def record(self, trial: Trial, score: float | None, pruned: bool) -> None:
+        """Store that a trial is over; without a score it failed."""
         from optuna.trial import TrialState
 
-        state = TrialState.FAIL if value is None else TrialState.PRUNED if pruned else TrialState.COMPLETE
-        self.study.tell(trial.number, value if state is TrialState.COMPLETE else None, state)
+        state = TrialState.FAIL if score is None else TrialState.PRUNED if pruned else TrialState.COMPLETE
+        self.study.tell(trial.number, score if state is TrialState.COMPLETE else None, state)
 
-    def finished(self) -> list[tuple[Trial, str, float | None]]:
-        """(trial, state, score) of all, in their order."""
-        said = []
-        for frozen in self.study.get_trials(deepcopy=False):
-            trial = Trial(frozen.number, frozen._trial_id, self._overrides(frozen.params))
-            said.append((trial, frozen.state.name.lower(), frozen.value))
-        return said
+    def all_trials(self) -> list[tuple[Trial, str, float | None]]:
+        """(trial, state, score) of all, in the order of their numbers."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [(self._trial(frozen), frozen.state.name.lower(), frozen.value) for frozen in trials]
+
+    def pruning_arguments(self, trial: Trial) -> list[str]:
+        """Options of `fit` with which Hyperband can stop the trial."""
+        options = {"storage": self.storage, "study": self.sweep.name, "trial": trial.id}
+        callback = "--trainer.callbacks+=mer_lightning.studies.pruning.Pruning"
+        return [callback, *(f"--trainer.callbacks.{option}={value}" for option, value in options.items())]
+
+    def was_pruned(self, trial: Trial) -> bool:
+        from mer_lightning.studies.pruning import PRUNED
+
+        return PRUNED in self.study.get_trials(deepcopy=False)[trial.number].user_attrs
+
+    def _trial(self, stored: optuna.Trial | optuna.trial.FrozenTrial) -> Trial:
+        overrides = {name: _restored(self._parameter(name), value) for name, value in stored.params.items()}
+        return Trial(stored.number, stored._trial_id, overrides)
 
     def _parameter(self, name: str) -> Parameter:
         return next(parameter for parameter in self.sweep.parameters if parameter.name == name)
-
-    def _overrides(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {name: _restored(self._parameter(name), value) for name, value in params.items()}
 
 
 def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
@@ -111,6 +132,7 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 
 
 def _distribution(parameter: Parameter, method: str) -> optuna.distributions.BaseDistribution:
+    """A parameter as Optuna knows it."""
     import optuna
 
     kind, low, high = parameter.kind, parameter.low, parameter.high
@@ -129,14 +151,11 @@ def _distribution(parameter: Parameter, method: str) -> optuna.distributions.Bas
 
 
 def _stored(parameter: Parameter, value: Any) -> Any:
-    """Optuna's categories are plain: a list or a mapping is kept as JSON."""
+    """A value as it is in the study: Optuna's categories are numbers and strings only, hence the JSON."""
     return json.dumps(value) if parameter.kind == "choice" else value
 
 
 def _restored(parameter: Parameter, value: Any) -> Any:
     if parameter.kind == "choice":
         return json.loads(value)
-    if parameter.step is None:
-        return value
-    rounded = min(max(round(value / parameter.step) * parameter.step, parameter.low), parameter.high)
-    return int(rounded) if float(parameter.step).is_integer() else rounded
+    return parameter.rounded(value)

@@ -1,4 +1,4 @@
-"""Sweep files in the grammar of W&B, so that one file runs here, on a Ray cluster, and under `wandb agent`.
+"""Sweep files in the grammar of W&B: the same file runs here, on a Ray cluster, and under `wandb agent`.
 
 method: grid | random | bayes
 metric: {name: valid/score, goal: maximize}
@@ -10,14 +10,14 @@ parameters:
   data.batch_size: {values: [32, 64]}
   seed_everything: {values: [1111, 1112, 1113]}
 
-Nobody searches for the best seed or the best fold: here each trial runs for every value of these two, and its score is
-their mean. W&B, to which they are parameters like others, runs the same grid, and draws one for each run otherwise.
+Seeds and folds are no hyperparameters: here each trial runs with every value of `seed_everything` and
+`data.partition`, and its score is the mean of these runs. W&B treats the two like other parameters: in a grid it runs
+all their values, with the other methods it draws one value for each run.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -47,11 +47,11 @@ class Parameter:
     kind: str  # "choice" or a distribution
     values: tuple[Any, ...] = ()
     probabilities: tuple[float, ...] = ()
-    low: float = 0.0  # of a normal distribution the mean
-    high: float = 1.0  # of a normal distribution the deviation
+    low: float = 0.0  # the mean of a normal distribution
+    high: float = 1.0  # the deviation of a normal distribution
     step: float | None = None
 
-    def at(self, share: float) -> Any:
+    def quantile(self, share: float) -> Any:
         """The value below which ``share`` of the distribution lies; 0 <= share < 1."""
         if self.kind == "choice":
             weights = self.probabilities or (1 / len(self.values),) * len(self.values)
@@ -67,12 +67,17 @@ class Parameter:
             value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
         else:
             value = self.low + share * (self.high - self.low)
+        return self.rounded(value)
+
+    def rounded(self, value: Any) -> Any:
+        """The nearest multiple of the step, where there is a step, within the bounds."""
         if self.step is None:
             return value
         rounded = min(max(round(value / self.step) * self.step, self.low), self.high)
         return int(rounded) if float(self.step).is_integer() else rounded
 
     def grid(self) -> tuple[Any, ...]:
+        """All values, in the order in which a grid runs them."""
         if self.kind == "choice":
             return self.values
         if self.kind == "int_uniform":
@@ -85,7 +90,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A whole file."""
+    """A sweep file that was read and checked."""
 
     name: str
     path: Path
@@ -96,37 +101,37 @@ class Sweep:
     command: tuple[str, ...]  # the arguments of `mer-lightning fit`, with macros
     run_cap: int | None
     early_terminate: dict[str, Any] | None
-    repeat: tuple[dict[str, Any], ...]
+    repeat: tuple[dict[str, Any], ...]  # options of each run of a trial; one empty entry if it runs once
 
     @property
     def trials(self) -> int | None:
-        """How many there will be; None where the file does not say."""
+        """Their number; None where the file does not say."""
         if self.method != "grid":
             return self.run_cap
         points = math.prod(len(parameter.grid()) for parameter in self.parameters)
         return min(points, self.run_cap or points)
 
     def grid_point(self, number: int) -> dict[str, Any]:
-        """In W&B's order: names sorted, the last one fastest."""
-        names = sorted(self.parameters, key=lambda parameter: parameter.name)
-        point = next(itertools.islice(itertools.product(*(p.grid() for p in names)), number, None))
-        return dict(zip((p.name for p in names), point, strict=True))
+        """In W&B's order: parameters sorted by name, the last one varies fastest."""
+        parameters = sorted(self.parameters, key=lambda parameter: parameter.name)
+        point = next(itertools.islice(itertools.product(*(p.grid() for p in parameters)), number, None))
+        return dict(zip((p.name for p in parameters), point, strict=True))
 
     def random_point(self, number: int, seed: int = 0) -> dict[str, Any]:
-        """A function of (seed, number, name): resuming and more parameters leave every other draw as it was."""
+        """Each value depends on (seed, number, name) only: neither resuming nor a new parameter changes the others."""
         from mer_lightning.randomness import name_key, uniform
 
-        return {p.name: p.at(float(uniform(seed, number, name_key(p.name)))) for p in self.parameters}
+        return {p.name: p.quantile(float(uniform(seed, number, name_key(p.name)))) for p in self.parameters}
 
     def arguments(self, overrides: dict[str, Any], file: Path) -> list[str]:
-        """Those of `mer-lightning fit`; ``file`` is where the overrides are to be written as flat JSON."""
-        given: list[str] = []
+        """Those of `mer-lightning fit`; ``file`` holds the overrides as flat JSON."""
+        arguments: list[str] = []
         for token in self.command:
             if token == "${args}":
-                given += [f"--{name}={value}" for name, value in overrides.items()]
+                arguments += [f"--{name}={value}" for name, value in overrides.items()]
             else:
-                given.append(str(file) if token == "${args_json_file}" else token)
-        return given
+                arguments.append(str(file) if token == "${args_json_file}" else token)
+        return arguments
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -147,8 +152,8 @@ def read_sweep(path: Path) -> Sweep:
     if metric["name"].startswith("test"):
         remedy = "choose by a validation score, valid/score"
         raise Refusal(f"{path}: metric", "a metric of the validation split", f"'{metric['name']}'", remedy)
-    varied = list(_parameters(path, content.get("parameters") or {}, ""))
-    if not varied:
+    parameters = _parameters(path, content.get("parameters") or {}, "")
+    if not parameters:
         raise Refusal(f"{path}: parameters", "one parameter or more", "none", "add what is to be varied")
     early = content.get("early_terminate")
     if early is not None and early.get("type") != "hyperband":
@@ -159,37 +164,38 @@ def read_sweep(path: Path) -> Sweep:
         method=method,
         metric=metric["name"],
         maximize=metric.get("goal", "minimize") == "maximize",
-        parameters=tuple(each for each in varied if not _is_repeated(each)),
+        parameters=tuple(each for each in parameters if not _is_repeated(each)),
         command=_command(path, content.get("command")),
         run_cap=content.get("run_cap"),
         early_terminate=early,
-        repeat=_repeats({each.name: each.values for each in varied if _is_repeated(each)}),
+        repeat=_repeats({each.name: each.values for each in parameters if _is_repeated(each)}),
     )
 
 
 def _parameters(path: Path, content: dict[str, Any], prefix: str) -> list[Parameter]:
-    found = []
-    for key, said in content.items():
+    """All parameters; those of a nested mapping get dotted names."""
+    parameters = []
+    for key, entry in content.items():
         name, where = f"{prefix}{key}", f"{path}: parameters.{prefix}{key}"
         if not _NAME.fullmatch(str(key)):
             raise Refusal(where, "a name of letters, digits, dots and dashes", f"'{key}'", "rename it")
-        if not isinstance(said, dict):
-            raise Refusal(where, "values, value, or min and max", repr(said), "write {value: ...} for a constant")
-        if "parameters" in said:
-            found += _parameters(path, said["parameters"], f"{name}.")
+        if not isinstance(entry, dict):
+            raise Refusal(where, "values, value, or min and max", repr(entry), "write {value: ...} for a constant")
+        if "parameters" in entry:
+            parameters += _parameters(path, entry["parameters"], f"{name}.")
         else:
-            found.append(_parameter(where, name, said))
-    return found
+            parameters.append(_parameter(where, name, entry))
+    return parameters
 
 
-def _parameter(where: str, name: str, said: dict[str, Any]) -> Parameter:
-    if "value" in said:
-        return Parameter(name, "choice", (said["value"],))
-    if "values" in said:
-        return Parameter(name, "choice", tuple(said["values"]), tuple(said.get("probabilities", ())))
-    kind = said.get("distribution")
-    if kind is None and {"min", "max"} <= said.keys():
-        kind = "int_uniform" if all(isinstance(said[end], int) for end in ("min", "max")) else "uniform"
+def _parameter(where: str, name: str, entry: dict[str, Any]) -> Parameter:
+    if "value" in entry:
+        return Parameter(name, "choice", (entry["value"],))
+    if "values" in entry:
+        return Parameter(name, "choice", tuple(entry["values"]), tuple(entry.get("probabilities", ())))
+    kind = entry.get("distribution")
+    if kind is None and {"min", "max"} <= entry.keys():
+        kind = "int_uniform" if all(isinstance(entry[end], int) for end in ("min", "max")) else "uniform"
     if kind == "log_uniform":
         raise Refusal(
             where, "log_uniform_values", "log_uniform, whose bounds are exponents", "state the values themselves"
@@ -197,23 +203,24 @@ def _parameter(where: str, name: str, said: dict[str, Any]) -> Parameter:
     if kind not in _DISTRIBUTIONS:
         raise Refusal(where, f"values, or a distribution among {', '.join(_DISTRIBUTIONS)}", f"'{kind}'", "choose one")
     if kind == "normal":
-        return Parameter(name, kind, low=float(said.get("mu", 0.0)), high=float(said.get("sigma", 1.0)))
-    if not {"min", "max"} <= said.keys() or said["min"] > said["max"]:
-        raise Refusal(where, "min and max, in this order", str(said), "state both")
-    step = said.get("q", 1) if kind.startswith("q_") else None
-    return Parameter(name, kind, low=said["min"], high=said["max"], step=step)
+        return Parameter(name, kind, low=float(entry.get("mu", 0.0)), high=float(entry.get("sigma", 1.0)))
+    if not {"min", "max"} <= entry.keys() or entry["min"] > entry["max"]:
+        raise Refusal(where, "min and max, in this order", str(entry), "state both")
+    step = entry.get("q", 1) if kind.startswith("q_") else None
+    return Parameter(name, kind, low=entry["min"], high=entry["max"], step=step)
 
 
 def _command(path: Path, tokens: list[str] | None) -> tuple[str, ...]:
-    given = [str(token) for token in tokens or ()]
-    if "fit" not in given or not set(_MACROS) & set(given):
+    """What follows the word `fit`."""
+    words = [str(token) for token in tokens or ()]
+    if "fit" not in words or not set(_MACROS) & set(words):
         remedy = 'write command: ["${env}", mer-lightning, fit, --config, FILE, --config, "${args_json_file}"]'
         raise Refusal(f"{path}: command", "a call of mer-lightning fit with ${args_json_file}", str(tokens), remedy)
-    given = given[given.index("fit") + 1 :]
-    unknown = [token for token in given if token.startswith("${") and token not in _MACROS]
+    arguments = words[words.index("fit") + 1 :]
+    unknown = [token for token in arguments if token.startswith("${") and token not in _MACROS]
     if unknown:
         raise Refusal(f"{path}: command", f"macros among {', '.join(_MACROS)}", unknown[0], "use one of them")
-    return tuple(given)
+    return tuple(arguments)
 
 
 def _is_repeated(parameter: Parameter) -> bool:
@@ -221,9 +228,5 @@ def _is_repeated(parameter: Parameter) -> bool:
 
 
 def _repeats(content: dict[str, tuple[Any, ...]]) -> tuple[dict[str, Any], ...]:
-    """Every combination of seeds and partitions; one empty one where nothing is repeated."""
+    """Every combination of seeds and partitions; a single empty one where nothing is repeated."""
     return tuple(dict(zip(content, values, strict=True)) for values in itertools.product(*content.values()))
-
-
-def canonical(overrides: dict[str, Any]) -> str:
-    return json.dumps(overrides, sort_keys=True, indent=2)

@@ -54,12 +54,12 @@ class Announce(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.said = False
+        self.announced = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        if trainer.is_global_zero and not self.said:
-            self.said = True
+        if trainer.is_global_zero and not self.announced:
+            self.announced = True
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             parameters = sum(p.numel() for p in pl_module.parameters())
             print(
@@ -85,7 +85,7 @@ class WriteResults(Callback):
 
     def _write(self, trainer: Trainer, method: MERMethod, predictions: Predictions) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        frozen = method.frozen
+        frozen = method.frozen_protocol
         assert frozen is not None
         task, labels, train_target = method.task, "its own", data.split("train").target
         if mapped := method.label_map:
@@ -117,10 +117,10 @@ class WriteResults(Callback):
         )
         self.rows, self.task = rows, task
         self.folder.mkdir(parents=True, exist_ok=True)
-        ids = [data.split("test").ids[row] for row in predictions.index.tolist()]
-        said = prediction_table(predictions, task, [c.name for c in frozen.conditions], ids)
+        conditions = [condition.name for condition in frozen.conditions]
+        table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
         temporary = self.folder / f".{PREDICTIONS}.{os.getpid()}"
-        said.to_parquet(temporary, index=False)
+        table_of_predictions.to_parquet(temporary, index=False)
         os.replace(temporary, self.folder / PREDICTIONS)
         write_whole(self.folder / RESULTS, rows.to_csv(index=False))
         if trainer.logger is not None:

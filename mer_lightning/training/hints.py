@@ -9,7 +9,11 @@ from typing import Any, ClassVar, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from mer_lightning.errors import Refusal
+from mer_lightning.trust import remedy
+
 _UNKNOWN = re.compile(r"[Uu]nrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)' is not accepted|Key '([\w.]+)'")
+_DENIED = re.compile(r"""(?:Parser key "([\w.]+)".*?)?Importing '([\w.]+)' is not allowed""")
 
 
 class Parser(LightningArgumentParser):
@@ -18,14 +22,19 @@ class Parser(LightningArgumentParser):
     arguments: ClassVar[list[str]] = []  # as the user gave them: messages about nested options leave out the prefix
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        print(f"mer-lightning: {' '.join(message.split())}{self._nearest(message)}", file=sys.stderr)
+        line = " ".join(message.split())
+        if denied := _DENIED.search(line):  # by `only_known_imports`, and jsonargparse tells how to switch that off
+            where, class_path = denied.groups()
+            found, way = f"'{class_path}'", remedy(class_path) or "remove it"
+            line = str(Refusal(where or "class_path", "a class that may be named there", found, way))
+        print(f"mer-lightning: {line}{self._nearest(message)}", file=sys.stderr)
         sys.exit(2)
 
     def _nearest(self, message: str) -> str:
-        found = _UNKNOWN.search(message)
-        if not found:
+        match = _UNKNOWN.search(message)
+        if not match:
             return ""
-        word = next(filter(None, found.groups()))
+        word = next(filter(None, match.groups()))
         close = difflib.get_close_matches(word, self._known_options(), n=1, cutoff=0.5)
         return f"; did you mean --{self._prefix(word)}{close[0]}?" if close else ""
 

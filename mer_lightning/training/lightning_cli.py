@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jsonargparse
+from jsonargparse._loaders_dumpers import yaml_load
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -21,8 +22,9 @@ from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.label_spaces import label_map
 from mer_lightning.evaluation.protocols import Protocol
 from mer_lightning.methods.base import MERMethod
-from mer_lightning.methods.loading import all_methods, load_method
+from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.phase import Phase
+from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
 from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
@@ -46,7 +48,7 @@ class MERCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The one that was asked for: to describe all four would be a third of a small run."""
+        """Only the one that was asked for: to build the parsers of all four takes a third of a small run's time."""
         asked = Parser.arguments[0]
         return {asked: LightningCLI.subcommands()[asked]}
 
@@ -68,8 +70,8 @@ class MERCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "test":
-            said = "how classes of the run are read in a corpus with others: {mine: theirs, ...}"
-            parser.add_argument("--labels", type=dict[str, str] | None, default=None, help=said)
+            meaning = "which class of the run stands for which class of the corpus: {mine: theirs, ...}"
+            parser.add_argument("--labels", type=dict[str, str] | None, default=None, help=meaning)
         if subcommand == "predict":
             parser.add_argument("--output", type=str | None, default=None, help="table to write, .csv or .parquet")
         return parser
@@ -77,6 +79,7 @@ class MERCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """As given to `run`; sys.argv stays as it is, because DDP starts its other processes from it."""
         self.config = parser.parse_args(args)
+        refuse_strange_classes(self.config[self.config.subcommand])
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyperparameters of a checkpoint never override the command line; `load_method` reads them."""
@@ -84,8 +87,13 @@ class MERCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         asked = self._get(self.config, "protocol")
         self.protocol = Protocol([asked] if isinstance(asked, str) else asked, seed=self._get(self.config, "mask_seed"))
+        if self._get(self.config, "weights_only") is False:
+            raise Refusal("weights_only", "true: a checkpoint that holds more may run anything", "false", "remove it")
         if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
             raise Refusal(str(self.subcommand), "a trained run", "none", "name one: --run runs/NAME/NUMBER")
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -96,8 +104,9 @@ class MERCLI(LightningCLI):
         self.model.protocol = self.protocol
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        # Data and model exist by now: what could not start has left no folder behind.
-        model, data, trainer = (self._get(self.config, part) for part in ("model", "data", "trainer"))
+        # Data and model exist by now, so a run that could not start leaves no folder behind.
+        model, data = (self._get(self.config, part) for part in ("model", "data"))
+        trainer = self._get(self.config_init, "trainer")
         name, resume = (
             self._get(self.config, "name") or _default_name(model, data),
             bool(self._get(self.config, "resume")),
@@ -106,7 +115,7 @@ class MERCLI(LightningCLI):
         self.folder = new_run_folder(self._get(self.config, "run_dir"), parent, resume)
         self.writer = WriteResults(self.folder, seed=int(self._get(self.config, "seed_everything")))
         self.own_callbacks = [Announce(self.folder), self.writer]
-        self.user_callbacks = self._get(self.config_init, "trainer").callbacks or []
+        self.user_callbacks = trainer.callbacks or []
         self.run_logger = trainer.logger
         if trainer.logger in (None, True):
             tags = [_last_module(model.class_path), _last_module(model.init_args.backbone.class_path)]
@@ -156,23 +165,23 @@ def run(args: list[str]) -> MERCLI:
     """Run one subcommand; what a test or a study calls, too."""
     _quiet()
     make_ready()
-    all_methods()  # imported, so that Lightning accepts their names in checkpoints
     args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
     jsonargparse.set_loader("yaml", _load_yaml)
     Parser.arguments = args
     try:
-        return MERCLI(
-            model_class=MERMethod,
-            datamodule_class=MERData,
-            subclass_mode_model=True,
-            save_config_callback=RunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults=dict(_TRAINER_DEFAULTS),
-            seed_everything_default=1111,
-            auto_configure_optimizers=False,
-            parser_class=Parser,
-            args=args,
-        )
+        with only_known_imports():
+            return MERCLI(
+                model_class=MERMethod,
+                datamodule_class=MERData,
+                subclass_mode_model=True,
+                save_config_callback=RunConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults=dict(_TRAINER_DEFAULTS),
+                seed_everything_default=1111,
+                auto_configure_optimizers=False,
+                parser_class=Parser,
+                args=args,
+            )
     finally:
         forget_run_folder()
         if "wandb" in sys.modules:  # else the next run of this process would write into this one
@@ -180,8 +189,6 @@ def run(args: list[str]) -> MERCLI:
 
 
 def _load_yaml(text: str) -> Any:
-    from jsonargparse._loaders_dumpers import yaml_load
-
     return names.in_config(yaml_load(text))
 
 
@@ -246,7 +253,7 @@ def _logger(name: LoggerName, folder: Path, group: str, tags: list[str]) -> Logg
 
 
 def _quiet() -> None:
-    """Advice that does not apply here: evaluation gathers by itself, and advertising is no log line."""
+    """Silences warnings of Lightning that do not apply here, such as those on gathering, and its advertising."""
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
     for message in (

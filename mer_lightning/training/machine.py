@@ -1,4 +1,4 @@
-"""What a run asks of the machine before it starts: quick products, and memory that is kept."""
+"""Settings of the process before a run starts: fast matrix products, and freed memory that is kept for reuse."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 
 _PRECISE = 1e-5  # relative to the largest entry; float32 has 1e-6 here, and bfloat16 1e-3
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of malloc.h
-# oneDNN keeps 1024 programs, torch as many on top, one for each shape. With sequences of varying length most are never
-# met again, and fill a gigabyte. Packed recurrences need two hundred: a shape for each number of samples in a step.
+# oneDNN keeps up to 1024 compiled programs, and torch as many beside it, one for each shape of a product. With
+# sequences of varying length most shapes never come again, and their programs fill a gigabyte. Packed recurrences need
+# about two hundred programs: one for each number of samples in a step.
 _PROGRAMS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "64"}
 
 

@@ -1,83 +1,84 @@
-"""Short names in configs and on the command line: `tfn` for a class path, and which class paths are trusted.
+"""Short names in configs and on the command line: `tfn` for a class path.
 
 A method, a backbone or a text encoder has the name of its file (`model: supervised`, `--model.backbone
-late_transformer`), training masks that of their class in small letters (`--data.masks modality_dropout`).
+late_transformer`), training masks that of their class in small letters (`--data.masks modality_dropout`); optimisers,
+callbacks and loggers have that of their class (`--model.optimizer AdamW`).
 """
 
 from __future__ import annotations
 
 import difflib
-import inspect
-import os
-import re
-from collections.abc import Callable, Mapping
+import json
+from pathlib import Path
 from typing import Any
 
-from mer_lightning.discovery import import_path
+import yaml
+from jsonargparse._loaders_dumpers import yaml_load
+
 from mer_lightning.errors import Refusal
+from mer_lightning.methods.places import CONFIG_FILES, NO_CLASS, PLACES, place_of, refuse_strange_classes
 
-_TRUSTED = ("mer_lightning", "torch", "lightning")
-_TRUST_VARIABLE = "MER_TRUST"  # comma-separated packages of one's own
 _CONFIG = ("--config", "-c")
-
-
-def _methods() -> Mapping[str, type]:
-    from mer_lightning.methods.loading import all_methods
-
-    return all_methods()
-
-
-def _backbones() -> Mapping[str, type]:
-    from mer_lightning.backbones.base import all_backbones
-
-    return all_backbones()
-
-
-def _text_encoders() -> Mapping[str, type]:
-    from mer_lightning.encoders.base import all_text_encoders
-
-    return all_text_encoders()
-
-
-def _masks() -> Mapping[str, type]:
-    from mer_lightning.masks import training as masks
-
-    classes = [cls for cls in vars(masks).values() if isinstance(cls, type) and not inspect.isabstract(cls)]
-    subclasses = [cls for cls in classes if issubclass(cls, masks.TrainingMasks)]
-    return {re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in subclasses}
-
-
-_NAMED: dict[tuple[str, ...], Callable[[], Mapping[str, type]]] = {
-    ("model",): _methods,
-    ("model", "backbone"): _backbones,
-    ("model", "text_encoder"): _text_encoders,
-    ("data", "masks"): _masks,
-}
+_OURS = "mer_lightning."
 
 
 def _class_path(place: tuple[str, ...], name: str) -> str:
     """The class path of a short name; a class's own name is one, too."""
-    classes = _NAMED[place]()
-    for known, cls in classes.items():
-        if name in (known, cls.__name__):
-            return import_path(cls)
+    classes = PLACES[place].classes()
+    for known, path in classes.items():
+        if name in (known, path.rpartition(".")[2]):
+            return path
     close = difflib.get_close_matches(name, classes, n=1)
     remedy = f"did you mean {close[0]}?" if close else "or give a full class path"
     raise Refusal(f"--{'.'.join(place)}", f"one of {', '.join(classes)}", f"'{name}'", remedy)
 
 
 def in_arguments(args: list[str]) -> list[str]:
-    """Replace short names after options, in both spellings: `--model NAME` and `--model=NAME`."""
+    """Replace short names after options, in both spellings: `--model NAME` and `--model=NAME`.
+
+    Refuses what names a class where none is asked for, also in the configuration files that are named.
+    """
     replaced: list[str] = []
     option = ""
     for arg in args:
-        if arg.startswith("--"):
+        if arg in _CONFIG:
+            option = "config"
+            replaced.append(arg)
+        elif arg.startswith("--"):
             option, equals, value = arg[2:].partition("=")
-            replaced.append(f"--{option}={_resolved(_place(option), value)}" if equals else arg)
+            replaced.append(f"--{option}={_argument(option, value)}" if equals else arg)
         else:
-            replaced.append(str(_resolved(_place(option), arg)))
+            replaced.append(_argument(option, arg))
             option = ""
     return replaced
+
+
+def _argument(option: str, text: str) -> str:
+    """The value of an option: a word, YAML in one line, or the name of a YAML file."""
+    place = () if option == "config" else place_of(option)
+    path = Path(text)
+    if (option == "config" or path.suffix in CONFIG_FILES) and path.is_file():
+        try:
+            refuse_strange_classes(in_config(yaml_load(path.read_text(encoding="utf-8")), place), place)
+        except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            found = str(error) or type(error).__name__
+            raise Refusal(path, "plain YAML, as text, lists and mappings", found, "mend the file") from error
+        return text
+    written = _tree(text)
+    resolved = in_config(written, place)
+    refuse_strange_classes(resolved, place)
+    if resolved == written:
+        return text
+    return resolved if isinstance(resolved, str) else json.dumps(resolved)
+
+
+def _tree(text: str) -> Any:
+    """What YAML makes of an option's value, where that is a list or a mapping; else the text."""
+    try:
+        value = yaml_load(text)
+    except (yaml.YAMLError, RecursionError):  # the parser says it with the name of the option
+        return text
+    return value if isinstance(value, dict | list) else text
 
 
 def classes_first(args: list[str]) -> list[str]:
@@ -103,43 +104,30 @@ def _rank(option: str) -> int:
     """How deep a class is named; the command and configurations before all classes, other options behind them."""
     if option in _CONFIG or not option.startswith("--"):
         return 0
-    place = _place(option[2:])
-    return len(place) if place in _NAMED else 1 + max(map(len, _NAMED))
+    place = place_of(option[2:])
+    # Callbacks and their options keep their order: each option goes to the callback before it.
+    return len(place) if place in PLACES and place[0] != "trainer" else 1 + max(map(len, PLACES))
 
 
 def in_config(value: Any, place: tuple[str, ...] = ()) -> Any:
-    """Replace short names in a config, nested or with dotted keys, and refuse untrusted class paths."""
+    """Replace short names in a config, nested or with dotted keys."""
     if isinstance(value, dict):
-        return {key: in_config(each, place + _place(str(key))) for key, each in value.items()}
+        return {key: in_config(each, place + place_of(str(key))) for key, each in value.items()}
     if isinstance(value, list):
         return [in_config(each, place) for each in value]
     return _resolved(place, value)
 
 
-def _place(key: str) -> tuple[str, ...]:
-    """Where a dotted key points, without the words that only jsonargparse needs; class_path keeps a mark."""
-    return tuple(part for part in key.split(".") if part != "init_args")
-
-
 def _resolved(place: tuple[str, ...], value: Any) -> Any:
-    if not isinstance(value, str):
+    named = place[:-1] if place[-1:] in (("class_path",), ("help",)) else place
+    if named not in PLACES or not isinstance(value, str) or value in NO_CLASS:
         return value
-    is_class = bool(place) and place[-1] in ("class_path", "help")
-    named = place[:-1] if is_class else place
-    if named in _NAMED and value.isidentifier() and value not in ("null", "None"):
-        return _class_path(named, value)
-    if (is_class or named in _NAMED) and "." in value and "/" not in value:
-        _check_trusted(value)
-    return value
+    if value.startswith(_OURS):
+        return _present_path(named, value)
+    return _class_path(named, value) if value.isidentifier() and PLACES[named].classes() else value
 
 
-def _check_trusted(class_path: str) -> None:
-    trusted = _TRUSTED + tuple(filter(None, os.environ.get(_TRUST_VARIABLE, "").split(",")))
-    package = class_path.split(".")[0]
-    if package not in trusted:
-        raise Refusal(
-            "class_path",
-            f"a class inside {', '.join(trusted)}",
-            f"'{class_path}'",
-            f"if you trust that package, set {_TRUST_VARIABLE}={package}",
-        )
+def _present_path(place: tuple[str, ...], path: str) -> str:
+    """Where a class of ours is now: configurations of older runs name the file that it was in then."""
+    name = path.rpartition(".")[2]
+    return next((now for now in PLACES[place].classes().values() if now.rpartition(".")[2] == name), path)

@@ -1,9 +1,9 @@
-"""All phases of one fit, each with a Trainer of its own, and what makes a fit go on after it was killed.
+"""All phases of one fit, each with a Trainer of its own, and what makes a fit resumable after it was killed.
 
 In the run's folder:
     phases.json                      the phases that are over: epochs, seconds, best validation score
     checkpoints/PHASE/{best,last}.ckpt   of every phase but the last
-    checkpoints/{best,last}.ckpt     of the last phase: best.ckpt is what the run found
+    checkpoints/{best,last}.ckpt     of the last phase: best.ckpt is the run's result
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TrainerMaker = Callable[[Phase, list[Callback]], Trainer]
 def fit_phases(
     method: MERMethod, data: Any, folder: Path, trainer_for: TrainerMaker, seed: int, patience: int, ckpt_path: Any
 ) -> None:
-    """Fit what is not yet done. A phase that was begun goes on from its last epoch, to the end it would have had."""
+    """Fit the phases that are not done. A phase that was interrupted continues from its last saved epoch."""
     done = _done(folder)
     previous: Path | None = None
     phases = method.phases()
@@ -78,8 +78,9 @@ class Checkpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Where a fit goes on. Saved as often as that takes a fiftieth of the time, and at the end: epochs that were not
-    saved are trained again, to the same weights. (Lightning's own save_last writes only when the best improves.)"""
+    """The checkpoint from which a fit is resumed, saved at the end and as often as that takes a fiftieth of the time:
+    epochs that were not saved are trained again, to the same weights. (Lightning's own save_last writes only when the
+    best score improves.)"""
 
     _SHARE = 1 / 50
     _due = 0.0
@@ -97,8 +98,8 @@ class LastCheckpoint(Checkpoint):
 
 
 class EpochSeeds(Callback):
-    """Dropout and noise of an epoch are a function of seed, phase, epoch and process: a fit that was killed and goes on
-    draws what it would have drawn."""
+    """Seeds dropout and noise at the start of each epoch from seed, phase, epoch and process: a fit that was killed and
+    resumed draws the same numbers as one that was not."""
 
     def __init__(self, seed: int, phase: int) -> None:
         self.keys = (seed, phase)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.predictions import prediction_table
@@ -20,8 +23,10 @@ def write_predictions(method: MERMethod, data: MERData, output: str | None, fold
     predictions = method.store.gather()
     rows = prediction_table(predictions, method.task, ["tav"], split.ids).drop(columns="condition")
     known = [m in method.dims for m in ("text", "audio", "vision")]
-    seen = [[here and k for here, k in zip(row, known, strict=True)] for row in split.present.tolist()]
-    rows.insert(1, "modalities", [combination_name(row) or "none" for row in seen])
+    # A name for each of the eight combinations, and not for each sample.
+    kinds, kind = (split.present[predictions.index] & torch.tensor(known)).unique(dim=0, return_inverse=True)
+    names = np.array([combination_name(row) or "none" for row in kinds.tolist()], dtype=object)
+    rows.insert(1, "modalities", names[kind.numpy()])
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
         rows.to_csv(path, index=False)

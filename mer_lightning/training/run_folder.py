@@ -68,10 +68,7 @@ def _next_number(parent: Path) -> Path:
 
 
 def metrics_over_time(folder: Path) -> pd.DataFrame:
-    """What a run's fit has logged, in several files if it went on after a kill.
-
-    One that was killed as it began to write has left a file with nothing in it.
-    """
+    """What a run's fit has logged: in several files if it was resumed, some of them empty if it was killed early."""
     import pandas as pd
 
     paths = sorted(path for path in (folder / "logs").rglob("metrics.csv") if path.stat().st_size)

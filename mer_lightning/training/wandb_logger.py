@@ -36,7 +36,7 @@ def wandb_logger(folder: Path, group: str, tags: list[str]) -> Logger:
         offline=mode != "online",
     )
     if getattr(rank_zero_only, "rank", 0) == 0:
-        # A sweep reads the summary, which is the last value unless it is told otherwise.
+        # A sweep reads the summary, which is the last value unless a metric is defined otherwise.
         logger.experiment.define_metric("valid/score", summary="max")
     return logger
 

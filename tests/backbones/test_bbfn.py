@@ -23,14 +23,19 @@ SOME = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0], [1, 1, 1], [0, 
 
 @pytest.mark.parametrize("dims", [{"text": 768, "audio": 5, "vision": 20}, {"text": 300, "audio": 74, "vision": 35}])
 def test_size_is_that_of_the_released_layers(dims: dict[str, int]) -> None:
+    """Apart from the steps in place of absent modalities, which are ours alone under every preset."""
     d, state = 40, 160
     attention, gates, feed, norms = 4 * (d * d + d), 2 * (2 * d * d + d), 8 * d * d + 5 * d, 2 * 2 * d
     mean_code, recurrent_code = d * d + d, 2 * 3 * (2 * d * d + 2 * d)
     discriminator = (4 * d * d + 4 * d) + (4 * d + 1)
     layers = 5 * (2 * (attention + gates + feed + norms) + discriminator) + 2 * (mean_code + 4 * recurrent_code)
-    ours_alone = {"steps in place of absent modalities": 3 * d, "a norm for memories": 2 * 5 * 2 * 2 * d}
+    absent_steps, norms_of_memories = 3 * d, 2 * 5 * 2 * 2 * d
     released = 3 * d * sum(dims.values()) + 2 * layers + 2 * (state * state + state)
-    assert sum(p.numel() for p in BBFN(dims).parameters()) == released + sum(ours_alone.values())
+    fixed, official = (
+        sum(p.numel() for p in BBFN(dims, preset=preset).parameters()) for preset in ("fixed", "official")
+    )
+    assert official == released + absent_steps
+    assert fixed == official + norms_of_memories
 
 
 def test_size_with_mosi_features() -> None:
@@ -58,7 +63,7 @@ def test_gates_decide_what_stays_and_what_comes_in() -> None:
     mixed = torch.stack([keep[b] * query[b] + take[b] * looked[b] for b in range(2)])
     expected = mixed + layer.feed(layer.norm_feed(mixed))
     torch.testing.assert_close(layer(query, memory, key_mask, codes), expected)
-    layer.take.bias.fill_(-100.0)  # a closed gate: the other side may say what it likes
+    layer.take.bias.fill_(-100.0)  # a closed gate: the other side has no effect
     torch.testing.assert_close(
         layer(query, memory, key_mask, codes), layer(query, torch.randn(2, 4, 10), key_mask, codes), rtol=0, atol=0
     )
@@ -84,7 +89,7 @@ def test_both_sides_of_a_pair_move_at_once() -> None:
     pair: Any = backbone.pairs["audio"]
     text, audio = torch.randn(2, 3, 10), torch.randn(2, 5, 10)
     key_masks = [torch.ones(2, 3, dtype=torch.bool), torch.arange(5) < torch.tensor([[5], [2]])]
-    (said_text, said_audio), codes = pair([text, audio], key_masks)
+    (last_text, last_audio), codes = pair([text, audio], key_masks)
     for number in range(2):
         code = [pair.codes[number][side](each, key_masks[side]) for side, each in enumerate((text, audio))]
         control = torch.cat(code, dim=1)
@@ -92,11 +97,11 @@ def test_both_sides_of_a_pair_move_at_once() -> None:
         new_text = pair.looks[number][0](text, audio, key_masks[1], control)
         new_audio = pair.looks[number][1](audio, text, key_masks[0], control)
         text, audio = new_text, new_audio
-    torch.testing.assert_close([said_text, said_audio], [text[:, :1], audio[:, :1]])
+    torch.testing.assert_close([last_text, last_audio], [text[:, :1], audio[:, :1]])
 
 
 def test_pairs_do_not_mix_audio_and_vision() -> None:
-    """Before the residual network, what the audio pair says cannot depend on vision."""
+    """Before the residual network, what the audio pair gives cannot depend on vision."""
     backbone = small()
     for parameter in backbone.residual.parameters():
         nn.init.zeros_(parameter)

@@ -95,9 +95,9 @@ def by_hand(folder: str, beta: float) -> tuple[MAG, torch.Tensor]:
 def test_the_gate_by_hand(folder: str, beta: float, audio: bool, vision: bool, expected: tuple[float, float]) -> None:
     mag, words = by_hand(folder, beta)
     sequences = {"audio": torch.full((1, 1, 1), 2.0), "vision": torch.full((1, 1, 1), -1.0)}
-    here = {"audio": torch.tensor([[audio]]), "vision": torch.tensor([[vision]])}
+    given = {"audio": torch.tensor([[audio]]), "vision": torch.tensor([[vision]])}
     with torch.no_grad():
-        found = mag.gated(words, sequences, here)[0, 0]
+        found = mag.gated(words, sequences, given)[0, 0]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32), rtol=1e-5, atol=1e-4)
 
 

@@ -37,7 +37,7 @@ def state(backbone: MFN, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def test_says_what_mmsa_says() -> None:
+def test_equals_mmsa() -> None:
     shapes = dict(zip(("NN1Config", "NN2Config", "gamma1Config", "gamma2Config"), SMALL["shapes"], strict=True))
     options: dict[str, Any] = {name: {"shapes": shape, "drop": 0.1} for name, shape in shapes.items()}
     options |= {"outConfig": {"shapes": 4, "drop": 0.1}, "hidden_dims": SMALL["hidden"], "memsize": 5, "windowsize": 2}
@@ -57,15 +57,15 @@ def test_says_what_mmsa_says() -> None:
         network[3].load_state_dict(getattr(theirs, f"{name}_fc2").state_dict())
     ours.out[0].load_state_dict(theirs.out_fc1.state_dict())
     batch = make_batch("aligned")
-    said = theirs.out_fc2(state(ours, batch))
-    torch.testing.assert_close(said, theirs(*batch.features.values())["M"], rtol=0, atol=1e-5)
+    result = theirs.out_fc2(state(ours, batch))
+    torch.testing.assert_close(result, theirs(*batch.features.values())["M"], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_equals_a_loop_over_the_steps_of_each_sample_alone() -> None:
     torch.manual_seed(0)
     backbone, batch = MFN(DIMS, **SMALL).eval(), make_batch("aligned")
-    said = state(backbone, batch)
+    result = state(backbone, batch)
     for row, steps in enumerate(batch.lengths["text"].tolist()):
         hidden = {m: torch.zeros(1, cell.hidden_size) for m, cell in backbone.cells.items()}
         content, memory = dict(hidden), torch.zeros(1, 5)
@@ -81,7 +81,7 @@ def test_equals_a_loop_over_the_steps_of_each_sample_alone() -> None:
                 + backbone.take(seen).sigmoid() * backbone.proposal(attended).tanh()
             )
         expected = backbone.out(torch.cat([*hidden.values(), memory], dim=1))[0]
-        torch.testing.assert_close(said[row], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(result[row], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("fault", [True, False])

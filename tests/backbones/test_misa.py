@@ -50,7 +50,7 @@ def with_long_enough_streams(batch: Batch) -> Batch:
 
 
 def mmsa_misa(words: Tensor, monkeypatch: pytest.MonkeyPatch, dims: list[int]) -> Any:
-    """MMSA's model, its pretrained text encoder replaced by one that has already said ``words``."""
+    """MMSA's model, its pretrained text encoder replaced by one that has already encoded ``words``."""
     released = mmsa_class("models.singleTask.MISA", "MISA")
 
     class Said(nn.Module):
@@ -76,7 +76,7 @@ def copy_both_ways(theirs: Any, ours: BothWays) -> None:
 
 
 @torch.no_grad()
-def test_says_what_mmsa_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_mmsa(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = with_long_enough_streams(make_batch())
     theirs = mmsa_misa(batch.features["text"], monkeypatch, [768, DIMS["audio"], DIMS["vision"]])
     ours: Any = MISA(DIMS | {"text": 768}, width=8, preset="mmsa").eval()
@@ -114,7 +114,7 @@ def test_both_ways_equals_a_packed_bidirectional_lstm() -> None:
 
 
 @pytest.mark.parametrize("fault", [True, False])
-def test_text_lengths_cut_off_what_the_face_says_after_the_last_word(fault: bool) -> None:
+def test_text_lengths_cut_off_what_the_face_shows_after_the_last_word(fault: bool) -> None:
     torch.manual_seed(0)
     backbone, batch = MISA(DIMS, **SMALL, text_lengths=fault).eval(), make_batch()
     later = batch.features["vision"].clone()
@@ -132,21 +132,21 @@ def test_text_longer_than_a_stream_reads_all_of_it() -> None:
     faulty, batch = MISA(DIMS, **SMALL, text_lengths=True).eval(), make_batch("aligned")
     full = {m: torch.full_like(n, 6) for m, n in batch.lengths.items()}
     short = {"audio": batch.features["audio"][:, :2], "vision": batch.features["vision"][:, :2]}
-    said = state(faulty, replace(batch, features=batch.features | short, lengths=full))
+    result = state(faulty, replace(batch, features=batch.features | short, lengths=full))
     cured = MISA(DIMS, **SMALL).eval()
     cured.load_state_dict(faulty.state_dict())
     own = full | dict.fromkeys(short, torch.full_like(batch.index, 2))
-    torch.testing.assert_close(said, state(cured, replace(batch, features=batch.features | short, lengths=own)))
+    torch.testing.assert_close(result, state(cured, replace(batch, features=batch.features | short, lengths=own)))
 
 
 @torch.no_grad()
 def test_absent_codes_are_no_keys_and_leave_zeros() -> None:
     backbone, batch = MISA(DIMS, **SMALL).eval(), make_batch()
     encoded = backbone.encode(batch)
-    said = backbone.fuse(encoded, torch.tensor([True, False, True]).expand(6, 3)).unflatten(1, (6, 8))
-    assert not said[:, [1, 4]].any()
+    result = backbone.fuse(encoded, torch.tensor([True, False, True]).expand(6, 3)).unflatten(1, (6, 8))
+    assert not result[:, [1, 4]].any()
     codes = [encoded.sequences[m][:, 0] for m in ("text", "vision")] + [encoded.vectors[m] for m in ("text", "vision")]
-    torch.testing.assert_close(said[:, [0, 2, 3, 5]], backbone.fusion(torch.stack(codes, dim=1)))
+    torch.testing.assert_close(result[:, [0, 2, 3, 5]], backbone.fusion(torch.stack(codes, dim=1)))
 
 
 def test_text_may_be_read_with_recurrences() -> None:
@@ -162,7 +162,7 @@ def test_text_may_be_read_with_recurrences() -> None:
 def reference_losses(backbone: MISA, batch: Batch) -> dict[str, Tensor]:
     """MISA's three losses from the rows that have what is compared, one pair and one moment at a time."""
     encoded = backbone.encode(batch)
-    here = dict(zip(DIMS, batch.present.unbind(1), strict=True))
+    given = dict(zip(DIMS, batch.present.unbind(1), strict=True))
     shared = {m: v.to(torch.float64) for m, v in encoded.vectors.items()}
     private = {m: s[:, 0].to(torch.float64) for m, s in encoded.sequences.items()}
 
@@ -171,15 +171,15 @@ def reference_losses(backbone: MISA, batch: Batch) -> dict[str, Tensor]:
 
     sim, diff, recon = torch.zeros(3, dtype=torch.float64)
     for m, n in (("text", "audio"), ("text", "vision"), ("audio", "vision")):
-        rows = here[m] & here[n]
+        rows = given[m] & given[n]
         if rows.sum() > 1:
             sim += (shared[m][rows].mean(0) - shared[n][rows].mean(0)).norm() / 3
             x, y = both((shared[m], shared[n]), rows)
             for k in (2, 3, 4, 5):
                 sim += (x.pow(k).mean(0) - y.pow(k).mean(0)).norm() / 3
-    terms = [(private[m], shared[m], here[m]) for m in DIMS]
+    terms = [(private[m], shared[m], given[m]) for m in DIMS]
     terms += [
-        (private[m], private[n], here[m] & here[n])
+        (private[m], private[n], given[m] & given[n])
         for m, n in (("text", "audio"), ("text", "vision"), ("audio", "vision"))
     ]
     for first, second, rows in terms:
@@ -187,9 +187,9 @@ def reference_losses(backbone: MISA, batch: Batch) -> dict[str, Tensor]:
             x, y = (each / (each.norm(dim=1, keepdim=True) + 1e-6) for each in both((first, second), rows))
             diff += (x.T @ y).square().mean()
     for m in DIMS:
-        if here[m].any():
-            said = backbone.reconstruct[m]((encoded.sequences[m][:, 0] + encoded.vectors[m])[here[m]])
-            recon += (said - encoded.sequences[m][here[m], 1]).square().mean() / 3
+        if given[m].any():
+            result = backbone.reconstruct[m]((encoded.sequences[m][:, 0] + encoded.vectors[m])[given[m]])
+            recon += (result - encoded.sequences[m][given[m], 1]).square().mean() / 3
     return {"sim": sim, "diff": diff, "recon": recon}
 
 

@@ -86,7 +86,7 @@ def our_state(backbone: Backbone, batch: Batch) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_tfn_says_what_mmsa_says() -> None:
+def test_tfn_equals_mmsa() -> None:
     theirs: Any = peer("TFN", "TFN", hidden_dims=[8, 4, 6], text_out=3, post_fusion_dim=5, dropouts=[0.1] * 4)
     ours = TFN(SMALL, [8, 4, 6], text_width=3, width=5, preset="mmsa").eval()
     copy_subnetworks(theirs, ours.subnetworks)
@@ -100,7 +100,7 @@ def test_tfn_says_what_mmsa_says() -> None:
 
 
 @torch.no_grad()
-def test_lmf_says_what_mmsa_says() -> None:
+def test_lmf_equals_mmsa() -> None:
     theirs: Any = peer("LMF", "LMF", hidden_dims=[8, 4, 6], rank=3, dropouts=[0.1] * 4)
     theirs.fusion_bias.fill_(0.3)
     ours = LMF(SMALL, [8, 4, 6], rank=3, width=1, preset="mmsa").eval()
@@ -114,7 +114,7 @@ def test_lmf_says_what_mmsa_says() -> None:
 
 
 @torch.no_grad()
-def test_lf_dnn_says_what_mmsa_says() -> None:
+def test_lf_dnn_equals_mmsa() -> None:
     theirs: Any = peer("LF_DNN", "LF_DNN", hidden_dims=[8, 4, 6], text_out=3, post_fusion_dim=5, dropouts=[0.1] * 4)
     ours = LFDNN(SMALL, [8, 4, 6], text_width=3, width=5, preset="mmsa").eval()
     copy_subnetworks(theirs, ours.subnetworks)
@@ -123,20 +123,20 @@ def test_lf_dnn_says_what_mmsa_says() -> None:
     ours.fusion[1].load_state_dict({"weight": weight, "bias": theirs.post_fusion_layer_1.bias})
     ours.fusion[3].load_state_dict(theirs.post_fusion_layer_2.state_dict())
     batch = make_batch("aligned")
-    said = theirs.post_fusion_layer_3(our_state(ours, batch))
-    torch.testing.assert_close(said, theirs(*their_input(batch))["M"], rtol=0, atol=1e-5)
+    result = theirs.post_fusion_layer_3(our_state(ours, batch))
+    torch.testing.assert_close(result, theirs(*their_input(batch))["M"], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
-def test_ef_lstm_says_what_mmsa_says() -> None:
+def test_ef_lstm_equals_mmsa() -> None:
     theirs: Any = peer("EF_LSTM", "EF_LSTM", hidden_dims=8, num_layers=2, dropout=0.1, seq_lens=STEPS)
     ours = EFLSTM(SMALL, width=8, depth=2, steps=STEPS, preset="mmsa").eval()
     ours.norm.load_state_dict(theirs.norm.state_dict())
     ours.lstm.load_state_dict(theirs.lstm.state_dict())
     ours.fusion[1].load_state_dict(theirs.linear.state_dict())
     batch = make_batch("aligned")
-    said = theirs.out(our_state(ours, batch))
-    torch.testing.assert_close(said, theirs(*batch.features.values())["M"], rtol=0, atol=1e-5)
+    result = theirs.out(our_state(ours, batch))
+    torch.testing.assert_close(result, theirs(*batch.features.values())["M"], rtol=0, atol=1e-5)
 
 
 # --- faults and their cures

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mer_lightning.backbones.mult import _FAULTS, MulT, Stack
+from mer_lightning.backbones.mult import _FAULTS, MulT, Stack, released_positions
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
 from mer_lightning.layers.pooling import last_step
@@ -55,20 +55,33 @@ def copy_stack(theirs: Any, ours: Stack) -> None:
         target.feed[3].load_state_dict(source.fc2.state_dict())
 
 
+@pytest.mark.parametrize("positions", [False, True], ids=["as used", "with positions"])
+@pytest.mark.parametrize("width", [8, 12], ids=["projected", "text as it is"])
 @pytest.mark.parametrize("alignment", ["aligned", "unaligned"])
 @torch.no_grad()
-def test_says_what_mmsa_says(alignment: str) -> None:
+def test_equals_mmsa(alignment: str, width: int, positions: bool) -> None:
     rates = ("attn_dropout", "attn_dropout_a", "attn_dropout_v", "relu_dropout", "embed_dropout", "res_dropout")
     options = dict.fromkeys((*rates, "output_dropout", "text_dropout"), 0.1)
-    options |= {"use_bert": False, "dst_feature_dim_nheads": [8, 2], "feature_dims": list(DIMS.values()), "nlevels": 2}
+    options |= {
+        "use_bert": False,
+        "dst_feature_dim_nheads": [width, 2],
+        "feature_dims": list(DIMS.values()),
+        "nlevels": 2,
+    }
     options |= {"attn_mask": True, "train_mode": "regression", "num_classes": 3}
     options |= {"conv1d_kernel_size_l": 3, "conv1d_kernel_size_a": 1, "conv1d_kernel_size_v": 2}
     torch.manual_seed(1)
     theirs: Any = mmsa_class("models.singleTask.MULT", "MULT")(SimpleNamespace(**options)).eval()
-    ours: Any = MulT(DIMS, 8, 2, 2, [3, 1, 2], preset="mmsa").eval()
+    ours: Any = MulT(DIMS, width, 2, 2, [3, 1, 2], preset="mmsa", no_positions=not positions).eval()
+    if positions:
+        made = mmsa_class("models.subNets.transformers_encoder.position_embedding", "SinusoidalPositionalEmbedding")
+        for part in theirs.modules():
+            if hasattr(part, "embed_positions"):
+                part.embed_positions = made(part.embed_dim)
     letters = {"text": "l", "audio": "a", "vision": "v"}
     for m, letter in letters.items():
-        ours.project[m].load_state_dict(getattr(theirs, f"proj_{letter}").state_dict())
+        if isinstance(ours.project[m], nn.Conv1d):
+            ours.project[m].load_state_dict(getattr(theirs, f"proj_{letter}").state_dict())
         copy_stack(getattr(theirs, f"trans_{letter}_mem"), ours.memories[m])
         for n in MODALITIES:
             if n != m:
@@ -76,8 +89,8 @@ def test_says_what_mmsa_says(alignment: str) -> None:
     ours.residual[0].load_state_dict(theirs.proj1.state_dict())
     ours.residual[3].load_state_dict(theirs.proj2.state_dict())
     batch = make_batch(alignment)
-    said = theirs.out_layer(ours.fuse(ours.encode(batch), batch.present))
-    torch.testing.assert_close(said, theirs(*batch.features.values())["M"], rtol=0, atol=1e-5)
+    predictions = theirs.out_layer(ours.fuse(ours.encode(batch), batch.present))
+    torch.testing.assert_close(predictions, theirs(*batch.features.values())["M"], rtol=0, atol=1e-5)
 
 
 def stack(**faults: bool) -> Stack:
@@ -99,13 +112,14 @@ def test_without_positions_the_order_of_a_source_means_nothing(fault: bool) -> N
     assert torch.allclose(forwards, backwards, atol=1e-5) == fault
 
 
+@pytest.mark.parametrize("from_one", [True, False])
 @pytest.mark.parametrize("fault", [True, False])
 @torch.no_grad()
-def test_a_true_zero_loses_its_position(fault: bool) -> None:
+def test_a_true_zero_loses_its_position(fault: bool, from_one: bool) -> None:
     sequence = torch.randn(1, 3, 8)
     sequence[0, 1, 0] = 0
-    added = stack(zero_is_padding=fault)._embed(sequence) - sequence * 8**0.5
-    expected = sinusoidal_positions(3, 8, sequence).clone()
+    added = stack(zero_is_padding=fault, positions_from_one=from_one)._embed(sequence) - sequence * 8**0.5
+    expected = (released_positions if from_one else sinusoidal_positions)(3, 8, sequence).clone()
     if fault:
         expected[1] = 0
     torch.testing.assert_close(added[0], expected, rtol=1e-4, atol=1e-5)
@@ -139,11 +153,11 @@ def test_the_last_step_alone_is_that_of_all_steps(fault: bool) -> None:
     tokens, keys = layers._embed(sequence), layers._keys(sequence, key_mask)
     for layer in layers.layers:
         tokens = layer(tokens, None, keys)
-    expected, seen = last_step(layers.norm(tokens), lengths), layers.last(sequence, key_mask)
-    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
+    expected, found = last_step(layers.norm(tokens), lengths), layers.last(sequence, key_mask)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     weights = torch.randn(4, 8)
     for one, all_steps in zip(
-        *(torch.autograd.grad((said * weights).sum(), layers.parameters()) for said in (seen, expected)), strict=True
+        *(torch.autograd.grad((last * weights).sum(), layers.parameters()) for last in (found, expected)), strict=True
     ):
         torch.testing.assert_close(one, all_steps, rtol=1e-3, atol=1e-4)
 

@@ -34,7 +34,7 @@ def test_early_pools_the_valid_steps() -> None:
 
 
 def test_late_transformer_reads_the_summary_of_whole_layers() -> None:
-    """Its last layer computes the summary alone, and says what it would have said beside all steps."""
+    """Its last layer computes the summary alone, and says what it would have result beside all steps."""
     torch.manual_seed(0)
     backbone, batch = LateTransformer(DIMS, width=8, depth=2).eval(), make_batch()
     vectors = backbone.encode(batch).vectors
@@ -60,22 +60,22 @@ def test_bottleneck_equals_a_loop_over_samples_and_present_modalities(combinatio
     torch.manual_seed(0)
     backbone, batch = Bottleneck(DIMS, width=8, fusion_depth=3).eval(), make_batch()
     encoded = backbone.encode(batch)
-    here = [m for m, on in zip(MODALITIES, combination_present(combination), strict=True) if on]
+    given = [m for m, on in zip(MODALITIES, combination_present(combination), strict=True) if on]
     for row in range(len(batch)):
         shared = backbone.bottleneck[None]
         tokens = {}
-        for m in here:
+        for m in given:
             steps = int(batch.lengths[m][row])
             tokens[m] = torch.cat([encoded.vectors[m][row, None], encoded.sequences[m][row, :steps]])[None]
         for layer in backbone.layers:
             proposals = []
-            for m in here:
+            for m in given:
                 both = torch.cat([tokens[m], shared], dim=1)
                 mixed = layer[m](both, torch.ones(both.shape[:2], dtype=torch.bool))
                 tokens[m], proposal = mixed[:, : tokens[m].shape[1]], mixed[:, tokens[m].shape[1] :]
                 proposals.append(proposal)
             shared = torch.stack(proposals).mean(0)
-        expected = backbone.norm(torch.stack([tokens[m][:, 0] for m in here]).mean(0))[0]
+        expected = backbone.norm(torch.stack([tokens[m][:, 0] for m in given]).mean(0))[0]
         seen = backbone.fuse(encoded, torch.tensor(combination_present(combination)).expand(6, -1))[row]
         torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-5)
 

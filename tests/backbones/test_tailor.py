@@ -59,19 +59,19 @@ def pieces(encoded: Encoded, batch: Batch, modality: str, sample: int) -> tuple[
 def test_losses_are_those_of_the_steps_that_are_there(present: Tensor) -> None:
     backbone, batch = small(), replace(make_batch(), present=present)
     encoded = backbone.encode(batch)
-    here = {m: [b for b in range(6) if present[b, number]] for number, m in enumerate(DIMS)}
+    given = {m: [b for b in range(6) if present[b, number]] for number, m in enumerate(DIMS)}
     adversarial, orthogonality = torch.zeros(()), torch.zeros(())
     for label, m in enumerate(DIMS):
         for kind in (0, 1):
-            steps = torch.cat([pieces(encoded, batch, m, b)[kind] for b in here[m]])
+            steps = torch.cat([pieces(encoded, batch, m, b)[kind] for b in given[m]])
             adversarial -= torch.stack([backbone.discriminator(s).log_softmax(0)[label] for s in steps]).mean()
         terms = []
-        for b in here[m]:
+        for b in given[m]:
             private, common = pieces(encoded, batch, m, b)
             terms.append((common @ private.T).norm() ** 2)
         orthogonality += torch.stack(terms).mean()
     for m, n in combinations(DIMS, 2):
-        both = [b for b in here[m] if b in here[n]]
+        both = [b for b in given[m] if b in given[n]]
         terms = [(pieces(encoded, batch, m, b)[0] @ pieces(encoded, batch, n, b)[0].T).norm() ** 2 for b in both]
         orthogonality += torch.stack(terms).mean()
     losses = losses_of(backbone, batch)
@@ -107,9 +107,9 @@ def test_only_common_features_learn_not_to_be_told_apart() -> None:
             plain = plain + F.cross_entropy(logits, torch.full((len(logits),), label))
     torch.testing.assert_close(value, plain)
     for name, parameters in parts.items():
-        said = torch.autograd.grad(value, parameters, retain_graph=True)
+        result = torch.autograd.grad(value, parameters, retain_graph=True)
         along = torch.autograd.grad(plain, parameters, retain_graph=True)
-        for ours, theirs in zip(said, along, strict=True):
+        for ours, theirs in zip(result, along, strict=True):
             assert theirs.any()
             torch.testing.assert_close(ours, -theirs if name == "common" else theirs)
 
@@ -136,9 +136,9 @@ def test_join_marks_both_groups_and_begins_positions_anew() -> None:
     ]
     kept = torch.cat([part[mask] for part, mask in zip(marked, key_masks, strict=True)]).unsqueeze(0)
     expected = join.layers(join.norm(kept), torch.ones(kept.shape[:2], dtype=torch.bool))[0]
-    said = torch.cat([steps[mask] for steps, mask in joined])
+    result = torch.cat([steps[mask] for steps, mask in joined])
     assert [steps.shape[1] for steps, _ in joined] == [2, 4, 3]
-    torch.testing.assert_close(said, expected)
+    torch.testing.assert_close(result, expected)
 
 
 @torch.no_grad()
@@ -155,9 +155,9 @@ def test_common_features_carry_no_mark_of_their_modality_and_private_ones_do() -
 
     for join in (backbone.join_unspoken, backbone.join_text, backbone.join_common):
         join.types.mul_(10)  # marks begin small
-    said = backbone.fuse(encoded, batch.present)
-    torch.testing.assert_close(exchanged(1), said)
-    assert (exchanged(0) - said).abs().amax(1).min() > 1e-4
+    result = backbone.fuse(encoded, batch.present)
+    torch.testing.assert_close(exchanged(1), result)
+    assert (exchanged(0) - result).abs().amax(1).min() > 1e-4
 
 
 @torch.no_grad()

@@ -23,14 +23,14 @@ def test_lists_every_backbone(
     for name, value in {"_BATCH": 4, "_WARM_UP": 0, "_STEPS": 1}.items():  # nobody reads the times
         monkeypatch.setattr(backbones, name, value)
     assert main(["backbones"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name, cls in all_backbones().items():
-        assert name in said
+        assert name in printed
         if cls.needs_tokens:
-            assert any(line.split()[:1] == [name] and "needs token ids" in line for line in said.splitlines())
+            assert any(line.split()[:1] == [name] and "needs token ids" in line for line in printed.splitlines())
             continue
         size = sum(parameter.numel() for parameter in cls({"text": 768, "audio": 5, "vision": 20}).parameters())
-        assert f"{size:,}" in said
+        assert f"{size:,}" in printed
 
 
 def test_a_leak_is_called_unsafe() -> None:

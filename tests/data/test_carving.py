@@ -1,4 +1,4 @@
-"""A validation split that a file does not have is carved from whole groups of train."""
+"""If a file has no validation split, whole groups of train become one."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def test_carving_never_takes_all_of_train() -> None:
 
 
 def test_partition_from_names() -> None:
-    found = partition_from(["train", "", "test", "valid"])
-    assert found.tolist() == [0, -1, 2, 1]
-    assert found.dtype == np.int8
+    actual = partition_from(["train", "", "test", "valid"])
+    assert actual.tolist() == [0, -1, 2, 1]
+    assert actual.dtype == np.int8

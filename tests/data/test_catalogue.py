@@ -1,4 +1,4 @@
-"""What the catalogue says of each corpus, against what the specs of the formats confirm."""
+"""The catalogue against the published facts about each corpus."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_counts_are_those_of_the_published_corpora():
     assert all(tuple(entry.counts.get("official", dict.fromkeys(SPLITS))) == SPLITS for entry in catalogue().values())
 
 
-def test_every_entry_tells_a_person_where_to_ask_and_what_the_licence_wants():
+def test_every_entry_has_a_source_and_a_licence():
     for entry in catalogue().values():
         assert entry.title
         assert entry.labels
@@ -43,6 +43,6 @@ def test_every_entry_tells_a_person_where_to_ask_and_what_the_licence_wants():
         assert ("USC SAIL" in entry.licence) == entry.name.startswith("iemocap")
 
 
-def test_another_name_is_refused_with_the_names_that_there_are():
+def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(Refusal, match=r"nothere: expected a corpus among mosi, mosei, .*mer2023"):
         lookup("nothere")

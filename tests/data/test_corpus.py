@@ -1,4 +1,4 @@
-"""A batch of a corpus holds the samples that were asked for, and a split is all that a resident one keeps."""
+"""Batches have the requested samples, and a resident split holds only its own."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.data.test_store import MODALITIES, MakeRaw, absent, samples_of
 
 def slow_batch(raw: RawCorpus, rows: list[int]) -> dict[str, torch.Tensor]:
     """{modality: (B, T, D)}, built sample by sample."""
-    found = {}
+    actual = {}
     for modality in MODALITIES:
         pieces = [torch.tensor(samples_of(raw.features[modality])[row]) for row in rows]
         longest = max(1, *(len(piece) for piece in pieces))
-        found[modality] = torch.stack(
+        actual[modality] = torch.stack(
             [torch.cat([piece, torch.zeros(longest - len(piece), piece.shape[1])]) for piece in pieces]
         )
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("alignment", ["aligned", "unaligned", "utterance"])

@@ -1,4 +1,4 @@
-"""The DataModule: batches as in the contract, and a test split that fit cannot reach."""
+"""The DataModule: batches as in the contract, and a test split that cannot be read during fit."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_masks_reach_the_batches(tiny_corpus) -> None:
         assert batch.present.all()
 
 
-def test_batches_say_what_a_sample_has(tiny_raw, tmp_path) -> None:
-    """A mask of audio alone gives way where audio does not exist."""
+def test_batches_have_the_available_modalities(tiny_raw, tmp_path) -> None:
+    """A mask that shows audio alone is not applied to samples without audio."""
     raw = tiny_raw()
     silent = torch.arange(60) % 2 == 0
     raw.features["audio"].lengths[silent.numpy()] = 0
@@ -82,7 +82,7 @@ def test_batches_say_what_a_sample_has(tiny_raw, tmp_path) -> None:
 def test_balanced_batches_are_of_the_same_samples_and_masks(tiny_corpus) -> None:
     """All categories and combinations are in the plan: 30 samples of one combination make fours of one category."""
     task = SingleLabel(("a", "b"))
-    folder, found = str(tiny_corpus(task=task)), {}
+    folder, actual = str(tiny_corpus(task=task)), {}
     masks = WeightedCombinations({"ta": 1.0})
     for balanced in (False, True):
         data = MERData(corpus=folder, batch_size=4, balanced=balanced, masks=masks)
@@ -90,8 +90,8 @@ def test_balanced_batches_are_of_the_same_samples_and_masks(tiny_corpus) -> None
         batches = list(data.train_dataloader())
         assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == list(range(40))
         assert all(torch.equal(b.present, torch.tensor([[True, True, False]]).expand(len(b), 3)) for b in batches)
-        found[balanced] = sum(len(batch.target.unique()) == 1 for batch in batches)
-    assert found[True] > 2 * found[False]
+        actual[balanced] = sum(len(batch.target.unique()) == 1 for batch in batches)
+    assert actual[True] > 2 * actual[False]
 
 
 def test_resident_batches_equal_gathered_ones(tiny_corpus) -> None:

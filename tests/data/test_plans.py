@@ -1,4 +1,4 @@
-"""An epoch is the same whatever the batch size and the number of processes."""
+"""An epoch is the same for any batch size and number of processes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def balanced(**options) -> TrainingPlan:
 
 
 def group_of(plan: TrainingPlan) -> Tensor:
-    """(N,) by what the masks leave of what samples have."""
+    """(N,) the group of each sample: its category and its combination under the masks."""
     present = plan.masks.present(plan.samples, plan.epoch, plan.seed)
     return GROUPS.categories * 8 + combination_number(left_by(present, GROUPS.available))
 
@@ -95,11 +95,11 @@ def test_a_balanced_epoch_shows_the_same_samples_under_the_same_masks() -> None:
         assert [len(request.index) for request in even] == [len(request.index) for request in random]
 
 
-def test_in_a_balanced_batch_samples_find_their_like() -> None:
+def test_a_balanced_batch_has_several_samples_of_a_group() -> None:
     def partners(which: TrainingPlan) -> float:
         group = group_of(which)
-        found = [(group[r.index, None] == group[r.index]).sum(1) - 1 for r in which]
-        return float(torch.cat(found).double().mean())
+        actual = [(group[r.index, None] == group[r.index]).sum(1) - 1 for r in which]
+        return float(torch.cat(actual).double().mean())
 
     assert partners(plan(samples=420, batch_size=32)) < 2
     assert partners(balanced()) > 3

@@ -1,4 +1,4 @@
-"""The native form: what is written is what is read, whole or not at all."""
+"""The native form: what is read equals what was written, and a corpus is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MakeRaw = Callable[..., RawCorpus]
 
 
 def samples_of(sequences: Sequences) -> list[np.ndarray]:
-    """One array per sample, asked for one by one."""
+    """One array per sample, read one by one."""
     return [sequences.packed(i, i + 1) for i in range(len(sequences))]
 
 
@@ -81,9 +81,9 @@ def test_every_form_packs_the_same_steps(form: str) -> None:
     for start in range(len(samples)):
         for stop in range(start, len(samples) + 1):
             expected = np.concatenate([np.zeros((0, 4), np.float32), *samples[start:stop]])
-            found = sequences.packed(start, stop)
-            assert found.shape == expected.shape
-            assert np.array_equal(found, expected)
+            actual = sequences.packed(start, stop)
+            assert actual.shape == expected.shape
+            assert np.array_equal(actual, expected)
 
 
 # --- writing and reading
@@ -160,10 +160,10 @@ def test_non_finite_values_become_zero_and_are_counted(tiny_raw: MakeRaw, tmp_pa
 def test_clean_leaves_finite_values_as_they_are() -> None:
     counts: Counter[str] = Counter()
     values = np.array([[1, -2], [0, 3.5]], dtype=">f8")
-    found = clean(values, counts)
-    assert found.dtype == np.float32
-    assert found.dtype.isnative
-    assert found.tolist() == values.tolist()
+    actual = clean(values, counts)
+    assert actual.dtype == np.float32
+    assert actual.dtype.isnative
+    assert actual.tolist() == values.tolist()
     assert counts == {}
 
 
@@ -180,11 +180,11 @@ def test_the_source_is_named_and_hashed(tiny_raw: MakeRaw, tmp_path: Path) -> No
     assert str(tmp_path) not in (tmp_path / "c" / CARD).read_text()
 
 
-# --- whole or not at all
+# --- completely or not at all
 
 
 class Failing(PaddedSequences):
-    """Breaks in the middle, as a reader does when a file ends early."""
+    """Fails in the middle, as a reader does when a file ends early."""
 
     def packed(self, start: int, stop: int) -> Any:
         if stop > 30:

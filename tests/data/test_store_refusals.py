@@ -1,4 +1,4 @@
-"""Every corpus that is wrong or damaged is refused by name."""
+"""Wrong and damaged corpora are refused, and the message names the mistake."""
 
 from __future__ import annotations
 

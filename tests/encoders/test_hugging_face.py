@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,9 +91,9 @@ def test_frozen_layers_do_not_move_and_do_not_drop_out(tmp_path: Path, corpus: P
     folder = tiny_encoder(tmp_path / family, family)
     method = fit(method_with(folder, frozen_layers=2, lr=1e-2), corpus)
     before = HuggingFace(str(folder)).model.state_dict()
-    for name, value in method.text_encoder.model.state_dict().items():
+    for name, value in method.inputs.text_encoder.model.state_dict().items():
         assert torch.equal(value, before[name]) != name.startswith("encoder.layer.2."), name
-    model = method.train().text_encoder.model
+    model = method.train().inputs.text_encoder.model
     assert not model.embeddings.training
     assert [layer.training for layer in model.encoder.layer] == [False, False, True]
     assert not any(part.training for part in model.encoder.layer[0].modules())
@@ -120,7 +121,7 @@ def test_its_learning_rate_is_its_own_and_follows_the_schedule(tmp_path: Path) -
     method.trainer = Trainer(max_steps=100, logger=False, enable_checkpointing=False, accelerator="cpu")
     found = method.configure_optimizers()
     groups = found["optimizer"].param_groups
-    own = {id(parameter) for parameter in method.text_encoder.parameters() if parameter.requires_grad}
+    own = {id(parameter) for parameter in method.inputs.text_encoder.parameters() if parameter.requires_grad}
     grouped = [{id(parameter) for parameter in group["params"]} for group in groups]
     assert grouped[2] | grouped[3] == own
     assert sum(map(len, grouped)) == sum(parameter.requires_grad for parameter in method.parameters())
@@ -137,10 +138,10 @@ def test_ids_are_not_standardised_and_are_encoded_once_for_all_conditions(tmp_pa
     split = open_corpus(corpus).split("official", "test")
     batch = split.batch(torch.arange(len(split)))
     seen = []
-    method.text_encoder.model.embeddings.register_forward_hook(lambda module, args, out: seen.append(1))
+    method.inputs.text_encoder.model.embeddings.register_forward_hook(lambda module, args, out: seen.append(1))
     with torch.no_grad():
-        expected = method.text_encoder(batch.features["text"], batch.key_mask("text"))
-        assert torch.equal(method.prepared(batch).features["text"], expected)
+        expected = method.inputs.text_encoder(batch.features["text"], batch.key_mask("text"))
+        assert torch.equal(method.inputs(batch).features["text"], expected)
         seen.clear()
         method.condition_outputs(batch, freeze(Protocol(["fixed-7", "rate-imder"]), split))
     assert len(seen) == 1
@@ -158,7 +159,7 @@ def test_a_corpus_without_text_before_and_after_training(tmp_path: Path) -> None
     for part in (bare.features, bare.lengths):
         del part["text"]
     with torch.no_grad():
-        masked, without = (method.prepared(each) for each in (batch, bare))
+        masked, without = (method.inputs(each) for each in (batch, bare))
         assert without.features["text"].shape == (6, 1, WIDTH)
         states = [method.backbone.fuse(method.backbone.encode(each), each.present) for each in (masked, without)]
     assert torch.equal(*states)
@@ -216,6 +217,19 @@ def test_folders_without_whole_and_safe_weights_are_refused(tmp_path: Path) -> N
         HuggingFace(str(tmp_path / "other"))
 
 
+def test_code_beside_an_encoder_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers would ask on the terminal whether to run it."""
+    folder, mark = tiny_encoder(tmp_path / "bert"), tmp_path / "mark"
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config", "AutoModel": "theirs.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "theirs.py").write_text(f"open({str(mark)!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(Refusal, match="custom code"):
+        HuggingFace(str(folder))
+    assert not mark.exists()
+
+
 def test_without_the_extra_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(Refusal, match=r"pip install 'mer-lightning\[text\]'"):
@@ -242,7 +256,7 @@ trainer: {{max_epochs: 2, enable_progress_bar: false, accelerator: cpu}}
     assert rows["feature_set"][0].startswith("tokens tiny")
     assert Path("tested/results.csv").read_text() == Path("run/results.csv").read_text()
 
-    loaded = load_method("run/checkpoints/best.ckpt").text_encoder
+    loaded = load_method("run/checkpoints/best.ckpt").inputs.text_encoder
     fresh = HuggingFace(str(folder))
     assert loaded.lr == 1e-2
     moved = {

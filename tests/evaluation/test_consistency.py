@@ -1,4 +1,4 @@
-"""Disagreement between conditions and separation of classes, on cases worked out by hand."""
+"""Disagreement between conditions and separation of classes, on examples computed by hand."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SURE_A, SURE_B, EVEN = [60.0, 0.0, 0.0], [0.0, 60.0, 0.0], [0.0, 0.0, -60.0]  # 
 
 def test_divergence_of_classes_by_hand() -> None:
     """JS of (1, 0) and (.5, .5): H(.75, .25) - 1/2 = .8112781 - .5 bits."""
-    found = disagreement(torch.tensor([[SURE_A, SURE_B, EVEN]]), SINGLE)
+    actual = disagreement(torch.tensor([[SURE_A, SURE_B, EVEN]]), SINGLE)
     mixed = 0.3112781
     expected = [[0, 1, mixed], [1, 0, mixed], [mixed, mixed, 0]]
-    assert found.tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
+    assert actual.tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
     assert mean_disagreement(torch.tensor([[SURE_A, SURE_B, EVEN]]), SINGLE) == pytest.approx((1 + 2 * mixed) / 3)
 
 
@@ -31,11 +31,11 @@ def test_divergence_is_a_mean_over_samples() -> None:
 
 def test_divergence_as_scipy_has_it() -> None:
     logits = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(0)) * 3
-    p, found = logits.double().softmax(-1).numpy(), disagreement(logits, SINGLE)
+    p, actual = logits.double().softmax(-1).numpy(), disagreement(logits, SINGLE)
     for k in range(4):
         for other in range(4):
             expected = (jensenshannon(p[:, k], p[:, other], base=2, axis=1) ** 2).mean()
-            assert found[k, other].item() == pytest.approx(expected, abs=1e-9)
+            assert actual[k, other].item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_divergence_of_several_labels_is_a_mean_over_labels() -> None:
@@ -50,7 +50,7 @@ def test_distance_of_a_regression() -> None:
     assert mean_disagreement(logits, Regression()) == 1
 
 
-def test_one_condition_agrees_with_itself() -> None:
+def test_one_condition_has_no_disagreement() -> None:
     assert mean_disagreement(torch.randn(5, 1, 3), SINGLE) == pytest.approx(0, abs=1e-12)
 
 

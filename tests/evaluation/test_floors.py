@@ -1,4 +1,4 @@
-"""Constant-predictor floors: the published tables they explain, and where their constants come from."""
+"""Constant-predictor floors: published tables that they equal, and constants chosen on training labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
 
 
 def _iemocap_test() -> tuple[MultiLabel, torch.Tensor]:
-    """938 samples: neutral 383, happy 135, sad 193, angry 227, as MulT's test split has them."""
+    """938 samples: neutral 383, happy 135, sad 193, angry 227, as in MulT's test split."""
     task = MultiLabel(("neutral", "happy", "sad", "angry"))
     counts = torch.tensor([383, 135, 193, 227])
     return task, torch.eye(4).repeat_interleave(counts, dim=0)
@@ -39,7 +39,7 @@ def _mosei_test() -> torch.Tensor:
 
 
 def test_iemocap_table():
-    """Digit for digit what a published reproduction lists as its model's scores."""
+    """A published reproduction lists these floors, digit for digit, as the scores of its model."""
     task, target = _iemocap_test()
     never = floors(task, target, target)["none"]
     table = {"happy": (85.61, 78.97), "sad": (79.42, 70.32), "angry": (75.80, 65.37), "neutral": (59.17, 43.99)}
@@ -61,7 +61,7 @@ def test_iemocap_table():
     ],
 )
 def test_mosei_table(constant, acc, p, r, micro, macro, exact):
-    """What a constant scores on MOSEI's label counts; which labels meet in a sample is not published for the rest."""
+    """Scores of constants on MOSEI's label counts; the other scores need to know which labels occur together."""
     target = _mosei_test()
     task = MultiLabel(EMOTIONS)
     if len(constant) in (1, 6):
@@ -79,7 +79,7 @@ def test_mosei_table(constant, acc, p, r, micro, macro, exact):
 
 
 def test_mosei_ceiling():
-    """A perfect model cannot reach 1 in ``jaccard``: 701 samples have no label, and a right "none" earns nothing."""
+    """A perfect model cannot reach 1 in ``jaccard``: 701 samples have no label and count 0."""
     target = _mosei_test()
     perfect = evaluate(MultiLabel(EMOTIONS), 2 * target - 1, target)
     assert perfect["jaccard"] == pytest.approx(1 - 701 / 4654)
@@ -88,37 +88,47 @@ def test_mosei_ceiling():
 
 def test_multi_label_constants():
     target = _mosei_test()
-    found = floors(MultiLabel(EMOTIONS), target, target)
-    assert set(found) == {"none", "all", "train rates", *(f"only {name}" for name in EMOTIONS)}
+    actual = floors(MultiLabel(EMOTIONS), target, target)
+    assert set(actual) == {"none", "all", "train rates", *(f"only {name}" for name in EMOTIONS)}
     # More than half of the samples are happy, and of no other emotion: the rates decide as "only happy" does.
     unranked = [metric for metric in describe(MultiLabel(EMOTIONS)) if metric not in ("gap", "map")]
-    assert [found["train rates"][m] for m in unranked] == pytest.approx([found["only happy"][m] for m in unranked])
-    assert found["none"]["gap"] == pytest.approx(float(target.mean()))
-    best = best_floor(MultiLabel(EMOTIONS), found)
-    assert best["gap"] == found["train rates"]["gap"] > found["only happy"]["gap"] > found["none"]["gap"]
+    assert [actual["train rates"][m] for m in unranked] == pytest.approx([actual["only happy"][m] for m in unranked])
+    assert actual["none"]["gap"] == pytest.approx(float(target.mean()))
+    best = best_floor(MultiLabel(EMOTIONS), actual)
+    assert best["gap"] == actual["train rates"]["gap"] > actual["only happy"]["gap"] > actual["none"]["gap"]
     assert best["map"] == pytest.approx(float(target.mean()))
-    assert best["micro_f1"] == found["only happy"]["micro_f1"]
-    assert best["hamming"] == min(values["hamming"] for values in found.values())
+    assert best["micro_f1"] == actual["only happy"]["micro_f1"]
+    assert best["hamming"] == min(values["hamming"] for values in actual.values())
     assert best["micro_r"] == 1
+
+
+def test_rates_of_classes_that_all_or_no_training_samples_have():
+    train = torch.tensor([[1.0, 0, 0], [1, 0, 1], [1, 0, 0]])
+    target = torch.tensor([[1.0, 0, 1], [1, 1, 0]])
+    rates = floors(MultiLabel(("a", "b", "c")), train, target)["train rates"]
+    # Predicted is a alone; in the ranking its two cells come first, then those of c, then those of b.
+    assert rates["micro_p"] == 1
+    assert rates["micro_r"] == 0.5
+    assert rates["gap"] == pytest.approx((2 * 1 + 3 / 4 + 4 / 6) / 4)
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.35, 0.5, 0.999])
 def test_multi_label_constants_are_beyond_every_threshold(threshold):
     target = _mosei_test()
-    found = floors(MultiLabel(EMOTIONS, threshold), target, target)
-    assert found["all"]["micro_r"] == 1
-    assert found["none"]["micro_r"] == 0
+    actual = floors(MultiLabel(EMOTIONS, threshold), target, target)
+    assert actual["all"]["micro_r"] == 1
+    assert actual["none"]["micro_r"] == 0
 
 
 def test_regression_constants_come_from_training():
     train = torch.tensor([-2.0, -1.0, 0.0, 0.7, 0.7, 1.0, 3.0, 3.0, 3.0, 2.6])
     target = torch.tensor([-1.0, 0.0, 0.0, 2.0, -0.4])
-    found = floors(Regression(), train, target)
+    actual = floors(Regression(), train, target)
 
     def mae(constant: float) -> float:
         return (target - constant).abs().mean().item()
 
-    assert {name: values["mae"] for name, values in found.items()} == pytest.approx(
+    assert {name: values["mae"] for name, values in actual.items()} == pytest.approx(
         {
             "train mean": mae(1.1),
             "train median": mae(0.85),
@@ -127,11 +137,11 @@ def test_regression_constants_come_from_training():
             "always negative": mae(-1.5),
         }
     )
-    assert found["always positive"]["has0_acc2"] == 3 / 5
-    assert found["always negative"]["has0_acc2"] == 2 / 5
-    assert found["always positive"]["non0_acc2"] == pytest.approx(1 / 3)
-    best = best_floor(Regression(), found)
-    assert best["mae"] == min(values["mae"] for values in found.values()) == pytest.approx(mae(0.85))
+    assert actual["always positive"]["has0_acc2"] == 3 / 5
+    assert actual["always negative"]["has0_acc2"] == 2 / 5
+    assert actual["always positive"]["non0_acc2"] == pytest.approx(1 / 3)
+    best = best_floor(Regression(), actual)
+    assert best["mae"] == min(values["mae"] for values in actual.values()) == pytest.approx(mae(0.85))
     assert best["non0_acc2"] == pytest.approx(2 / 3)
     assert best["has0_acc2"] == 3 / 5
     assert math.isnan(best["corr"])
@@ -146,24 +156,24 @@ def test_sims_grades_are_a_third_apart():
 
 
 def test_labels_of_one_sign_have_no_constant_of_the_other():
-    found = floors(Regression(), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, -1.0]))
-    assert "always negative" not in found
-    assert all(math.isfinite(values["mae"]) for values in found.values())
+    actual = floors(Regression(), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, -1.0]))
+    assert "always negative" not in actual
+    assert all(math.isfinite(values["mae"]) for values in actual.values())
 
 
 def test_single_label_takes_the_majority_of_training():
     task = SingleLabel(("happy", "sad", "neutral", "angry"))
     train = torch.tensor([2, 2, 2, 0, 1, 3])
     target = torch.tensor([0, 0, 0, 0, 2, 1])  # its own majority is another class
-    found = floors(task, train, target)
-    assert list(found) == ["always neutral"]
-    assert best_floor(task, found) == pytest.approx(found["always neutral"], nan_ok=True)
-    assert found["always neutral"]["wa"] == pytest.approx(1 / 6)
-    assert found["always neutral"]["ua"] == pytest.approx(1 / 3)
+    actual = floors(task, train, target)
+    assert list(actual) == ["always neutral"]
+    assert best_floor(task, actual) == pytest.approx(actual["always neutral"], nan_ok=True)
+    assert actual["always neutral"]["wa"] == pytest.approx(1 / 6)
+    assert actual["always neutral"]["ua"] == pytest.approx(1 / 3)
 
 
-def test_the_evaluated_labels_choose_no_constant():
-    """From the error on labels of 0 and of 10 follows the constant, and it is the same one."""
+def test_constants_do_not_depend_on_the_evaluated_labels():
+    """The errors on labels of 0 and of 10 both give the constant, and it is the same."""
     train = torch.tensor([-2.0, 1.0, 2.0, 2.0])
     at_0, at_10 = (floors(Regression(), train, torch.full((3,), value)) for value in (0.0, 10.0))
     assert list(at_0) == list(at_10)
@@ -180,12 +190,12 @@ def test_floors_are_silent():
 
 
 def test_real_mosi(real_data):
-    """The official test split: saying "negative" to everything is right on more than half of it."""
+    """The official test split: the answer "negative" is right on more than half of it."""
     import numpy as np
 
     mosi = np.load(real_data / "mosi_utterance.npz", allow_pickle=False)
     label = torch.tensor(mosi["label"])
     train, test = (label[torch.tensor(mosi["split"] == split)] for split in ("train", "test"))
-    found = floors(Regression(), train, test)
-    assert found["always negative"]["has0_acc2"] == pytest.approx(0.552, abs=5e-4)
-    assert found["always negative"]["non0_acc2"] == pytest.approx(0.578, abs=5e-4)
+    actual = floors(Regression(), train, test)
+    assert actual["always negative"]["has0_acc2"] == pytest.approx(0.552, abs=5e-4)
+    assert actual["always negative"]["non0_acc2"] == pytest.approx(0.578, abs=5e-4)

@@ -1,4 +1,4 @@
-"""Classes read as those of another corpus: merged, left out, refused."""
+"""Classes that are mapped to those of another corpus: merged, left out, refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEVEN = SingleLabel(("anger", "joy", "sadness", "neutral", "disgust", "fear", "s
 READ = {"excited": "joy", "happy": "joy", "sad": "sadness", "angry": "anger", "neutral": "neutral"}
 
 
-def test_probabilities_add_up_and_share_what_is_left() -> None:
+def test_probabilities_are_summed_and_scaled() -> None:
     mapped = label_map(SIX, SEVEN, READ)
     assert mapped.task.classes == ("anger", "joy", "sadness", "neutral")
     assert str(mapped) == "angry as anger, happy+excited as joy, sad as sadness, neutral as neutral"
@@ -26,16 +26,16 @@ def test_probabilities_add_up_and_share_what_is_left() -> None:
     torch.testing.assert_close(mapped.logits(logits).softmax(2), expected)
 
 
-def test_samples_of_labels_that_nothing_is_read_as_are_left_out() -> None:
+def test_samples_of_labels_without_a_mapped_class_are_left_out() -> None:
     mapped = label_map(SIX, SEVEN, READ)
     target = torch.tensor([0, 4, 1, 6, 3, 2])  # anger disgust joy surprise neutral sadness
-    said = Predictions(torch.randn(6, 2, 6), target, torch.arange(10, 16), {"confidence": torch.rand(6, 2)})
-    kept = mapped.predictions(said)
+    given = Predictions(torch.randn(6, 2, 6), target, torch.arange(10, 16), {"confidence": torch.rand(6, 2)})
+    kept = mapped.predictions(given)
     assert kept.index.tolist() == [10, 12, 14, 15]
     assert kept.target is not None
     assert [mapped.task.classes[c] for c in kept.target.tolist()] == ["anger", "joy", "neutral", "sadness"]
-    torch.testing.assert_close(kept.logits, mapped.logits(said.logits[[0, 2, 4, 5]]))
-    torch.testing.assert_close(kept.extras["confidence"], said.extras["confidence"][[0, 2, 4, 5]])
+    torch.testing.assert_close(kept.logits, mapped.logits(given.logits[[0, 2, 4, 5]]))
+    torch.testing.assert_close(kept.extras["confidence"], given.extras["confidence"][[0, 2, 4, 5]])
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_names_are_checked_on_both_sides(read: dict[str, str], fragment: str) ->
     assert fragment in str(refused.value)
 
 
-def test_numbers_and_label_sets_are_no_classes() -> None:
+def test_numbers_and_label_sets_are_refused() -> None:
     for model, corpus in ((Regression(), SEVEN), (SIX, Regression(1.0)), (MultiLabel(("a", "b")), SEVEN)):
         with pytest.raises(Refusal, match="one of several classes"):
             label_map(model, corpus, {"a": "b"})

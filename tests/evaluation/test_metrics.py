@@ -1,4 +1,4 @@
-"""The face of the metrics: description, selection, precision, and samples that come in batches and processes."""
+"""What all metrics have in common: description, selection, precision, batches and processes."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def _split(task: Task, samples: int = 53, seed: int = 0) -> tuple[torch.Tensor, 
     return logits, torch.randint(0, 2, (samples, task.outputs), generator=draw).float()
 
 
-def test_the_version_is_a_decision():
-    """Results carry it. A change of meaning of any column raises it, and this line with it."""
+def test_the_version_and_the_page_agree():
+    """Raise both when the definition of a column changes: every row of results has the version."""
     assert METRICS_VERSION == 1
+    assert f"`METRICS_VERSION` (now {METRICS_VERSION})" in PAGE.read_text()
 
 
 @pytest.mark.parametrize("task", TASKS, ids=str)
@@ -93,7 +94,7 @@ def test_a_perfect_model_reaches_the_best(task):
         logits = 2 * target - 1
     for metric, info in describe(task).items():
         value = evaluate(task, logits, target)[metric]
-        if metric == "jaccard":  # a right "none" earns nothing
+        if metric == "jaccard":  # a sample without labels counts 0
             assert value == pytest.approx(float(target.any(1).double().mean()))
         else:
             assert value == pytest.approx(0 if info.direction == "min" else 1), metric
@@ -133,7 +134,7 @@ def test_has0_and_mae_of_bfloat16_equal_those_of_their_float32_values():
 
 
 def _batches(task: Task) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """The split in shuffled batches of unequal size, some of whose samples come twice (a sampler's padding)."""
+    """The split in shuffled batches of unequal size, in which some samples occur twice (a sampler's padding)."""
     logits, target = _split(task)
     order = torch.randperm(len(target), generator=torch.Generator().manual_seed(2))
     order = torch.cat([order, order[:3]])
@@ -147,13 +148,13 @@ def test_batches_are_concatenated_and_each_sample_counts_once(task):
     store = PredictionStore()
     for batch in _batches(task):
         store.update(*batch)
-    said = store.gather()
-    assert torch.equal(said.index, torch.arange(len(target)))
-    assert evaluate(task, said.under(0), said.target) == whole
+    predictions = store.gather()
+    assert torch.equal(predictions.index, torch.arange(len(target)))
+    assert evaluate(task, predictions.under(0), predictions.target) == whole
     each = [evaluate(task, one.squeeze(1), truth) for one, truth, _ in _batches(task)]
     metric = "corr" if task.kind == "regression" else "macro_f1"
     averaged = sum(values[metric] for values in each) / len(each)
-    assert averaged != pytest.approx(whole[metric], abs=1e-3), "this split cannot tell the two apart"
+    assert averaged != pytest.approx(whole[metric], abs=1e-3), "averages over batches equal the whole on this split"
 
 
 def _one_process(rank: int, folder: str) -> None:
@@ -163,8 +164,8 @@ def _one_process(rank: int, folder: str) -> None:
     batches = _batches(task)
     for batch in batches[:1] if rank else batches[1:]:
         store.update(*batch)
-    said = store.gather()
-    torch.save(evaluate(task, said.under(0), said.target), f"{folder}/{rank}.pt")
+    predictions = store.gather()
+    torch.save(evaluate(task, predictions.under(0), predictions.target), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 

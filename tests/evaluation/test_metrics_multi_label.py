@@ -55,10 +55,10 @@ def test_golden_balanced_accuracy_of_each_emotion():
 @pytest.mark.parametrize("threshold", [0.5, 0.35])
 def test_equals_scikit_learn(threshold):
     logits, target = _random()
-    found = evaluate(MultiLabel(CLASSES, threshold), logits, target)
+    actual = evaluate(MultiLabel(CLASSES, threshold), logits, target)
     y, scores = target.numpy().astype(int), logits.double().sigmoid().numpy()
     p = (scores > threshold).astype(int)
-    assert (scores == 0.5).any(), "the case that a threshold decides is missing"
+    assert (scores == 0.5).any(), "no score is on the threshold"
     expected = {
         "jaccard": np.mean([(a & b).sum() / max(1, (a | b).sum()) for a, b in zip(y, p, strict=True)]),
         "jaccard_empty1": oracle.jaccard_score(y, p, average="samples", zero_division=1),
@@ -78,7 +78,7 @@ def test_equals_scikit_learn(threshold):
         each = [measure(y[:, c], p[:, c]) for c in range(6)]
         expected |= {f"{name}_{suffix}": value for name, value in zip(CLASSES, each, strict=True)}
         expected["balanced_acc" if suffix == "balanced_acc" else f"binary_average_{suffix}"] = np.mean(each)
-    assert found == pytest.approx(expected, abs=1e-12)
+    assert actual == pytest.approx(expected, abs=1e-12)
 
 
 def test_no_decision_and_no_label_are_silent():
@@ -93,6 +93,12 @@ def test_no_decision_and_no_label_are_silent():
     assert undefined == {"gap", "map", "balanced_acc", "weighted_f1"} | {f"{name}_balanced_acc" for name in CLASSES}
 
 
+def test_a_single_predicted_cell_that_is_right():
+    values = evaluate(MultiLabel(("happy", "sad")), torch.tensor([[1.0, -1.0]]), torch.tensor([[1.0, 0.0]]))
+    assert [values[metric] for metric in ("micro_p", "micro_r", "micro_f1", "exact")] == [1, 1, 1, 1]
+    assert values["macro_f1"] == 0.5
+
+
 def test_tied_scores_enter_together():
     truth = torch.tensor([True, False, False, True, False])
     constant = torch.zeros(5).double()
@@ -104,7 +110,7 @@ def test_tied_scores_enter_together():
 
 
 def test_ranking_does_not_saturate():
-    """In float32 every sigmoid above 17 is 1; the logits still rank."""
+    """In float32 every sigmoid above 17 is 1, but the logits still differ."""
     target = torch.tensor([[1.0], [0.0], [1.0]])
     logits = torch.tensor([[30.0], [20.0], [25.0]])
     assert evaluate(MultiLabel(("happy",)), logits, target)["gap"] == 1

@@ -90,12 +90,12 @@ def test_golden(name, metric, value):
     assert _of(Regression(), *_tensors(name))[metric] == pytest.approx(value, abs=1e-6)
 
 
-def test_golden_vector_c_has_the_zeros_it_should():
+def test_golden_vector_c_has_25_zeros():
     assert int((_tensors("C")[0] == 0).sum()) == 25
 
 
 @pytest.mark.parametrize(("name", "value"), [("A", 0.6912955466), ("B", 0.6666666667), ("C", 0.7900874636)])
-def test_f1_has_an_order(name, value):
+def test_f1_depends_on_the_order_of_its_arguments(name, value):
     t, p = _tensors(name)
     assert float(weighted_f1(count_two(p >= 0, t >= 0))) == pytest.approx(value, abs=1e-6)
 
@@ -108,21 +108,21 @@ def test_f1_has_an_order(name, value):
         ("C", "acc7", 3, 0.3819241983, 0.3804664723),
     ],
 )
-def test_vectors_tell_wrong_roundings_apart(name, metric, limit, half_away, no_clip):
+def test_wrong_roundings_give_other_values(name, metric, limit, half_away, no_clip):
     t, p = (x.double().numpy() for x in _tensors(name))
     clipped = np.clip(t, -limit, limit), np.clip(p, -limit, limit)
     away = [np.sign(x) * np.floor(np.abs(x) + 0.5) for x in clipped]
     assert np.mean(away[0] == away[1]) == pytest.approx(half_away, abs=1e-6)
     if no_clip is not None:
         assert np.mean(np.round(t) == np.round(p)) == pytest.approx(no_clip, abs=1e-6)
-    found = _of(Regression(), *_tensors(name))[metric]
-    assert found not in (pytest.approx(half_away, abs=1e-3), pytest.approx(no_clip or -1, abs=1e-3))
+    actual = _of(Regression(), *_tensors(name))[metric]
+    assert actual not in (pytest.approx(half_away, abs=1e-3), pytest.approx(no_clip or -1, abs=1e-3))
 
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_mosi_columns_equal_scikit_learn_and_numpy(name):
     t, p = _tensors(name)
-    found = _of(Regression(), t, p)
+    actual = _of(Regression(), t, p)
     t, p = t.numpy().astype(np.float64), p.numpy().astype(np.float64)
     kept = t != 0
     t0, p0 = t[kept], p[kept]
@@ -150,11 +150,11 @@ def test_mosi_columns_equal_scikit_learn_and_numpy(name):
         "mag_mae": np.abs(p0 - t0).mean(),
         "mag_corr": np.corrcoef(p0, t0)[0, 1],
     }
-    assert found == pytest.approx(expected, abs=1e-12)
+    assert actual == pytest.approx(expected, abs=1e-12)
 
 
 def _sims_reference(t: np.ndarray, p: np.ndarray) -> dict[str, float]:
-    """Class by class and sample by sample, in float32 as the published evaluation has it."""
+    """Class by class and sample by sample, in float32 as in the published evaluation."""
     t, p = np.clip(t, -1, 1), np.clip(p, -1, 1)
 
     def classes(x: np.ndarray, edges: list[float]) -> list[int]:
@@ -175,24 +175,24 @@ def _sims_reference(t: np.ndarray, p: np.ndarray) -> dict[str, float]:
 def test_sims_by_hand():
     t = torch.tensor([-1.0, -0.8, -0.2, 0.0, 0.0, 0.2, 0.6, 0.8, 1.0, -0.6])
     p = torch.tensor([-1.4, -0.6, 0.05, -0.1, 0.1, 0.1, 0.7, 0.7, 1.2, -0.7])
-    found = _of(Regression(limit=1.0), t, p)
-    assert set(found) == {"mae", "corr", "acc2", "f1", "acc3", "acc5"}
+    actual = _of(Regression(limit=1.0), t, p)
+    assert set(actual) == {"mae", "corr", "acc2", "f1", "acc3", "acc5"}
     # Signs, with 0 in the negative class: wrong at -.2/.05 and 0/.1.
-    assert found["acc2"] == pytest.approx(0.8)
+    assert actual["acc2"] == pytest.approx(0.8)
     # Three grades, a value on a cut falls below it: wrong at -.2/.05, 0/-.1 and .2/.1.
-    assert found["acc3"] == pytest.approx(0.7)
+    assert actual["acc3"] == pytest.approx(0.7)
     # Five grades: beside these, wrong at -.8/-.6, .8/.7 and -.6/-.7.
-    assert found["acc5"] == pytest.approx(0.4)
-    assert found["mae"] == pytest.approx((0 + 0.2 + 0.25 + 0.1 + 0.1 + 0.1 + 0.1 + 0.1 + 0 + 0.1) / 10)
-    assert found == pytest.approx(_sims_reference(t.numpy(), p.numpy()), abs=1e-6)
+    assert actual["acc5"] == pytest.approx(0.4)
+    assert actual["mae"] == pytest.approx((0 + 0.2 + 0.25 + 0.1 + 0.1 + 0.1 + 0.1 + 0.1 + 0 + 0.1) / 10)
+    assert actual == pytest.approx(_sims_reference(t.numpy(), p.numpy()), abs=1e-6)
 
 
 def test_sims_equals_the_reference_on_many_labels():
     rng = np.random.default_rng(3)
     t = rng.choice(np.arange(-10, 11) / 10, 400).astype(np.float32)  # labels on every cut
     p = np.where(rng.random(400) < 0.5, t, t + rng.normal(size=400) * 0.6).astype(np.float32)
-    found = _of(Regression(limit=1.0), torch.tensor(t), torch.tensor(p))
-    assert found == pytest.approx(_sims_reference(t, p), abs=1e-9)
+    actual = _of(Regression(limit=1.0), torch.tensor(t), torch.tensor(p))
+    assert actual == pytest.approx(_sims_reference(t, p), abs=1e-9)
 
 
 def test_a_float32_label_on_a_cut_falls_below_it():
@@ -212,8 +212,8 @@ def test_a_constant_has_no_correlation(constant, samples, recwarn):
 
 
 @pytest.mark.parametrize("samples", [3, 7, 49, 686, 4659])
-def test_a_rounding_error_is_no_correlation(samples):
-    """In float64 the mean of equal numbers may miss them by the last bit, and the miss must not be correlated."""
+def test_a_rounding_error_is_not_a_correlation(samples):
+    """The mean of equal numbers may differ from them in the last bit of float64: that is no correlation."""
     t = torch.randn(samples, generator=torch.Generator().manual_seed(0)).double()
     constant = torch.full((samples,), 0.1, dtype=torch.float64)
     assert math.isnan(float(pearson(t, constant)))

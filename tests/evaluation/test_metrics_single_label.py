@@ -63,7 +63,7 @@ def test_one_predicted_class_is_silent_and_scores_zero_for_the_others():
     assert values["wf1"] == pytest.approx(f1_score(truth, [2] * 6, average="weighted", zero_division=0))
 
 
-def test_a_class_that_never_occurs_leaves_the_means_alone():
+def test_a_class_that_never_occurs_does_not_change_the_means():
     truth, decision = [0, 0, 1, 1, 2], [0, 1, 1, 1, 2]  # no class 3
     values = _of(truth, decision)
     assert values["ua"] == pytest.approx((0.5 + 1 + 1) / 3)

@@ -1,4 +1,4 @@
-"""Predictions of a split: each sample once, in order, with names for people."""
+"""Predictions of a split: each sample once, in order, and the table of them."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ def stored(*indices: list[int], outputs: int = 1) -> PredictionStore:
     return store
 
 
-def test_samples_come_back_in_order_and_once() -> None:
-    said = stored([3, 0], [2, 1], [0, 3]).gather()
-    assert said.index.tolist() == [0, 1, 2, 3]
-    assert said.under(1)[:, 0].tolist() == [0, 10, 20, 30]
-    assert said.target.tolist() == [0, 0.5, 1, 1.5]
+def test_samples_are_in_order_and_once() -> None:
+    predictions = stored([3, 0], [2, 1], [0, 3]).gather()
+    assert predictions.index.tolist() == [0, 1, 2, 3]
+    assert predictions.under(1)[:, 0].tolist() == [0, 10, 20, 30]
+    assert predictions.target.tolist() == [0, 0.5, 1, 1.5]
 
 
 def test_a_single_sample_keeps_its_shape() -> None:
-    said = stored([0]).gather()
-    assert said.logits.shape == (1, 2, 1)
-    assert said.target.shape == (1,)
+    predictions = stored([0]).gather()
+    assert predictions.logits.shape == (1, 2, 1)
+    assert predictions.target.shape == (1,)
 
 
 def test_reset_forgets() -> None:
     store = stored([0, 1])
     store.reset()
     store.update(torch.ones(1, 1, 1), None, torch.tensor([7]))
-    said = store.gather()
-    assert said.index.tolist() == [7]
-    assert said.target is None
+    predictions = store.gather()
+    assert predictions.index.tolist() == [7]
+    assert predictions.target is None
 
 
 def test_table_of_a_regression() -> None:

@@ -1,4 +1,4 @@
-"""Probes: what is shared, what is private, and a collapse that would pass for invariance."""
+"""Probes on shared codes, on private codes, and on codes that have collapsed to one point."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def codes() -> dict[str, np.ndarray]:
     return {"target": target, "shared": shared, "private": private, "collapsed": np.ones((400, 3, 4))}
 
 
-def test_modality_of_shared_codes_is_a_guess_and_that_of_private_ones_is_told(codes) -> None:
+def test_the_modality_is_predicted_from_private_codes_only(codes) -> None:
     assert modality_accuracy(codes["shared"][:300], codes["shared"][300:]) == pytest.approx(1 / 3, abs=0.08)
     assert modality_accuracy(codes["private"][:300], codes["private"][300:]) > 0.95
 
 
-def test_label_is_read_from_shared_codes(codes) -> None:
+def test_the_label_is_predicted_from_shared_codes(codes) -> None:
     assert label_r2(codes["shared"][:300], codes["target"][:300], codes["shared"][300:], codes["target"][300:]) > 0.85
 
 
-def test_a_collapse_looks_invariant_and_is_found(codes) -> None:
+def test_a_collapse_has_no_label_and_no_spread(codes) -> None:
     collapsed, target = codes["collapsed"], codes["target"]
     assert modality_accuracy(collapsed[:300], collapsed[300:]) == pytest.approx(1 / 3)
     assert label_r2(collapsed[:300], target[:300], collapsed[300:], target[300:]) < 0.05

@@ -1,4 +1,4 @@
-"""Conditions and protocols: frozen masks that nothing but the protocol, its seed and the split decide."""
+"""Conditions and protocols: frozen masks are functions of the protocol, its seed and the split alone."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation import protocols
 from mer_lightning.evaluation.protocols import PROTOCOLS, FrozenProtocol, Protocol, averages, freeze
-from mer_lightning.masks.conditions import condition_named, in_our_order, our_combination
+from mer_lightning.masks.conditions import FrameCondition, condition_named, in_our_order, our_combination
+from mer_lightning.masks.drawing import imder_mask
 from mer_lightning.masks.frames import FRAME_KINDS, mask_frames
-from mer_lightning.masks.training import UniformCombinations, WeightedCombinations, imder_mask
+from mer_lightning.masks.training import UniformCombinations, WeightedCombinations
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
 from mer_lightning.randomness import name_key
 
-# Never to change: results that carry them would no longer say what was masked.
+# These must never change, because published results have them.
 GOLDEN_WHOLE = "e05ffe22487be9cb"
 GOLDEN_FRAMES = "f50f297e6d87e898"
+GOLDEN_LNLN = "90b86a698d72d264"
 
 
 def frozen(names: list[str], samples: int = 100, seed: int = 0, steps: int = 0) -> FrozenProtocol:
-    """A protocol on a split that is nothing but its lengths: sample i has 1 + i % steps frames."""
+    """A protocol on a split of which only the lengths exist: sample i has 1 + i % steps frames."""
     protocol = Protocol(names, seed)
     present = torch.stack([condition.present(samples, seed) for condition in protocol.conditions])
     lengths = {m: 1 + torch.arange(samples) % steps for m in MODALITIES} if steps else {}
@@ -60,7 +62,7 @@ def test_a_condition_in_two_protocols_occurs_once() -> None:
     assert str(both) == "tav + fixed-7 + rate-cpm-0.5 + rate-cpm + fixed-6"
 
 
-def test_every_condition_is_found_again_by_its_name() -> None:
+def test_every_name_gives_its_condition() -> None:
     every = [name for conditions in PROTOCOLS.values() for name in conditions]
     for name in [*every, "modality-rates-0.3-0.5-0.7", "rate-cpm-0.25", "rmfm-1.0"]:
         condition = condition_named(name)
@@ -87,7 +89,7 @@ def test_every_condition_is_found_again_by_its_name() -> None:
         ([], ["at least one"]),
     ],
 )
-def test_names_that_say_nothing_are_refused_with_the_nearest(given: list[str], words: list[str]) -> None:
+def test_unknown_names_are_refused_with_the_nearest_one(given: list[str], words: list[str]) -> None:
     with pytest.raises(Refusal) as refused:
         Protocol(given)
     assert all(word in str(refused.value) for word in words), str(refused.value)
@@ -103,14 +105,14 @@ def test_masks_of_fixed_and_drawn_conditions(split: Split) -> None:
     assert fixed.present.any(2).all()
 
 
-def test_a_condition_draws_the_same_in_any_company() -> None:
+def test_a_condition_does_not_depend_on_the_other_conditions() -> None:
     alone, together = frozen(["rate-cpm-0.5"]), frozen(["fixed-7", "rate-cpm", "modality-rates-0.3-0.5-0.7"])
     position = [condition.name for condition in together.conditions].index("rate-cpm-0.5")
     assert torch.equal(alone.present[0], together.present[position])
     assert not torch.equal(together.present[position], together.present[position - 1])
 
 
-def test_frames_fall_by_the_condition_s_name_and_seed(split: Split) -> None:
+def test_masked_frames_depend_on_name_and_seed(split: Split) -> None:
     batch = split.batch(torch.tensor([4, 0, 2]))
     condition = condition_named("tmfm-0.5")
     assert condition is not None
@@ -126,12 +128,32 @@ def test_frames_fall_by_the_condition_s_name_and_seed(split: Split) -> None:
         assert torch.equal(whole.apply(batch, 9).features["text"], batch.features["text"])
 
 
+def lost(kind: str, rate: float, seed: int = 0) -> dict[str, torch.Tensor]:
+    """The frames that a condition removes from 50 samples of 30 steps."""
+    condition = condition_named(f"{kind}-{rate}")
+    assert isinstance(condition, FrameCondition)
+    return condition.removed(torch.arange(50), {m: torch.ones(50, 30, dtype=torch.bool) for m in MODALITIES}, seed)
+
+
+def test_rates_of_rmfm_lnln_share_their_draws_and_those_of_other_kinds_do_not() -> None:
+    for kind in FRAME_KINDS:
+        low, high = lost(kind, 0.3), lost(kind, 0.6)
+        nested = [bool((high[m] | ~low[m]).all()) for m in MODALITIES]
+        assert nested == [kind == "rmfm_lnln"] * 3, kind
+    less, more = lost("rmfm_lnln", 0.3)["text"], lost("rmfm_lnln", 0.6)["text"]
+    assert float(less.double().mean()) == pytest.approx(0.3, abs=0.03)
+    assert float(more.double().mean()) == pytest.approx(0.6, abs=0.03)
+    assert (less != lost("rmfm_lnln", 0.3, seed=1)["text"]).any()
+
+
 def test_hashes_are_what_they_always_were() -> None:
     assert frozen(["fixed-7", "rate-cpm"]).mask_hash == GOLDEN_WHOLE
-    assert frozen([*FRAME_KINDS, "rate-imder", "modality-rates-0.3-0.5-0.7"], steps=9).mask_hash == GOLDEN_FRAMES
+    older = ["rmfm_same", "rmfm", "tmfm", "stmfm", "rate-imder", "modality-rates-0.3-0.5-0.7"]
+    assert frozen(older, steps=9).mask_hash == GOLDEN_FRAMES
+    assert frozen(["rmfm_lnln"], steps=9).mask_hash == GOLDEN_LNLN
 
 
-def test_hashes_differ_with_all_that_is_masked() -> None:
+def test_any_change_of_masks_changes_the_hash() -> None:
     asked = ["rate-cpm-0.5", "rmfm_same-0.5"]
     hashes = [
         frozen(asked, steps=9).mask_hash,
@@ -147,23 +169,23 @@ def test_hashes_differ_with_all_that_is_masked() -> None:
     assert one_cell.mask_hash != frozen(["rate-cpm-0.5"]).mask_hash
 
 
-def test_hash_covers_the_frames_that_batches_lose(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest of a frame condition is that of the frames which ``apply`` zeroes, one sample at a time."""
+def test_the_hash_is_of_the_frames_that_are_masked(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of a frame condition equals that of the frames that ``apply`` sets to 0, sample by sample."""
     import hashlib
 
-    sealed = freeze(Protocol(["rmfm-0.5"], seed=2), split)
-    (condition,) = sealed.conditions
+    protocol = freeze(Protocol(["rmfm-0.5"], seed=2), split)
+    (condition,) = protocol.conditions
     expected = {}
     for m in MODALITIES:
         digest = hashlib.sha256()
         for row in range(len(split)):
             batch = split.batch(torch.tensor([row]))
-            shown = condition.apply(batch, sealed.seed).features[m][0]
+            shown = condition.apply(batch, protocol.seed).features[m][0]
             digest.update(bytes(int(not frame.any()) for frame in shown))
         expected[m] = digest.hexdigest()
-    assert sealed._frame_digests(condition) == expected  # type: ignore[arg-type]
+    assert protocol._frame_digests(condition) == expected  # type: ignore[arg-type]
     monkeypatch.setattr(protocols, "_SAMPLES_AT_ONCE", 7)
-    assert sealed._frame_digests(condition) == expected  # type: ignore[arg-type]
+    assert protocol._frame_digests(condition) == expected  # type: ignore[arg-type]
 
 
 def test_hash_is_the_same_in_another_process() -> None:
@@ -174,11 +196,11 @@ def test_hash_is_the_same_in_another_process() -> None:
     )
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONHASHSEED": "12", "OMP_NUM_THREADS": "2"}
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
-    assert said.stdout.strip() == GOLDEN_WHOLE, said.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
+    assert done.stdout.strip() == GOLDEN_WHOLE, done.stderr
 
 
-def test_what_a_corpus_cannot_meet_is_refused(tiny_raw, tmp_path: Path, tiny_corpus) -> None:
+def test_conditions_of_missing_modalities_are_refused(tiny_raw, tmp_path: Path, tiny_corpus) -> None:
     raw = tiny_raw()
     del raw.features["vision"], raw.feature_set["vision"]
     write_corpus(raw, tmp_path / "two", "two")
@@ -206,13 +228,13 @@ def test_means_over_combinations_and_rates() -> None:
 
 def test_seen_and_unseen_combinations_are_averaged_apart() -> None:
     values = {"t": 1.0, "a": 2.0, "v": 4.0, "ta": 8.0, "tv": 16.0, "av": 32.0, "tav": 64.0}
-    found = averages(values, Protocol(["unseen-v-ta"]))
-    assert found["mean-unseen"] == (4 + 8) / 2
-    assert found["mean-seen"] == (1 + 2 + 16 + 32 + 64) / 5
-    assert found["mean-7"] == 127 / 7
+    actual = averages(values, Protocol(["unseen-v-ta"]))
+    assert actual["mean-unseen"] == (4 + 8) / 2
+    assert actual["mean-seen"] == (1 + 2 + 16 + 32 + 64) / 5
+    assert actual["mean-7"] == 127 / 7
 
 
-def test_training_that_shows_the_unseen_is_refused() -> None:
+def test_training_with_unseen_combinations_is_refused() -> None:
     protocol = Protocol(["unseen-v-ta"])
     protocol.refuse_if_shown(WeightedCombinations({"t": 1, "a": 1, "tv": 1, "av": 1, "tav": 1}).present(500, 0, 0))
     with pytest.raises(Refusal, match="without v; found some that show it"):
@@ -221,8 +243,8 @@ def test_training_that_shows_the_unseen_is_refused() -> None:
 
 def test_area_under_the_curve_of_frame_rates() -> None:
     straight = {f"rmfm_same-0.{tenth}": 1 - tenth / 10 for tenth in range(10)}
-    found = averages(straight, Protocol(["rmfm_same"]))
-    assert found == {"mean-rmfm_same": pytest.approx(0.55), "auilc-rmfm_same": pytest.approx(0.9 - 0.9**2 / 2)}
+    actual = averages(straight, Protocol(["rmfm_same"]))
+    assert actual == {"mean-rmfm_same": pytest.approx(0.55), "auilc-rmfm_same": pytest.approx(0.9 - 0.9**2 / 2)}
     peak = dict.fromkeys(straight, 0.0) | {"rmfm_same-0.0": 1.0}
     assert averages(peak, Protocol(["rmfm_same"]))["auilc-rmfm_same"] == pytest.approx(0.05)
 

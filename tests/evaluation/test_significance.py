@@ -1,4 +1,4 @@
-"""Paired tests: the resampled scores are those of the metrics, and p-values behave as p-values."""
+"""Paired tests: resampled scores equal the metrics, and p-values are uniform where nothing differs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import TASKS
 
 
 def made(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Logits and targets of a model that knows something."""
+    """Logits and targets of a model that is better than chance."""
     draw = torch.Generator().manual_seed(seed)
     if isinstance(task, Regression):
         target = torch.randn(samples, generator=draw)
@@ -31,27 +31,27 @@ def test_a_resample_scores_as_the_same_samples_do(task: Task) -> None:
     logits, target = made(task, 50, 0)
     drawn = torch.randint(50, (4, 50), generator=torch.Generator().manual_seed(1))
     counts = torch.stack([torch.bincount(row, minlength=50) for row in drawn]).double()
-    found = resampled_scores(task, task.decide(logits), target, counts)
+    actual = resampled_scores(task, task.decide(logits), target, counts)
     expected = [score(task, evaluate(task, logits[row], target[row])) for row in drawn]
-    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    assert actual.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_interval_of_a_known_difference() -> None:
     """Two constant offsets of the truth: the difference of the MAEs is known for every sample."""
     target = torch.linspace(-3, 3, 200)
     better, worse = (target + 0.1).view(1, 1, -1, 1), (target + 0.4).view(1, 1, -1, 1)
-    found = compare(Regression(), better, worse, target)
-    assert found.value == pytest.approx(0.3, abs=1e-6)
-    assert (found.low, found.high) == pytest.approx((0.3, 0.3), abs=1e-6)
-    assert found.bootstrap_p == pytest.approx(2 / 2001)
-    assert found.wilcoxon_p < 1e-10
+    actual = compare(Regression(), better, worse, target)
+    assert actual.value == pytest.approx(0.3, abs=1e-6)
+    assert (actual.low, actual.high) == pytest.approx((0.3, 0.3), abs=1e-6)
+    assert actual.bootstrap_p == pytest.approx(2 / 2001)
+    assert actual.wilcoxon_p < 1e-10
 
 
-def test_nothing_between_equals() -> None:
+def test_equal_methods_do_not_differ() -> None:
     logits, target = made(Regression(), 80, 0)
-    found = compare(Regression(), logits.view(1, 1, -1, 1), logits.view(1, 1, -1, 1), target)
-    assert found.value == 0
-    assert found.bootstrap_p == found.wilcoxon_p == 1
+    actual = compare(Regression(), logits.view(1, 1, -1, 1), logits.view(1, 1, -1, 1), target)
+    assert actual.value == 0
+    assert actual.bootstrap_p == actual.wilcoxon_p == 1
 
 
 def test_a_p_value_is_uniform_where_nothing_differs() -> None:
@@ -77,7 +77,7 @@ def test_score_is_the_mean_over_seeds_and_conditions() -> None:
 
 
 def test_seeds_widen_the_interval() -> None:
-    """Two runs that differ much say less than two that agree."""
+    """Two runs with very different scores give a wider interval than two with equal scores."""
     target = torch.linspace(-3, 3, 200)
     other = (target + 0.5).view(1, 1, -1, 1)
     agreeing = torch.stack([target + 0.3, target + 0.3]).view(2, 1, -1, 1)

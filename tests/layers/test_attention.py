@@ -39,21 +39,21 @@ def mask_of(shape: tuple[int, ...] | None) -> Tensor | None:
 @pytest.mark.parametrize("shape", MASKS.values(), ids=MASKS)
 def test_values_and_gradients_are_those_of_torch(way: None, shape: tuple[int, ...] | None) -> None:
     inputs, mask = drawn(), mask_of(shape)
-    said, known = attend(*inputs, mask), F.scaled_dot_product_attention(*inputs, attn_mask=mask)
-    torch.testing.assert_close(said, known)
+    result, known = attend(*inputs, mask), F.scaled_dot_product_attention(*inputs, attn_mask=mask)
+    torch.testing.assert_close(result, known)
     weights = torch.randn_like(known)
-    for ours, theirs in zip(*(torch.autograd.grad(x, inputs, weights) for x in (said, known)), strict=True):
+    for ours, theirs in zip(*(torch.autograd.grad(x, inputs, weights) for x in (result, known)), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
 def test_sixteen_bits(way: None) -> None:
     inputs = drawn(torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        said = attend(*inputs, mask_of(MASKS["keys"]))
+        result = attend(*inputs, mask_of(MASKS["keys"]))
     known = F.scaled_dot_product_attention(*(each.double() for each in inputs), attn_mask=mask_of(MASKS["keys"]))
-    assert said.dtype == torch.bfloat16
-    torch.testing.assert_close(said.double(), known, rtol=0.05, atol=0.05)
-    for ours, theirs in zip(*(torch.autograd.grad(x.sum(), inputs) for x in (said, known)), strict=True):
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.double(), known, rtol=0.05, atol=0.05)
+    for ours, theirs in zip(*(torch.autograd.grad(x.sum(), inputs) for x in (result, known)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.1)
 
 
@@ -69,6 +69,6 @@ def test_with_dropout_it_is_that_of_torch_on_average() -> None:
     # What is hidden stays hidden, whatever it is.
     changed = torch.where(mask[0, 0, 0].view(1, 1, 5, 1), value, value + 100)
     torch.manual_seed(1)
-    said = attend(query, key, value, mask, 0.3)[0, :, 0]
+    result = attend(query, key, value, mask, 0.3)[0, :, 0]
     torch.manual_seed(1)
-    torch.testing.assert_close(attend(query, key, changed, mask, 0.3)[0, :, 0], said)
+    torch.testing.assert_close(attend(query, key, changed, mask, 0.3)[0, :, 0], result)

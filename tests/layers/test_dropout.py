@@ -11,23 +11,23 @@ from mer_lightning.layers.dropout import Dropout, dropout
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.7])
 def test_rate_and_expectation(rate: float) -> None:
     torch.manual_seed(0)
-    said = dropout(torch.ones(400_000), rate)
-    deviation = (rate * (1 - rate) / said.numel()) ** 0.5
-    assert abs(float((said == 0).double().mean()) - rate) < 5 * deviation
-    assert said[said != 0].unique().tolist() == pytest.approx([1 / (1 - rate)], rel=1e-4)
+    result = dropout(torch.ones(400_000), rate)
+    deviation = (rate * (1 - rate) / result.numel()) ** 0.5
+    assert abs(float((result == 0).double().mean()) - rate) < 5 * deviation
+    assert result[result != 0].unique().tolist() == pytest.approx([1 / (1 - rate)], rel=1e-4)
     # Neighbours share a draw of 64 bits, and must not know of each other.
-    dropped = (said == 0).double().view(-1, 4)
+    dropped = (result == 0).double().view(-1, 4)
     assert torch.corrcoef(dropped.T).fill_diagonal_(0).abs().max() < 5 * dropped.shape[0] ** -0.5
 
 
 def test_gradient_is_that_of_the_elements_that_stayed() -> None:
     torch.manual_seed(0)
     values = torch.randn(3, 7, requires_grad=True)
-    said = dropout(values, 0.4)
-    said.sum().backward()
+    result = dropout(values, 0.4)
+    result.sum().backward()
     assert values.grad is not None
-    torch.testing.assert_close(values.grad * values.detach(), said.detach())
-    assert 0 < int((said == 0).sum()) < said.numel()
+    torch.testing.assert_close(values.grad * values.detach(), result.detach())
+    assert 0 < int((result == 0).sum()) < result.numel()
 
 
 def test_one_seed_one_mask_and_another_each_time() -> None:

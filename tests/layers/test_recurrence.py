@@ -12,8 +12,8 @@ from mer_lightning.layers.recurrence import GRU, LSTM, Packing, unrolled
 from mer_lightning.layers.shared_memory import network, remember
 
 
-def gradients(said: Tensor, weights: Tensor, *inputs: Tensor) -> list[Tensor]:
-    return list(torch.autograd.grad((said * weights).sum(), inputs, retain_graph=True))
+def gradients(result: Tensor, weights: Tensor, *inputs: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad((result * weights).sum(), inputs, retain_graph=True))
 
 
 @pytest.fixture(params=[1, 2, 8])
@@ -31,10 +31,10 @@ def test_unrolled_has_the_states_cells_and_gradients_of_torch() -> None:
     for step in features.unbind(1):
         hidden, content = cell(step, (hidden, content))
         expected.append(torch.cat([hidden, content], dim=1))
-    said, slow = torch.cat([states, cells], dim=2), torch.stack(expected, dim=1)
-    torch.testing.assert_close(said, slow)
+    result, slow = torch.cat([states, cells], dim=2), torch.stack(expected, dim=1)
+    torch.testing.assert_close(result, slow)
     weights, inputs = torch.randn_like(slow), (features, *cell.parameters())
-    for ours, theirs in zip(gradients(said, weights, *inputs), gradients(slow, weights, *inputs), strict=True):
+    for ours, theirs in zip(gradients(result, weights, *inputs), gradients(slow, weights, *inputs), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -82,10 +82,10 @@ def test_gru_has_the_states_and_gradients_of_torch(lengths: list[int]) -> None:
     gru, features = GRU(5, 3).double(), torch.randn(4, 6, 5, dtype=torch.double, requires_grad=True)
     key_mask = (torch.arange(6) < torch.tensor(lengths).unsqueeze(1)).unsqueeze(2)
     inputs, weights = (features, *gru.parameters()), torch.randn(4, 6, 3).double()
-    said = gru(features, torch.tensor(lengths)).where(key_mask, 0.0)
+    result = gru(features, torch.tensor(lengths)).where(key_mask, 0.0)
     slow = nn.GRU.forward(gru, features)[0].where(key_mask, 0.0)
-    torch.testing.assert_close(said, slow)
-    for ours, theirs in zip(gradients(said, weights, *inputs), gradients(slow, weights, *inputs), strict=True):
+    torch.testing.assert_close(result, slow)
+    for ours, theirs in zip(gradients(result, weights, *inputs), gradients(slow, weights, *inputs), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -114,16 +114,16 @@ def test_remember_equals_its_steps_and_their_gradients() -> None:
         keep.train(training)
         torch.manual_seed(1)
         packing = Packing(key_mask.sum(1), 7)
-        said = remember(keep, take, packing.pack(attended), packing.pack(proposed), packing)
+        result = remember(keep, take, packing.pack(attended), packing.pack(proposed), packing)
         torch.manual_seed(1)
         factors = keep[2](torch.ones(sum(packing.sizes), 5).double())
         assert bool((factors == 0).any()) == training
         noise = [packing.unpack(factors), torch.ones(3, 7, 3).double()]
         slow = slowly(keep, take, attended, proposed, key_mask, noise)
-        torch.testing.assert_close(said, slow)
-        assert torch.equal(said[2], torch.zeros(4).double())
+        torch.testing.assert_close(result, slow)
+        assert torch.equal(result[2], torch.zeros(4).double())
         weights = torch.randn_like(slow)
-        for ours, theirs in zip(gradients(said, weights, *inputs), gradients(slow, weights, *inputs), strict=True):
+        for ours, theirs in zip(gradients(result, weights, *inputs), gradients(slow, weights, *inputs), strict=True):
             torch.testing.assert_close(ours, theirs)
 
 

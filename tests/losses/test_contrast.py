@@ -33,13 +33,14 @@ OTHER_CATEGORY = {
 def keys(rows: int = 8, seed: int = 0, **changed: list[int]) -> Keys:
     draw = torch.Generator().manual_seed(seed)
     z = F.normalize(torch.randn(rows, 5, generator=draw, dtype=torch.float64), dim=1)
-    return Keys(z, torch.tensor(changed.get("k", K)), torch.tensor(changed.get("c", C)))
+    return Keys(z, torch.tensor(changed.get("k", K)), torch.tensor(changed.get("c", C)), torch.arange(rows))
 
 
 def random_keys(rows: int, seed: int) -> Keys:
     draw = torch.Generator().manual_seed(seed)
     z = F.normalize(torch.randn(rows, 6, generator=draw, dtype=torch.float64), dim=1)
-    return Keys(z, torch.randint(0, 3, (rows,), generator=draw), torch.randint(0, 8, (rows,), generator=draw))
+    categories, combinations = (torch.randint(0, kinds, (rows,), generator=draw) for kinds in (3, 8))
+    return Keys(z, categories, combinations, torch.arange(rows) + 1000 * seed)
 
 
 def slow(anchors: Keys, mode: Mode, weight: float = 0.5, memory: Keys | None = None) -> float:
@@ -173,7 +174,7 @@ def test_what_becomes_of_the_same_emotion_in_another_combination() -> None:
         anchors = keys(4, k=[0, 0, 0, 1], c=[1, 1, 2, 1])
         z = anchors.vectors.clone().requires_grad_()
         memory = _without(anchors, 0)
-        one = Keys(z[:1], anchors.categories[:1], anchors.combinations[:1])
+        one = Keys(z[:1], anchors.categories[:1], anchors.combinations[:1], anchors.samples[:1])
         contrastive_loss(one, T, mode, memory=memory).backward()
         # A loss over similarities s_j = z_0 z_j has the gradient sum_j (dL/ds_j) z_j: solve for dL/ds_2.
         weights = torch.linalg.lstsq(memory.vectors.T, z.grad[0]).solution
@@ -212,7 +213,7 @@ def test_loss_and_gradient_are_finite_at_the_edges(mode: Mode, case: str) -> Non
     elif case == "all alone":
         combinations = torch.arange(rows) + 1
     z.requires_grad_()
-    value = contrastive_loss(Keys(z, categories, combinations), 0.05, mode)
+    value = contrastive_loss(Keys(z, categories, combinations, torch.arange(rows)), 0.05, mode)
     value.backward()
     assert value.isfinite()
     assert z.grad.isfinite().all()
@@ -230,3 +231,18 @@ def test_half_precision_is_computed_in_single() -> None:
         inside = contrastive_loss(single, 0.05)
     assert inside.dtype == torch.float32
     assert inside == contrastive_loss(single, 0.05)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_samples_own_copy_is_nobody(mode: Mode) -> None:
+    """A sample seen twice in one combination attracts and repels as if it were there once, in the batch or a memory."""
+    anchors = keys()
+    again = Keys(*(torch.cat([values, values[:1]]) for values in anchors))
+    one = Keys(*(values[:1] for values in anchors))
+    others = Keys(*(values[1:] for values in anchors))
+    with_copy = Keys(*(values[1:] for values in again))
+    assert contrastive_loss(one, T, mode, memory=with_copy) == contrastive_loss(one, T, mode, memory=others)
+    elsewhere = with_copy._replace(combinations=with_copy.combinations.clone())
+    elsewhere.combinations[-1] = anchors.combinations[0] % 7 + 1  # in another combination it counts
+    if mode in ("joint", "graded", "dual"):
+        assert contrastive_loss(one, T, mode, memory=elsewhere) != contrastive_loss(one, T, mode, memory=others)

@@ -93,6 +93,26 @@ def test_other_keys_draw_other_frames(kind: FrameKind) -> None:
     assert all((first != other).double().mean() > 0.2 for other in others)
 
 
+def test_rmfm_lnln_removes_the_same_frames_of_audio_and_vision_and_others_of_text() -> None:
+    batch = aligned([40] * 500)
+    text, audio, vision = removed(batch, mask_frames(batch, "rmfm_lnln", 0.5, 0)).values()
+    assert torch.equal(audio, vision)
+    assert float((text & audio).double().mean()) == pytest.approx(0.25, abs=0.01)
+    shorter = ones({"text": [40] * 500, "audio": [40] * 500, "vision": [25] * 500})
+    cut = removed(shorter, mask_frames(shorter, "rmfm_lnln", 0.5, 0))
+    assert torch.equal(cut["vision"], audio[:, :25]), "a frame's fate does not depend on the length"
+    alone = ones({"vision": [40] * 500})
+    assert torch.equal(removed(alone, mask_frames(alone, "rmfm_lnln", 0.5, 0))["vision"], vision)
+
+
+def test_rmfm_lnln_is_a_function_of_seed_and_sample() -> None:
+    batch = aligned([40] * 50)
+    first, again, other = (removed(batch, mask_frames(batch, "rmfm_lnln", 0.5, seed))["audio"] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len(first.unique(dim=0)) == 50, "two samples lose the same frames"
+
+
 @pytest.mark.parametrize("kind", ["rmfm", "rmfm_same"])
 def test_modalities_fall_independently(kind: FrameKind) -> None:
     batch = aligned([40] * 500)
@@ -141,9 +161,10 @@ def test_rates_may_differ_between_samples_and_modalities() -> None:
     per_sample = removed(batch, mask_frames(batch, "rmfm", torch.tensor([0.0, 1.0, 0.5]), 0))["audio"]
     assert per_sample.double().mean(1).tolist() == [0, 1, pytest.approx(0.5, abs=0.25)]
     rates = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    fallen = removed(batch, mask_frames(batch, "rmfm_same", rates, 0))
-    shares = torch.stack([each.float().mean(1) for each in fallen.values()], 1)
-    assert torch.equal(shares, rates)
+    for kind in ("rmfm_same", "rmfm_lnln"):
+        fallen = removed(batch, mask_frames(batch, kind, rates, 0))
+        shares = torch.stack([each.float().mean(1) for each in fallen.values()], 1)
+        assert torch.equal(shares, rates)
 
 
 def test_unaligned_sequences_are_refused_where_steps_must_agree() -> None:
@@ -162,6 +183,7 @@ def test_training_rates_follow_the_authors() -> None:
     index = torch.arange(20_000)
     lnln = training_rates("rmfm_same", index, 0, 0)
     assert lnln.shape == (20_000, 3)
+    assert torch.equal(training_rates("rmfm_lnln", index, 0, 0), lnln)
     assert (lnln == 0).double().mean(0).tolist() == pytest.approx([0.5] * 3, abs=0.015)
     for column in lnln.T:
         drawn = column[column > 0].sort().values

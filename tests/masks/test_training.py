@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mer_lightning.errors import Refusal
-from mer_lightning.masks import training as masks
+from mer_lightning.masks import drawing
+from mer_lightning.masks.drawing import IMDER_SHARES, cpm_mask, draw_combinations, imder_mask, per_modality_rates
 from mer_lightning.masks.training import (
     CMAD_WEIGHTS,
-    IMDER_SHARES,
     Complete,
     FrameMasks,
     ModalityDropout,
@@ -22,11 +22,7 @@ from mer_lightning.masks.training import (
     UniformCombinations,
     WeightedCombinations,
     combination_number,
-    cpm_mask,
-    draw_combinations,
-    imder_mask,
     left_by,
-    per_modality_rates,
 )
 from mer_lightning.modalities import COMBINATIONS, combination_name, combination_present
 
@@ -128,7 +124,7 @@ def test_a_weight_of_zero_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> Non
     assert set(shares(WeightedCombinations([0, 0, 0, 0, 0, 0.1, 0]).present(MANY, 0, 0)).values()) == {0, 1}
     for least_or_most in (0.0, 1 - 2**-53):  # the ends of what a draw can be
         monkeypatch.setattr(
-            masks, "uniform", lambda *keys, draw=least_or_most: torch.full((9,), draw, dtype=torch.float64)
+            drawing, "uniform", lambda *keys, draw=least_or_most: torch.full((9,), draw, dtype=torch.float64)
         )
         assert shares(draw_combinations([0, 0.1, 0, 0, 0, 0, 0], 9)) == dict.fromkeys(COMBINATIONS, 0) | {"a": 1}
 
@@ -223,7 +219,7 @@ def test_combinations_have_numbers_by_their_bits() -> None:
     assert combination_number(present.view(2, 4, 3)).tolist() == [[0, 1, 2, 4], [3, 5, 6, 7]]
 
 
-def test_a_mask_that_leaves_a_sample_nothing_gives_way() -> None:
+def test_a_sample_whose_mask_keeps_none_of_its_modalities_keeps_them_all() -> None:
     mask = torch.tensor([[True, False, False], [False, True, True], [True, True, False], [True, True, True]])
     available = torch.tensor([[True, True, True], [True, False, False], [False, True, True], [False, False, False]])
     assert left_by(mask, available).int().tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]]

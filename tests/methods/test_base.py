@@ -14,7 +14,7 @@ from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.masks.training import UniformCombinations
-from mer_lightning.methods.optimizing import fused
+from mer_lightning.methods.optimizing import with_fused_kernels
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression
 from tests.conftest import DIMS, make_batch
@@ -28,13 +28,13 @@ def method() -> Supervised:
 
 def test_features_are_standardised_and_outliers_cut(method: Supervised) -> None:
     batch = make_batch()
-    method.get_buffer("mean_audio").fill_(1.0)
-    method.get_buffer("scale_audio").copy_(torch.tensor([0.0, 1.0, 2.0, 1.0, 1.0]))
+    method.inputs.get_buffer("mean_audio").fill_(1.0)
+    method.inputs.get_buffer("scale_audio").copy_(torch.tensor([0.0, 1.0, 2.0, 1.0, 1.0]))
     extreme = replace(batch, features=batch.features | {"audio": torch.full_like(batch.features["audio"], 4.0)})
-    seen = method.prepared(extreme).features["audio"]
+    seen = method.inputs(extreme).features["audio"]
     assert seen[0, 0].tolist() == [0.0, 3.0, 6.0, 3.0, 3.0]
     far = replace(batch, features=batch.features | {"audio": torch.full_like(batch.features["audio"], 1e6)})
-    assert method.prepared(far).features["audio"].max() == 10
+    assert method.inputs(far).features["audio"].max() == 10
 
 
 def test_a_modality_that_is_not_there_is_absent(method: Supervised) -> None:
@@ -45,7 +45,7 @@ def test_a_modality_that_is_not_there_is_absent(method: Supervised) -> None:
         lengths={m: n for m, n in batch.lengths.items() if m != "audio"},
         present=batch.present & torch.tensor([True, False, True]),
     )
-    encoded, masked = (method.prepared(each) for each in (without, batch.limited_to(torch.tensor([True, False, True]))))
+    encoded, masked = (method.inputs(each) for each in (without, batch.limited_to(torch.tensor([True, False, True]))))
     states = [method.backbone.fuse(method.backbone.encode(each), each.present) for each in (encoded, masked)]
     assert torch.equal(*states)
 
@@ -61,7 +61,7 @@ def test_conditions_are_evaluated_from_one_encoding(method: Supervised, tiny_cor
         together, _ = method.condition_outputs(batch, frozen)
         assert len(calls) == 2  # one for all 14 conditions that mask whole modalities, one for the frames
         for k, condition in enumerate(frozen.conditions):
-            alone = method.prepared(condition.apply(batch, frozen.seed).limited_to(frozen.present[k]))
+            alone = method.inputs(condition.apply(batch, frozen.seed).limited_to(frozen.present[k]))
             state = method.backbone.fuse(encode(alone), alone.present)
             torch.testing.assert_close(together[:, k], method.head(state), rtol=1e-5, atol=1e-5)
 
@@ -123,14 +123,14 @@ def test_aligned_only_backbones_say_so_before_training(tiny_corpus) -> None:
 
 def test_torch_optimisers_step_in_one_pass_and_others_are_left_alone() -> None:
     weight = torch.nn.Parameter(torch.ones(3))
-    assert fused(torch.optim.AdamW([weight])).param_groups[0]["fused"] is True
-    assert fused(torch.optim.AdamW([weight], foreach=True)).param_groups[0]["fused"] is None
-    assert fused(torch.optim.AdamW([weight], fused=False)).param_groups[0]["fused"] is False
-    assert "fused" not in fused(torch.optim.Rprop([weight])).param_groups[0]
+    assert with_fused_kernels(torch.optim.AdamW([weight])).param_groups[0]["fused"] is True
+    assert with_fused_kernels(torch.optim.AdamW([weight], foreach=True)).param_groups[0]["fused"] is None
+    assert with_fused_kernels(torch.optim.AdamW([weight], fused=False)).param_groups[0]["fused"] is False
+    assert "fused" not in with_fused_kernels(torch.optim.Rprop([weight])).param_groups[0]
     # Gradients under 16-bit scaling can still be clipped, which Lightning refuses for a fused constructor.
-    assert not getattr(fused(torch.optim.AdamW([weight])), "_step_supports_amp_scaling", False)
+    assert not getattr(with_fused_kernels(torch.optim.AdamW([weight])), "_step_supports_amp_scaling", False)
     ends = []
-    for prepare in (fused, lambda optimizer: optimizer):
+    for prepare in (with_fused_kernels, lambda optimizer: optimizer):
         weight.data.fill_(1.0)
         optimizer = prepare(torch.optim.AdamW([weight], lr=0.1))
         for step in range(3):
@@ -138,3 +138,14 @@ def test_torch_optimisers_step_in_one_pass_and_others_are_left_alone() -> None:
             optimizer.step()
         ends.append(weight.detach().clone())
     torch.testing.assert_close(*ends)
+
+
+def test_checkpoints_of_older_versions_load() -> None:
+    """Version 0.1.0 kept statistics and text encoder in the method itself, not in its inputs."""
+    method = Supervised(DIMS, Regression().card(), LateTransformer)
+    method.inputs.get_buffer("mean_audio").fill_(0.5)
+    older = {name.removeprefix("inputs."): value.clone() for name, value in method.state_dict().items()}
+    assert "mean_audio" in older
+    again = Supervised(DIMS, Regression().card(), LateTransformer)
+    again.load_state_dict(older)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in method.state_dict().items())

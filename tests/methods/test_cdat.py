@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,11 +15,13 @@ from mer_lightning.backbones.early import Early
 from mer_lightning.backbones.ef_lstm import EFLSTM
 from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.batch import Batch
+from mer_lightning.cli import main
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.methods.cdat.confidence import ConfidenceNetwork
 from mer_lightning.methods.cdat.losses import static_weights, transfer_loss
-from mer_lightning.methods.cdat.method import CDaT
+from mer_lightning.methods.cdat.method import CDaT, in_second_half
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
 from tests.conftest import DIMS, TASKS, make_batch
@@ -192,7 +195,7 @@ def test_a_frozen_reference_is_the_model_as_the_transfer_found_it() -> None:
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 @pytest.mark.parametrize(
-    "weighting", ["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_released"]
+    "weighting", ["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_repaired"]
 )
 def test_every_rule_on_every_task(task: Task, weighting) -> None:
     method = phase(make(task, weighting=weighting), "transfer")
@@ -294,7 +297,6 @@ def test_the_log_of_an_epoch() -> None:
     for half in (slice(0, 2), slice(2, 4)):
         log.add_confidence(said[half], true[half])
         log.add_weights(weights)
-        log.add_losses(torch.tensor(1.0), torch.tensor(4.0), 2)
     found = log.read()
     assert found["confidence_std"] == pytest.approx(said.std(unbiased=False).item(), abs=1e-6)
     assert found["confidence_correlation"] == pytest.approx(
@@ -302,7 +304,6 @@ def test_the_log_of_an_epoch() -> None:
     )
     assert found["weight_t_from_a"] == 0.25
     assert found["learning_t_from_a"] == 0.5
-    assert found["share_of_task"] == 0.25
     assert log.read() == {}
 
 
@@ -333,3 +334,67 @@ def test_what_no_method_can_train_on_is_refused(tiny_corpus) -> None:
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
     with pytest.raises(Refusal, match="as Aligned needs them"):
         trainer.fit(method, datamodule=MERData(corpus=str(tiny_corpus())))
+
+
+@pytest.mark.parametrize(("targets", "halves"), [("valid_half", []), ("out_of_fold", ["half-0", "half-1"])])
+def test_a_fit_whose_confidence_learns_from_unseen_samples(tiny_corpus, tmp_path, targets, halves) -> None:
+    run = tmp_path / "run"
+    given = ["fit", "--model", "cdat", "--model.backbone", "early", "--model.confidence_targets", targets]
+    given += ["--data.corpus", str(tiny_corpus()), "--trainer.max_epochs", "1", "--run_dir", str(run)]
+    assert main([*given, "--trainer.enable_progress_bar", "false"]) == 0
+    assert list(json.loads((run / "phases.json").read_text())) == ["fusion", *halves, "confidence", "transfer"]
+
+
+def test_out_of_fold_targets_come_from_the_model_that_has_not_seen_the_sample() -> None:
+    method, batch = make(confidence_targets="out_of_fold"), make_batch(task=SINGLE)
+    method.enter(next(phase for phase in method.phases() if phase.name == "confidence"))
+    masks = batch.present.unsqueeze(0)
+    states = method.states(method.backbone.encode(batch), masks)
+    judged = method._judged_logits(states, batch, masks)[0]
+    of_halves = [method._half_logits(half, batch, masks)[0] for half in (0, 1)]
+    for row, second in enumerate(in_second_half(batch.index).tolist()):
+        torch.testing.assert_close(judged[row], of_halves[0 if second else 1][row])
+    method.eval()  # no model has seen a validation sample
+    torch.testing.assert_close(method._judged_logits(states, batch, masks), method.head(states))
+
+
+def test_a_half_learns_from_its_own_samples_only() -> None:
+    method, batch = make(confidence_targets="out_of_fold").eval(), make_batch(task=SINGLE)
+    mine = in_second_half(batch.index)
+    assert 0 < mine.sum() < len(mine)
+    changed = replace(batch, target=torch.where(mine, batch.target, (batch.target + 1) % 4))
+    assert method._half_losses(1, changed)["task"][0] == method._half_losses(1, batch)["task"][0]
+    assert method._half_losses(0, changed)["task"][0] != method._half_losses(0, batch)["task"][0]
+
+
+def test_confidence_from_probability_is_how_clear_the_decision_is() -> None:
+    method, batch = make(Regression(), confidence_from="probability").eval(), make_batch(task=Regression())
+    assert [phase.name for phase in method.phases()] == ["fusion", "transfer"]
+    states = method.states(method.backbone.encode(batch), batch.present.unsqueeze(0))
+    expected = (method.head(states)[0].squeeze(1).abs() / 3).clamp(max=1)
+    torch.testing.assert_close(method.extras(states)["confidence"][0], expected)
+
+
+def test_what_was_frozen_stays_in_evaluation_mode() -> None:
+    method, batch = make(backbone=small_transformer).train(), make_batch(task=SINGLE)
+    frozen = next(part for part in method.backbone.modules() if isinstance(part, torch.nn.LayerNorm))
+    frozen.eval()
+    method.transfer_weights(batch, method.backbone.encode(batch))
+    assert method.backbone.training
+    assert not frozen.training
+
+
+def test_the_default_weight_is_the_released_one() -> None:
+    method, batch = make(weighting="static"), make_batch(task=SINGLE)
+    assert method.transfer_losses(batch)["transfer"][1] == 1e4 / len(batch)
+
+
+def test_validation_says_how_well_confidence_tells_right_from_wrong(monkeypatch) -> None:
+    method = make(Regression())
+    logits = torch.tensor([[[1.0]], [[-2.0]], [[0.5]], [[3.0]], [[1.0]]])
+    target = torch.tensor([1.0, -1.0, -1.0, -2.0, 0.0])  # right, right, wrong, wrong; the last has no sign
+    confidence = torch.tensor([[0.9], [0.8], [0.7], [0.1], [0.5]])
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(method, "log", lambda name, value: logged.update({name: value}))
+    method.log_validation(Predictions(logits, target, torch.arange(5), {"confidence": confidence}), ["tav"])
+    assert logged == {"valid/confidence_auroc": 1.0, "valid/trivial_auroc": 0.5}

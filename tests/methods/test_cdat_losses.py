@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, tensor
@@ -159,10 +161,24 @@ def test_the_modality_with_more_impact_teaches() -> None:
     )
 
 
+@pytest.mark.parametrize("samples", [2, 8])
+def test_each_sample_weighs_its_own_pairs_by_impact(samples: int) -> None:
+    """The authors' code gives pair k the weights of sample k, and fails for fewer than six samples."""
+    impact = torch.rand(3, samples, generator=torch.Generator().manual_seed(0))
+    together = impact_weights(impact, released=True)
+    for sample in range(samples):
+        assert torch.equal(together[sample], impact_weights(impact[:, [sample]], released=True)[0])
+        for student, teacher in itertools.permutations(range(3), 2):
+            own, other = impact[student, sample], impact[teacher, sample]
+            assert together[sample, student, teacher] == (own if own > other else 0)
+
+
 def test_cross_entropy_impact() -> None:
     complete, without = tensor([[0.8, 0.5]]), tensor([[[0.8, 0.5]], [[0.2, 0.5]]])
     corrected = cross_entropy_impact(complete, without)
     assert corrected[:, 0].tolist() == pytest.approx([(0.50040 + 0.69315) / 2, (1.33218 + 0.69315) / 2], abs=1e-4)
+    # Which of the two is the target: -(.5 ln .9 + .5 ln .1), and not -(.9 ln .5 + .1 ln .5).
+    assert cross_entropy_impact(tensor([[0.9]]), tensor([[[0.5]]])).item() == pytest.approx(1.20397, abs=1e-5)
     released = cross_entropy_impact(complete, without, released=True)
     by_hand = [
         sum(math_bce(p, q) for p, q in zip((0.8, 0.5), row, strict=True)) / 2 for row in ((0.8, 0.5), (0.2, 0.5))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor
 
@@ -17,9 +19,10 @@ from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.losses.contrast import Keys, contrastive_loss
 from mer_lightning.masks.training import UniformCombinations, draw_combinations
+from mer_lightning.methods.every_combination import EveryCombination
 from mer_lightning.methods.mcur.method import MCUR
 from mer_lightning.methods.supervised import Supervised
-from mer_lightning.modalities import MODALITIES
+from mer_lightning.modalities import MODALITIES, combination_name
 from mer_lightning.tasks import Regression, Task
 from tests.conftest import DIMS, TASKS, make_batch
 
@@ -63,8 +66,9 @@ def test_without_contrast_and_in_warm_up_it_is_supervised_learning(task: Task, e
     complete = replace(batch, present=batch.available)
     views = [total(plain.training_losses(each)) for each in (batch, complete)]
     losses = method.training_losses(batch)
-    assert set(losses) == {"task"}
-    assert total(losses).item() == pytest.approx(torch.stack(views).mean().item(), abs=1e-6)
+    assert set(losses) - {"scale"} == {"task"}
+    assert losses["task"][0].item() == pytest.approx(torch.stack(views).mean().item(), abs=1e-6)
+    assert "scale" not in losses or losses["scale"][0].item() == pytest.approx(losses["task"][0].item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -72,9 +76,70 @@ def test_with_a_scale_of_zero_it_is_supervised_learning(task: Task, monkeypatch)
     method, batch = ready(make(task, views=1, contrast_weight=0.0), monkeypatch).eval(), masked_batch(task)
     plain = Supervised(DIMS, task.card(), lambda dims: method.backbone)
     plain.head = method.head
-    assert total(method.training_losses(batch)).item() == pytest.approx(
+    assert method.training_losses(batch)["task"][0].item() == pytest.approx(
         total(plain.training_losses(batch)).item(), abs=1e-6
     )
+
+
+def test_learnt_weights_have_the_mean_one_and_the_scale_a_loss_of_its_own(monkeypatch) -> None:
+    method, batch = ready(make(views=1, contrast_weight=0.0), monkeypatch).eval(), masked_batch()
+    method.log_scale.weight.data.normal_(std=2.0)
+    state = method.backbone.fuse(method.backbone.encode(batch), batch.present)
+    scale = math.log(5) * torch.tanh(method.log_scale(state).squeeze(1) / math.log(5))
+    losses = method.task_losses(state, batch)
+    weights = torch.exp(-scale) / torch.exp(-scale).mean()
+    assert weights.std() > 0.1
+    found = method.training_losses(batch)
+    assert found["task"][0].item() == pytest.approx((weights * losses).mean().item(), abs=1e-6)
+    assert found["scale"][0].item() == pytest.approx((torch.exp(-scale) * losses + scale / 2).mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_consistency_is_the_distance_to_the_complete_view_which_stands_still(task: Task) -> None:
+    options = {"views": 2, "contrast_weight": 0.0, "estimator": "none", "consistency_weight": 0.5}
+    method, batch = make(task, **options).eval(), masked_batch(task)
+    encoded = method.backbone.encode(batch)
+    masked, complete = (method.head(method.backbone.fuse(encoded, each)) for each in (batch.present, batch.available))
+    differ = (batch.present != batch.available).any(1)
+    if task.kind == "regression":
+        distances = (masked - complete).abs().squeeze(1)
+    elif task.kind == "single_label":
+        distances = F.kl_div(masked.log_softmax(1), complete.softmax(1), reduction="none").sum(1)
+    else:
+        both = [torch.stack([p, 1 - p]) for p in (masked.sigmoid(), complete.sigmoid())]
+        distances = F.kl_div(both[0].log(), both[1], reduction="none").sum(0).mean(1)
+    value, weight = method.training_losses(batch)["consistency"]
+    assert weight == 0.5
+    assert value.item() == pytest.approx(distances[differ].mean().item(), abs=1e-5)
+    assert task.distances(complete, complete).abs().max() < 1e-6
+    gradient = torch.autograd.grad(task.distances(masked, complete.detach()).sum(), method.head.weight)[0]
+    assert gradient.isfinite().all()
+
+
+def test_seven_views_are_all_combinations_of_what_a_sample_has() -> None:
+    batch = masked_batch()
+    masks = make(views=7).view_masks(batch)
+    assert masks.shape == (7, len(batch), 3)
+    assert torch.equal(masks[-1], batch.available)
+    names = [combination_name(row) for row in masks[:, 0].tolist()]
+    assert names == ["t", "a", "v", "ta", "tv", "av", "tav"]
+    without_audio = [combination_name(row) for row in masks[:, -2].tolist()]
+    assert without_audio == ["t", "tv", "v", "t", "tv", "v", "tv"]  # what audio alone would leave is nothing
+    two = make(views=7, dims={m: DIMS[m] for m in ("text", "audio")}).view_masks(batch)
+    assert [combination_name(row) for row in two[:, 0].tolist()] == ["t", "a", "ta"]
+
+
+def test_every_combination_is_the_mean_over_seven_fusions() -> None:
+    torch.manual_seed(0)
+    method, batch = EveryCombination(DIMS, SINGLE.card(), Early).eval(), masked_batch()
+    losses = method.training_losses(batch)
+    assert set(losses) == {"task"}
+    encoded = method.backbone.encode(batch)
+    slow = [
+        method.task_losses(method.backbone.fuse(encoded, mask), batch).mean()
+        for mask in make(views=7).view_masks(batch)
+    ]
+    assert losses["task"][0].item() == pytest.approx(torch.stack(slow).mean().item(), abs=1e-6)
 
 
 def test_views_are_what_is_left_and_what_is_there(monkeypatch) -> None:
@@ -101,8 +166,8 @@ def test_contrast_is_between_categories_and_combinations() -> None:
             z = z / z.norm(dim=1, keepdim=True)
             for i in range(len(batch)):
                 t, a, v = present[i].int().tolist()
-                rows.append((z[i], int(batch.target[i]), t + 2 * a + 4 * v))
-        anchors = Keys(torch.stack([r[0] for r in rows]), *(torch.tensor([r[n] for r in rows]) for n in (1, 2)))
+                rows.append((z[i], int(batch.target[i]), t + 2 * a + 4 * v, i))
+        anchors = Keys(torch.stack([r[0] for r in rows]), *(torch.tensor([r[n] for r in rows]) for n in (1, 2, 3)))
     value, weight = losses["contrast"]
     assert weight == 0.1
     assert value.item() == pytest.approx(contrastive_loss(anchors, 0.2, "graded", 0.3).item(), abs=1e-5)
@@ -130,7 +195,8 @@ def test_gradients_go_where_they_should() -> None:
         return {n.split(".")[0] for n, p in method.named_parameters() if p.grad is not None and p.grad.any()}
 
     assert reached("contrast") == {"backbone", "projection"}
-    assert reached("task") == {"backbone", "head"}  # the scale takes part from the end of the warm-up on
+    assert reached("task") == {"backbone", "head"}
+    assert reached("scale") == set()  # from the end of the warm-up on
     assert reached("unimodal") == {"backbone", "unimodal"}
 
 
@@ -139,7 +205,7 @@ def test_the_scale_learns_after_the_warm_up_only(monkeypatch) -> None:
     for progress, learns in ((0.1, False), (0.2, True)):
         method = make(warm_up=0.2)
         monkeypatch.setattr(type(method), "progress", progress)
-        method.training_losses(batch)["task"][0].backward()
+        method.training_losses(batch)["scale"][0].backward()
         assert method.log_scale.weight.grad is not None  # a part of every step, for DDP
         assert bool(method.log_scale.weight.grad.any()) == learns
 
@@ -165,6 +231,8 @@ def test_every_parameter_has_a_gradient() -> None:
         {"contrast_weight": 0.3},
         {"contrast_weight": 0.0},
         {"views": 1},
+        {"views": 7},
+        {"consistency_weight": 0.2},
         {"estimator": "predictive"},
         {"estimator": "none"},
         {"unimodal_weight": 0.4},
@@ -239,7 +307,7 @@ def test_half_precision_one_sample_and_two_modalities(task: Task, monkeypatch) -
             method.bank.resize(40)
         for batch in (masked_batch(task), make_batch("aligned", task=task, samples=1)):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                losses = method.training_losses(method.prepared(batch))
+                losses = method.training_losses(method.inputs(batch))
             assert losses["contrast"][0].dtype == torch.float32
             total(losses).backward()
             assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)

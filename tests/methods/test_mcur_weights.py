@@ -58,16 +58,16 @@ def test_memory_is_first_in_first_out_and_goes_on() -> None:
     memory, numbers = ContrastMemory(5, 2), count(1)
     for rows in (2, 2, 3):
         new = torch.tensor([next(numbers) for _ in range(rows)])
-        memory.push(Keys(new[:, None].expand(-1, 2).float(), new, new))
+        memory.push(Keys(new[:, None].expand(-1, 2).float(), new, new, new))
     assert sorted(memory.categories.tolist()) == [3, 4, 5, 6, 7]
     assert memory.vectors[:, 1].tolist() == memory.combinations.tolist() == memory.categories.tolist()
     going_on = ContrastMemory(5, 2)
     going_on.load_state_dict(memory.state_dict())
     for each in (memory, going_on):
-        each.push(Keys(torch.full((1, 2), 8.0), torch.tensor([8]), torch.tensor([8])))
+        each.push(Keys(torch.full((1, 2), 8.0), *(torch.tensor([8]) for _ in range(3))))
     assert sorted(going_on.categories.tolist()) == [4, 5, 6, 7, 8]
     assert going_on.categories.tolist() == memory.categories.tolist()
-    memory.push(Keys(torch.zeros(9, 2), torch.arange(9), torch.arange(9)))
+    memory.push(Keys(torch.zeros(9, 2), *(torch.arange(9) for _ in range(3))))
     assert sorted(memory.categories.tolist()) == [4, 5, 6, 7, 8]
 
 

@@ -1,7 +1,7 @@
-"""A stand-in for the part of W&B's server that sweeps need: it takes a sweep and hands its grid to agents, run by run.
+"""A stand-in for the part of W&B's server that sweeps need: it stores a sweep and gives its grid to agents, run by run.
 
-It speaks the GraphQL that `wandb sweep` and `wandb agent` send (wandb 0.31), as far as they read the answers, and keeps
-all that it was asked. It does not know the schema by which W&B's server checks a sweep's configuration.
+It answers the GraphQL requests of `wandb sweep` and `wandb agent` (wandb 0.31) with what they read of the answers, and
+keeps the requests that it does not know. It does not check a sweep's configuration, as W&B's server does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SweepServer:
 
     def __init__(self) -> None:
         self.config: dict[str, Any] = {}
-        self.handed: dict[str, dict[str, Any]] = {}  # run -> its parameters
+        self.started: dict[str, dict[str, Any]] = {}  # run -> its parameters
         self.unknown: list[str] = []
         self._waiting: Iterator[dict[str, Any]] = iter(())
         self.url = ""
@@ -53,8 +53,8 @@ class SweepServer:
         point = next(self._waiting, None)
         if point is None:
             return {"type": "exit"}
-        run = f"run{len(self.handed)}"
-        self.handed[run] = point
+        run = f"run{len(self.started)}"
+        self.started[run] = point
         args = {name: {"value": value} for name, value in point.items()}
         return {"type": "run", "run_id": run, "args": args, "program": self.config.get("program", "")}
 
@@ -65,8 +65,8 @@ def sweep_server() -> Iterator[SweepServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            body = json.dumps({"data": state.answer(asked["query"], asked.get("variables") or {})}).encode()
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.dumps({"data": state.answer(request["query"], request.get("variables") or {})}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -1,4 +1,4 @@
-"""A job is done once, goes on where it was killed, and is done again when what it was asked for has changed."""
+"""A job runs once, is resumed where it was killed, and runs again when its arguments, files or version have changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stamp(job: Job) -> int:
     return job.results.stat().st_mtime_ns
 
 
-def test_a_job_that_is_done_is_not_done_again(job: Job) -> None:
+def test_a_job_that_is_done_does_not_run_again(job: Job) -> None:
     assert not job.done
     job.run()
     assert job.done
@@ -45,12 +45,13 @@ def test_another_file_argument_or_version_is_another_job(job: Job, monkeypatch: 
     assert job.done
     assert stamp(job) != before
     assert not Job(job.folder, (*job.arguments, "--seed_everything", "5"), job.configs).done
+    assert Job(job.folder, job.arguments, job.configs, group="another").done
     monkeypatch.setattr("mer_lightning.__version__", "0.0.0")
     assert not job.done
 
 
 @pytest.mark.parametrize("after", [0, 4])
-def test_a_killed_job_goes_on(job: Job, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_job_is_resumed(job: Job, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the first step, before any checkpoint, or in the third epoch."""
     monkeypatch.setattr(LastCheckpoint, "_SHARE", 1.0)  # every epoch is saved, however short
     whole = Job(job.folder.parent / "whole", job.arguments, job.configs)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mer_lightning.studies.ray_executor import run_all_on_ray
+from mer_lightning.studies.ray_executor import RayCluster
 
 
 @pytest.mark.slow
-def test_every_item_once_and_errors_are_told() -> None:
+def test_every_item_once_and_errors_are_returned() -> None:
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
     def work(number: int) -> int:
@@ -16,6 +16,9 @@ def test_every_item_once_and_errors_are_told() -> None:
             raise ValueError("three")
         return number * number
 
-    outcomes = {o.item: o for o in run_all_on_ray(iter(range(1, 6)), work, workers=2, address=None, gpus=0.0)}
-    assert {item: outcome.result for item, outcome in outcomes.items()} == {1: 1, 2: 4, 3: None, 4: 16, 5: 25}
-    assert "ValueError: three" in str(outcomes[3].error)
+    started: list[int] = []
+    cluster = RayCluster(workers=2, address=None, gpus=0.0)
+    results = {result.item: result for result in cluster.run(iter(range(1, 6)), work, started.append)}
+    assert {item: result.value for item, result in results.items()} == {1: 1, 2: 4, 3: None, 4: 16, 5: 25}
+    assert "ValueError: three" in str(results[3].error)
+    assert started == [1, 2, 3, 4, 5]

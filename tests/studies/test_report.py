@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,13 @@ from scipy.stats import pearsonr, wilcoxon
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, recall_score
 
 from mer_lightning.cli import main
+from mer_lightning.methods.mcur import MCUR
+from mer_lightning.methods.mcur.figures import state_map
 from mer_lightning.numerals import spread
+from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.ledger import find_runs
-from mer_lightning.studies.report.figures import reliability
-from mer_lightning.studies.report.maps import state_map
+from mer_lightning.studies.report.page import page
+from mer_lightning.studies.report.settings import settings_of
 
 QUICK = ["--model.backbone", "early", "--model.backbone.width", "8", "--data.synthetic", "true", "--data.samples", "90"]
 QUICK += ["--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
@@ -47,20 +53,20 @@ def predictions(folder: Path, corpus: str, method: str) -> list[pd.DataFrame]:
 
 def expected(table: pd.DataFrame, metric: str) -> float:
     """From what people read in the predictions: no code of ours."""
-    true, said = table["target"], table["prediction"]
+    true, predicted = table["target"], table["prediction"]
     match metric:
         case "mae":
-            return mean_absolute_error(true, said)
+            return mean_absolute_error(true, predicted)
         case "corr":
-            return pearsonr(true, said).statistic
+            return pearsonr(true, predicted).statistic
         case "acc2_non0":
-            return accuracy_score(true[true != 0] > 0, said[true != 0] > 0)
+            return accuracy_score(true[true != 0] > 0, predicted[true != 0] > 0)
         case "wa":
-            return accuracy_score(true, said)
+            return accuracy_score(true, predicted)
         case "ua":
-            return recall_score(true, said, average="macro", labels=sorted(set(true)), zero_division=0)
+            return recall_score(true, predicted, average="macro", labels=sorted(set(true)), zero_division=0)
         case "wf1":
-            return f1_score(true, said, average="weighted", zero_division=0)
+            return f1_score(true, predicted, average="weighted", zero_division=0)
     raise ValueError(metric)
 
 
@@ -88,8 +94,8 @@ def test_every_score_again(folder: Path, corpus: str, metrics: list[str]) -> Non
 
 
 def test_every_difference_again(folder: Path) -> None:
-    found = pd.read_csv(folder / "out" / "differences.csv")
-    found = found[found["setting"].str.startswith("mosi")].set_index(["label", "condition"])
+    differences = pd.read_csv(folder / "out" / "differences.csv")
+    differences = differences[differences["setting"].str.startswith("mosi")].set_index(["label", "condition"])
     errors = {}
     for method in LABELS:
         tables = predictions(folder, "mosi", method)
@@ -100,7 +106,7 @@ def test_every_difference_again(folder: Path) -> None:
             )
     for condition in ("tav", "mean-7"):
         ours, base = errors["cdat", condition], errors["supervised", condition]
-        row = found.loc[("cdat", condition)]
+        row = differences.loc[("cdat", condition)]
         assert row["difference"] == pytest.approx(base.mean() - ours.mean(), abs=1e-6)
         assert row["wilcoxon_p"] == pytest.approx(wilcoxon(ours, base).pvalue, rel=0.05)
         assert row["low"] <= row["difference"] <= row["high"]
@@ -115,7 +121,7 @@ def test_settings_are_kept_apart(folder: Path) -> None:
     assert {"corpus_sha256", "mask_hash", "selection", "seconds", "peak_megabytes"} <= set(ledger.columns)
 
 
-def test_texts_say_the_numbers(folder: Path) -> None:
+def test_texts_have_the_numbers(folder: Path) -> None:
     scores = pd.read_csv(folder / "out" / "scores.csv")
     markdown, latex = ((folder / "out" / name).read_text() for name in ("report.md", "report.tex"))
     page = (folder / "out" / "report.html").read_text()
@@ -136,15 +142,15 @@ def test_floors_and_the_best_possible_stand_beside_the_scores(folder: Path) -> N
     assert markdown.count("| best possible |") > 2
 
 
-def test_unequal_budgets_are_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unequal_budgets_are_noted(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MER_DATA", str(folder / "data"))
     given = ["fit", "--model", "supervised", *QUICK, "--data.corpus", "mosi", "--trainer.max_epochs", "3"]
     assert main([*given, "--run_dir", str(tmp_path / "longer")]) == 0
     out = str(tmp_path / "out")
     assert main(["report", str(folder / "runs" / "mosi"), str(tmp_path / "longer"), "--output", out]) == 0
-    said = (tmp_path / "out" / "report.md").read_text()
-    assert "Budgets differ" in said
-    assert "different numbers of seeds" in said
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Budgets differ" in text
+    assert "different numbers of seeds" in text
 
 
 def test_unknown_things_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,30 +158,93 @@ def test_unknown_things_are_named(folder: Path, tmp_path: Path, capsys: pytest.C
     assert "results.csv" in capsys.readouterr().err
     assert main(["report", str(folder / "runs"), "--baseline", "cdta", "--output", str(tmp_path / "x")]) == 2
     assert "cdat" in capsys.readouterr().err
-
-
-def test_reliability_by_hand() -> None:
-    mean, share, count = reliability(np.array([0.05, 0.95, 0.97, 1.0]), np.array([0.0, 1.0, 0.0, 1.0]))
-    assert count.tolist() == [1, 3]
-    assert mean.tolist() == pytest.approx([0.05, (0.95 + 0.97 + 1) / 3])
-    assert share.tolist() == pytest.approx([0.0, 2 / 3])
+    only = str(folder / "runs" / "mosi" / "cdat")
+    assert main(["report", only, "--baseline", "supervised", "--output", str(tmp_path / "x")]) == 2
+    assert "supervised" in capsys.readouterr().err
+    assert main(["report", only, "--output", str(tmp_path / "x")]) == 0  # the default is no demand
 
 
 def test_a_map_of_states(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn for MCUR from its checkpoint; without the checkpoint it is left out and nothing breaks."""
+    """MCUR draws it from its checkpoint, and leaves it out where the checkpoint is gone."""
     monkeypatch.setenv("MER_DATA", str(folder / "data"))
     given = ["fit", "--model", "mcur", *QUICK, "--data.corpus", "iemocap4", "--run_dir", str(tmp_path / "mcur")]
     assert main(given) == 0
     assert main(["report", str(tmp_path / "mcur"), "--output", str(tmp_path / "out")]) == 0
     assert "two principal components" in (tmp_path / "out" / "report.html").read_text()
     run = find_runs([tmp_path / "mcur"])[0]
-    found = state_map(run)
-    assert found is not None
-    assert found.points.shape == (7, len(found.category), 2)
-    spread = found.points.flatten(0, 1).std(0)
-    assert spread[0] >= spread[1] > 0
+    states = state_map(run)
+    assert states is not None
+    assert len(states.category) == run.predictions()["condition"].value_counts()["tav"]  # the whole split: it is small
+    assert states.points.shape == (7, len(states.category), 2)
+    assert states.points.mean((0, 1)).tolist() == pytest.approx([0, 0], abs=1e-5)
+    deviation = states.points.flatten(0, 1).std(0)
+    assert deviation[0] >= deviation[1] > 0
+    (figure,) = MCUR.figures(Contender((run,))).values()
+    for points, dots in zip(states.points, figure.axes[0].collections, strict=True):
+        assert dots.get_offsets().tolist() == [pytest.approx(point, abs=1e-6) for point in points.tolist()]
+        assert dots.get_array().tolist() == states.category.tolist()
+    assert [dots.get_label() for dots in figure.axes[0].collections] == COMBINATIONS
     (tmp_path / "mcur" / "checkpoints" / "best.ckpt").unlink()
-    assert state_map(run) is None
+    assert MCUR.figures(Contender((run,))) == {}
+
+
+MINE = """
+from matplotlib.figure import Figure
+
+from mer_lightning.methods.supervised import Supervised
+
+
+class Mine(Supervised):
+    @staticmethod
+    def figures(runs):
+        figure = Figure()
+        figure.subplots().plot(runs.runs[0].metrics_over_time()["valid/score"].dropna())
+        return {f"scores while training, {len(runs.runs)} runs": figure}
+"""
+
+
+def test_a_method_of_ones_own_draws_figures(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as its package is imported; a report imports nothing that a run folder names."""
+    for seed in ("1", "2"):
+        shutil.copytree(folder / "runs" / "mosi" / "supervised" / seed, tmp_path / "runs" / seed)
+        config = tmp_path / "runs" / seed / "config.yaml"
+        config.write_text(config.read_text().replace("mer_lightning.methods.supervised.Supervised", "my_project.Mine"))
+    (tmp_path / "my_project.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    caption = "<figcaption>my_project: scores while training, 2 runs</figcaption>"
+
+    assert main(["report", str(tmp_path / "runs"), "--output", str(tmp_path / "without")]) == 0
+    assert "my_project" not in sys.modules
+    assert caption not in (tmp_path / "without" / "report.html").read_text()
+
+    monkeypatch.setitem(sys.modules, "my_project", importlib.import_module("my_project"))
+    assert main(["report", str(tmp_path / "runs"), "--output", str(tmp_path / "with")]) == 0
+    assert caption in (tmp_path / "with" / "report.html").read_text()
+
+
+def test_the_best_of_every_column_is_marked(folder: Path) -> None:
+    """From the page alone: the lowest error, the highest of everything else; methods that are equal share the mark.
+
+    CDaT trains for more epochs than `supervised`, so nothing is marked until both are taken to have one budget.
+    """
+    assert 'class="best"' not in (folder / "out" / "report.html").read_text()
+    settings = settings_of(find_runs([folder / "runs"]))
+    even = [replace(setting, rows=setting.rows.assign(budget=1.0)) for setting in settings]
+    html = page(even, [pd.DataFrame()] * len(even))
+    tables = re.findall(r'<div data-metric="(\w+)">(.*?)</table>', html, re.S)
+    assert {"mae", "corr", "wf1", "ua"} <= {metric for metric, _ in tables}
+    decided = dict.fromkeys((metric for metric, _ in tables), 0)
+    for metric, table in tables:
+        rows = [re.findall(r"<td([^>]*)>", row) for row in re.findall("<tr>(<td.*?)</tr>", table)]
+        assert len(rows) == len(LABELS)
+        for column in list(zip(*rows, strict=True))[1:]:
+            values = [float(re.search(r'data-value="([^"]+)"', cell)[1]) for cell in column]
+            if np.isnan(values).any():
+                continue
+            best = min(values) if metric == "mae" else max(values)
+            assert ['class="best"' in cell for cell in column] == [value == best for value in values]
+            decided[metric] += len(set(values)) > 1
+    assert min(decided["mae"], decided["wf1"]) > 0
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mer_lightning.studies.ablate import read_ablation
-from mer_lightning.studies.reproduce import _planned
+from mer_lightning.studies.ablation import read_ablation
+from mer_lightning.studies.reproduction import find_experiments, plan
 
 FIVE = [1111, 1112, 1113, 1114, 1115]
 
@@ -22,11 +22,9 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("budget", "seeds"), [("quick", FIVE[:3]), ("paper", FIVE)])
 def test_a_reproduction_has_three_or_five_seeds(budget: str, seeds: list[int], experiment: Path) -> None:
-    planned = _planned([str(experiment)], experiment.parent, budget, Path("runs"))
-    assert [run.seed for run in planned] == seeds
-    for run in planned:
-        place = run.job.arguments.index("--seed_everything") + 1
-        assert run.job.arguments[place] == str(run.seed)
+    jobs = plan(find_experiments([str(experiment)], experiment.parent, budget), budget, Path("runs"))
+    given = [job.arguments[job.arguments.index("--seed_everything") + 1] for job in jobs]
+    assert given == [str(seed) for seed in seeds]
 
 
 def test_an_ablation_that_does_not_say_has_five_seeds(experiment: Path) -> None:

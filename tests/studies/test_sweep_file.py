@@ -22,13 +22,11 @@ def sweep(tmp_path: Path, **content) -> Sweep:
 
 def test_grid_runs_in_the_order_of_wandb(tmp_path: Path) -> None:
     """Names sorted, the last one fastest (checked against the package sweeps 0.3.0)."""
-    found = sweep(
-        tmp_path, parameters={"z": {"values": [1, 2]}, "a": {"values": ["x", "y"]}, "m": {"min": 0, "max": 1}}
-    )
-    assert found.trials == 8
-    points = [found.grid_point(number) for number in range(4)]
+    grid = sweep(tmp_path, parameters={"z": {"values": [1, 2]}, "a": {"values": ["x", "y"]}, "m": {"min": 0, "max": 1}})
+    assert grid.trials == 8
+    points = [grid.grid_point(number) for number in range(4)]
     assert [(p["a"], p["m"], p["z"]) for p in points] == [("x", 0, 1), ("x", 0, 2), ("x", 1, 1), ("x", 1, 2)]
-    assert len({str(found.grid_point(number)) for number in range(8)}) == 8
+    assert len({str(grid.grid_point(number)) for number in range(8)}) == 8
 
 
 def test_nested_parameters_become_dotted_names(tmp_path: Path) -> None:
@@ -60,14 +58,14 @@ def test_a_draw_depends_on_its_number_and_name_only(tmp_path: Path) -> None:
     ],
 )
 def test_quantiles(parameter: Parameter, share: float, value) -> None:
-    assert parameter.at(share) == pytest.approx(value)
-    assert isinstance(parameter.at(share), type(value))
+    assert parameter.quantile(share) == pytest.approx(value)
+    assert isinstance(parameter.quantile(share), type(value))
 
 
 def test_arguments_of_a_trial(tmp_path: Path) -> None:
-    found = sweep(tmp_path)
+    tiny = sweep(tmp_path)
     file = tmp_path / "trial.json"
-    assert found.arguments({"a": 1}, file) == ["--config", "base.yaml", "--config", str(file)]
+    assert tiny.arguments({"a": 1}, file) == ["--config", "base.yaml", "--config", str(file)]
     spelled = sweep(tmp_path, command=["${env}", "${interpreter}", "mer-lightning", "fit", "${args}"])
     assert spelled.arguments({"a": 1, "b.c": "x"}, file) == ["--a=1", "--b.c=x"]
 
@@ -75,15 +73,15 @@ def test_arguments_of_a_trial(tmp_path: Path) -> None:
 def test_repeats_are_all_combinations(tmp_path: Path) -> None:
     seeds, folds = {"values": [1, 2]}, {"values": ["fold-1", "fold-2"]}
     nested = {"model.weight": {"value": 3}, "seed_everything": seeds, "data": {"parameters": {"partition": folds}}}
-    found = sweep(tmp_path, parameters=nested)
-    assert [each.name for each in found.parameters] == ["model.weight"]
-    assert len(found.repeat) == 4
-    assert {"seed_everything": 1, "data.partition": "fold-2"} in found.repeat
+    tiny = sweep(tmp_path, parameters=nested)
+    assert [each.name for each in tiny.parameters] == ["model.weight"]
+    assert len(tiny.repeat) == 4
+    assert {"seed_everything": 1, "data.partition": "fold-2"} in tiny.repeat
     assert sweep(tmp_path).repeat == ({},)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"method": "annealing"}, "method"),
         ({"metric": {"name": "test/tav/mae", "goal": "minimize"}}, "validation"),
@@ -98,8 +96,8 @@ def test_repeats_are_all_combinations(tmp_path: Path) -> None:
         ({"paramters": {}}, "paramters"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, content: dict, said: str) -> None:
-    with pytest.raises(Refusal, match=said):
+def test_mistakes_are_named(tmp_path: Path, content: dict, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
         sweep(tmp_path, **content)
 
 

@@ -44,12 +44,12 @@ def wandb_client(folder: Path, server: SweepServer, *words: str) -> str:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     ) as client:  # fmt: skip
         try:
-            said, _ = client.communicate(timeout=300)
+            printed, _ = client.communicate(timeout=300)
         except subprocess.TimeoutExpired:
             os.killpg(client.pid, 9)
             raise
-    assert client.returncode == 0, said
-    return said
+    assert client.returncode == 0, printed
+    return printed
 
 
 def test_the_same_file_runs_under_wandb(tmp_path: Path) -> None:
@@ -65,11 +65,11 @@ def test_the_same_file_runs_under_wandb(tmp_path: Path) -> None:
     with sweep_server() as server:
         assert "wandb agent nobody/tests/s1" in wandb_client(tmp_path, server, "sweep", "sweep.yaml")
         assert server.config == content
-        said = wandb_client(tmp_path, server, "agent", "nobody/tests/s1")
+        printed = wandb_client(tmp_path, server, "agent", "nobody/tests/s1")
     assert server.unknown == []
     points = [{"model.optimizer.lr": rate, "seed_everything": 7} for rate in RATES]
-    assert list(server.handed.values()) == points  # the second came after the first had failed
-    assert "learning rate" in said
+    assert list(server.started.values()) == points  # the second came after the first had failed
+    assert "learning rate" in printed
     (results,) = tmp_path.rglob("results.csv")
     assert set(pd.read_csv(results)["seed"]) == {7}
     config = yaml.safe_load((results.parent / "config.yaml").read_text())

@@ -1,7 +1,9 @@
-"""From the loosely typed values of other people's files to arrays, strings and sequences.
+"""Turns the values of other people's files into arrays, strings and sequences, whatever types they have there.
 
-Shapes: N samples, L longest sequence, D width. Files of this field hold lists where arrays are expected, bytes or
-one-element arrays where strings are, and padding in place of lengths.
+Such files hold lists where one expects arrays, bytes or arrays of one element where one expects strings, and padding
+instead of lengths.
+
+Shapes: N samples, L longest sequence, D width.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.tasks import Regression
 
 _CHUNK_BYTES = 16 * 2**20
-_KNOWN_WIDTHS = {  # the feature sets of MMSA, MulT and MAG-BERT files, told by their widths
+_KNOWN_WIDTHS = {  # the feature sets of MMSA, MulT and MAG-BERT files, recognised by their widths
     ("text", 768): "bert",
     ("text", 300): "glove",
     ("audio", 5): "covarep",
@@ -31,7 +33,7 @@ _KNOWN_WIDTHS = {  # the feature sets of MMSA, MulT and MAG-BERT files, told by 
 
 
 def feature_name(modality: str, width: int) -> str:
-    """ "covarep 74", or "audio 33" where the width does not tell."""
+    """The name of a feature set, such as "covarep 74"; "audio 33" if the width is unknown."""
     return f"{_KNOWN_WIDTHS.get((modality, width), modality)} {width}"
 
 
@@ -95,8 +97,9 @@ def strings(where: Path, name: str, values: Any, samples: int | None = None) -> 
 def lengths_without_padding(values: Mapping[str, NDArray[Any]], front: bool = False) -> dict[str, NDArray[np.int64]]:
     """{modality: (N,)} steps that remain without the all-zero steps at the end, or at the front, of (N, L, D).
 
-    Arrays of one L are aligned step by step: they share the longest of their lengths, because trimming each by itself
-    would move their steps against each other. A sample that is all zero keeps one step; it is present, and says zero.
+    If all arrays have the same L, they are aligned step by step. Then each sample gets the longest of its lengths in
+    all modalities, because different lengths would move the steps of one modality against those of another. A sample
+    that is all zero keeps one step: it counts as present, with features of zero.
     """
     own = {modality: _steps_without_padding(array, front) for modality, array in values.items()}
     if len({array.shape[1] for array in values.values()}) == 1:
@@ -117,7 +120,7 @@ def _steps_without_padding(values: NDArray[Any], front: bool) -> NDArray[np.int6
 
 
 def padded(where: Path, name: str, values: NDArray[Any], lengths: NDArray[Any], front: bool = False) -> PaddedSequences:
-    """(N, L, D) with lengths that fit into it."""
+    """(N, L, D) with its lengths, which must not exceed L."""
     if lengths.dtype.kind == "f" and not (lengths == np.rint(lengths)).all():
         raise Refusal(where, f"whole numbers as lengths of {name}", "fractions", "check how the file was made")
     if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= values.shape[1]:
@@ -136,6 +139,9 @@ def joined(where: Path, modality: str, parts: Sequence[PaddedSequences]) -> Join
 
 
 def regression_for(labels: NDArray[Any]) -> Regression:
-    """The range of a sentiment scale that ``labels`` fit into: 1 as in SIMS, 3 as in MOSI, or their own."""
+    """A regression on the smallest usual range that holds ``labels``: -1 to 1 as in SIMS, or -3 to 3 as in MOSI.
+
+    Larger labels get a range of their own.
+    """
     largest = np.nanmax(np.abs(labels), initial=0.0, where=np.isfinite(labels))
     return Regression(limit=next((limit for limit in (1.0, 3.0) if largest <= limit), float(np.ceil(largest))))

@@ -1,7 +1,7 @@
-"""The contract of a reader: one file in this folder per on-disk format, found by itself.
+"""The base class of readers. Each file format has one file in this folder, with one subclass of ``Reader``.
 
-A reader recognises a path by looking at it, and turns it into a :class:`~mer_lightning.data.raw.RawCorpus` without
-executing anything that the file contains. Adding a format means adding one file with one subclass of ``Reader``.
+A reader recognises files of its format and turns them into a :class:`~mer_lightning.data.raw.RawCorpus`. It never
+executes anything that a file contains. A new file in this folder is found without being registered.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Reader(ABC):
 
     @abstractmethod
     def detects(self, path: Path) -> bool:
-        """Whether ``path`` looks like this format. Cheap, and never raises on strange files."""
+        """Whether ``path`` looks like this format. It must be quick, and must not raise on files of any other kind."""
 
     @abstractmethod
     def read(self, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
-        """Read ``path`` as the corpus ``entry`` (None: infer what can be inferred, for `inspect`).
+        """Read ``path`` as the corpus ``entry``. If it is None, as for `inspect`, the reader infers what it can.
 
-        ``features`` names, per modality, which of several feature sets in a folder to take; empty for formats that
-        hold one. Raises Refusal on anything that does not fit; never a bare KeyError.
+        ``features`` names for each modality which of several feature sets to read. It is empty for formats with only
+        one. Raises Refusal, and no other error, if something in the file does not fit.
         """
 
 
@@ -49,6 +49,6 @@ def detect(path: Path) -> Reader:
         if reader.detects(path):
             return reader
     if path.is_file() and path.suffix in (".pkl", ".pickle"):
-        load_pickle(path)  # a pickle that is cut off or asks for something to be run is refused as that
+        load_pickle(path)  # a pickle that is cut off, or that would run code, gets a refusal that says so
     known = ", ".join(all_readers())
-    raise Refusal(path, f"one of the formats {known}", "none of them", "see `mer-lightning data list` for what is read")
+    raise Refusal(path, f"one of the formats {known}", "none of them", "see `mer-lightning data list` for all formats")

@@ -3,10 +3,10 @@
     <any name>.csd   see csd_file.py
     splits.json      {"train": [videos], "valid": [videos], "test": [videos]}, or the same in splits.yaml
 
-One file per modality and one with labels lie in a folder. The labels' intervals are the segments, named ``video[clip]``
-as the SDK names them; files that were aligned to the labels already carry such ids, and are read as they are. Every
-word of a segment gets the mean of the frames that overlap it. Only this aligned form is read: a corpus with the frames
-as they were recorded is not made from these files.
+The folder has one file per modality and one with labels. Each interval of the labels is a segment, named
+``video[clip]`` as in the SDK. Files that were already aligned to the labels have such ids, and are read as they are. In
+all others, each word of a segment gets the mean of the frames that overlap it. So the corpus is always aligned to
+words; this reader makes no corpus of the frames as they were recorded.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from mer_lightning.yaml_text import from_yaml
 _NAMES = {"text": "glove|wordvector", "audio": "covarep|opensmile|acoustic|audio", "vision": "facet|openface|visual"}
 _SPLIT_FILES = ("splits.json", "splits.yaml")
 _PAUSE = "sp"
-_MOSEI = ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear")  # columns, where metadata does not say
+# Columns of labels, if the metadata does not name them.
+_MOSEI = ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear")
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Segment:
     interval: NDArray[Any]  # (2,)
     label: NDArray[Any]  # (columns,)
     steps: NDArray[Any]  # (W, 2) the intervals of its words
-    rows: NDArray[Any]  # (W,) where they stand in the entry of the reference
+    rows: NDArray[Any]  # (W,) their rows in the entry of the reference, the file whose steps are the words
 
     @property
     def video(self) -> str:
@@ -57,8 +58,11 @@ class WordLevel(Sequences):
     def __init__(self, sequence: CsdFile, segments: list[Segment], is_reference: bool) -> None:
         self.sequence, self.segments, self.is_reference = sequence, segments, is_reference
         self.width = sequence.width
-        here = [len(sequence.entry(s.key, s.exact)[0]) > 0 if s.exact else s.video in sequence.videos for s in segments]
-        self.lengths = np.array([len(s.steps) if h else 0 for s, h in zip(segments, here, strict=True)], np.int64)
+        present = [
+            len(sequence.entry(s.key, s.exact)[0]) > 0 if s.exact else s.video in sequence.videos for s in segments
+        ]
+        lengths = [len(s.steps) if has else 0 for s, has in zip(segments, present, strict=True)]
+        self.lengths = np.array(lengths, np.int64)
 
     def packed(self, start: int, stop: int) -> NDArray[Any]:
         parts = [self._steps(self.segments[i]) for i in range(start, stop) if self.lengths[i]]
@@ -81,7 +85,7 @@ class CSD(Reader):
         return (path.is_dir() and any(path.glob("*.csd"))) or (path.is_file() and path.suffix == ".csd")
 
     def read(self, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
-        """A single .csd stands for the folder that it lies in."""
+        """If ``path`` is a single .csd file, its whole folder is read."""
         folder = path if path.is_dir() else path.parent
         files = [CsdFile(file) for file in sorted(folder.glob("*.csd")) if "phone" not in file.name.lower()]
         labels = _one(folder, "labels", [file for file in files if _is_called(file, "label")])
@@ -93,7 +97,7 @@ class CSD(Reader):
         reference = chosen.get("text", words)
         if not chosen or reference is None:
             expected = "a .csd with words or their vectors, and one with features"
-            raise Refusal(folder, expected, _names(files), "add the missing file, or name it with --features.text")
+            raise Refusal(folder, expected, _names(files), "add the missing file, or name it with --features text=NAME")
         segments, notes = _segments(labels, reference, words)
         task = entry.task if entry else Regression()
         read = {m: WordLevel(file, segments, file is reference) for m, file in chosen.items()}
@@ -103,7 +107,7 @@ class CSD(Reader):
                 found = "none of the segments that have labels and words"
                 raise Refusal(chosen[modality].path, f"{modality} of these videos", found, "check that the files match")
             if absent:
-                notes.append(f"{absent} of {len(segments)} segments have no {modality}: they lack it.")
+                notes.append(f"{absent} of {len(segments)} segments have no {modality}; it counts as missing.")
         notes.append("Words got the mean of the frames that overlap them; values that are not finite counted as 0.")
         return RawCorpus(
             format=self.name,
@@ -131,7 +135,7 @@ def _names(files: list[CsdFile]) -> str:
 
 def _one(folder: Path, role: str, files: list[CsdFile]) -> CsdFile | None:
     if len(files) > 1:
-        remedy = "choose one with --features.MODALITY NAME" if role in MODALITIES else "move the others elsewhere"
+        remedy = f"choose one with --features {role}=NAME" if role in MODALITIES else "move the others elsewhere"
         raise Refusal(folder, f"one .csd with {role}", _names(files), remedy)
     return files[0] if files else None
 
@@ -153,7 +157,7 @@ def _choose(folder: Path, files: list[CsdFile], features: dict[str, str]) -> dic
 
 
 def _segments(labels: CsdFile, reference: CsdFile, words: CsdFile | None) -> tuple[list[Segment], list[str]]:
-    """The segments that have words; one without them has no step that anything could be aligned to."""
+    """The segments that have words. The others are left out: without words there is nothing to align frames to."""
     segments, empty = [], 0
     for key in sorted(labels.data, key=_video_and_clip):
         intervals, values = labels.rows([key])  # a clip's number is that of its row, as in the SDK
@@ -203,14 +207,14 @@ def _sentence(words: CsdFile, segment: Segment) -> str:
 
 
 def _target(labels: CsdFile, segments: list[Segment], task: Task) -> NDArray[Any]:
-    """Sentiment is the first column; an emotion is there when its intensity exceeds 0."""
+    """Sentiment is the first column. An emotion is present if its intensity exceeds 0."""
     values = np.stack([segment.label for segment in segments])
     columns = _columns(labels, values.shape[1])
     if isinstance(task, Regression) and (values.shape[1] == 1 or columns[:1] == ["sentiment"]):
         return values[:, 0]
     if not isinstance(task, MultiLabel) or not set(task.classes) <= set(columns):
         found = f"columns {', '.join(columns)}" if columns else f"{values.shape[1]} columns without names"
-        raise Refusal(labels.path, f"labels for {task.kind}", found, "import it as the corpus that it is")
+        raise Refusal(labels.path, f"labels for {task.kind}", found, "choose the corpus of these labels with --as")
     return (values[:, [columns.index(name) for name in task.classes]] > 0).astype(np.float32)
 
 
@@ -229,7 +233,7 @@ def _read_splits(folder: Path, videos: list[str]) -> NDArray[np.int8]:
     remedy = 'write splits.json: {"train": [videos], "valid": [videos], "test": [videos]}; the SDK lists standard folds'
     if file is None:
         found = f"neither {' nor '.join(_SPLIT_FILES)}"
-        raise Refusal(folder, "the split of each video, which .csd files do not carry", found, remedy)
+        raise Refusal(folder, "the split of each video, which .csd files do not contain", found, remedy)
     try:
         splits = (json.loads if file.suffix == ".json" else from_yaml)(file.read_text())
     except (ValueError, yaml.YAMLError) as error:

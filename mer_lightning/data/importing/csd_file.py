@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mer_lightning.data.importing.feature_files import open_h5
 from mer_lightning.errors import Refusal
 
-INSTANT = 1e-5  # seconds; the SDK ignores what is shorter, and overlaps that are
+INSTANT = 1e-5  # seconds; the SDK ignores shorter intervals and shorter overlaps
 
 
 class CsdFile:
@@ -36,7 +36,8 @@ class CsdFile:
         features = self._dataset(next(iter(self.data)), "features")
         self.holds_words = features.dtype.kind in "SO"
         self.width = features.shape[-1]
-        self._last: tuple[list[str] | None, Any] = None, None  # segments of one video are asked for in a row
+        # The last entry that was read, because callers ask for all segments of a video one after the other.
+        self._last: tuple[list[str] | None, Any] = None, None
 
     def entry(self, key: str, exact: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         """Intervals and features, by time, of one segment (``exact``) or of its whole video."""
@@ -75,7 +76,7 @@ def overlapping(interval: NDArray[Any], intervals: NDArray[Any]) -> NDArray[Any]
 def word_means(steps: NDArray[Any], intervals: NDArray[Any], frames: NDArray[Any]) -> NDArray[Any]:
     """(W, D): x_w = sum_f o_wf x_f / max(1, sum_f o_wf), where o_wf = 1 if frame f overlaps word w; not weighted.
 
-    A word without frames is zero, and what is not finite counts as zero in a mean.
+    A word without frames gets zeros. Values that are not finite count as zero in a mean.
     """
     inside = overlapping(steps, intervals).astype(np.float64)
     clean = np.nan_to_num(frames.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,7 +1,8 @@
-"""Folders of features, one .npy file or one folder of .npy files per sample, and single arrays from strangers.
+"""Reading folders of features, with one .npy file or one folder of .npy files per sample, and single .npy files.
 
-Shapes: T time, D width. Nothing here executes what a file contains: an array of objects goes through the restricted
-unpickler, every other array is plain bytes.
+No code in a file is ever executed: arrays of objects are read by the restricted unpickler, all others as plain bytes.
+
+Shapes: T time, D width.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _NUMBERS = "biuf"  # kinds of numpy numbers that a feature can have
 
 
 def read_header(stream: IO[bytes], where: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, Fortran order, dtype) of a .npy stream, which is left at the first byte of its data."""
+    """(shape, Fortran order, dtype) of a .npy stream. Afterwards the stream is at the first byte of its data."""
     try:
         version = npy.read_magic(stream)
         if version == (1, 0):
@@ -36,7 +37,7 @@ def read_header(stream: IO[bytes], where: Path) -> tuple[tuple[int, ...], bool, 
 
 
 def read_array(stream: IO[bytes], where: Path) -> NDArray[Any]:
-    """One .npy stream; objects inside it may be containers, strings, numbers and arrays, and nothing else."""
+    """The array of a .npy stream. Objects in it may be containers, strings, numbers and arrays, and nothing else."""
     shape, fortran, dtype = read_header(stream, where)
     if dtype.hasobject:
         values = load_pickle_stream(cast(BinaryIO, stream), where)
@@ -72,19 +73,19 @@ def open_h5(path: Path) -> Any:
 
 def feature_folders(root: Path, features: dict[str, str]) -> dict[str, Path]:
     """{modality: folder} for the feature sets that ``features`` names under ``root``."""
-    there = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
-    listed = ", ".join(there) or "nothing"
+    existing = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    listed = ", ".join(existing) or "nothing"
     for modality, name in features.items():
         if modality not in MODALITIES:
             raise Refusal(root, f"modalities {', '.join(MODALITIES)}", f"'{modality}'", "name one of those")
-        if name not in there:
-            remedy = f"name a folder that is there with --features.{modality}"
+        if name not in existing:
+            remedy = f"name one of these folders with --features {modality}=NAME"
             raise Refusal(root, f"a folder '{name}' with the {modality} features", listed, remedy)
     return {modality: root / features[modality] for modality in MODALITIES if modality in features}
 
 
 def files_of(folder: Path, name: str) -> list[Path] | None:
-    """The files of one sample: ``name.npy``, or those of the folder ``name`` in sorted order; None if neither is."""
+    """The files of one sample: ``name.npy``, or those in the folder ``name``, sorted; None if neither exists."""
     single = folder / f"{name}.npy"
     if single.is_file():
         return [single]
@@ -92,9 +93,9 @@ def files_of(folder: Path, name: str) -> list[Path] | None:
 
 
 class FileSequences(Sequences):
-    """Samples that lie in files of shape (D,), (1, D) or (T, D); several files of one sample follow each other.
+    """Samples stored in files of shape (D,), (1, D) or (T, D). If a sample has several files, they are joined in time.
 
-    A sample without frames is absent. ``pooled`` gives the mean over T instead of the frames.
+    A sample without frames lacks the modality. With ``pooled``, a sample is the mean over T instead of its frames.
     """
 
     def __init__(self, folder: Path, files: Sequence[list[Path]], pooled: bool = False) -> None:
@@ -127,16 +128,16 @@ class FileSequences(Sequences):
 
 
 class ZeroFilled(Sequences):
-    """Utterance-level features in which an absent sample is present as a zero vector."""
+    """Utterance-level features in which a sample without features gets a zero vector, and counts as present."""
 
     def __init__(self, inner: Sequences) -> None:
         self.inner, self.width = inner, inner.width
         self.lengths = np.ones(len(inner), dtype=np.int64)
 
     def packed(self, start: int, stop: int) -> NDArray[Any]:
-        found = self.inner.packed(start, stop)
-        values = np.zeros((stop - start, self.width), found.dtype)
-        values[self.inner.lengths[start:stop] > 0] = found
+        existing = self.inner.packed(start, stop)
+        values = np.zeros((stop - start, self.width), existing.dtype)
+        values[self.inner.lengths[start:stop] > 0] = existing
         return values
 
 
@@ -150,5 +151,5 @@ def _steps_and_width(path: Path) -> tuple[int, int]:
         raise Refusal(path, "numbers of shape (D,), (1, D) or (T, D)", found, "check how the features were extracted")
     if 0 in shape:
         return 0, 0
-    # (T, 1) cannot be told from (1, D) once squeezed, and nobody extracts features one number wide.
+    # After squeezing, (T, 1) looks like (1, D). It is read as (1, D), since no one extracts features of width 1.
     return (1, squeezed[0]) if len(squeezed) == 1 else (squeezed[0], squeezed[1])

@@ -1,4 +1,4 @@
-"""Partitions of IEMOCAP: five of them, each tests one session that the others have not seen."""
+"""The five partitions of IEMOCAP: each one tests one session and trains on the other four."""
 
 from __future__ import annotations
 

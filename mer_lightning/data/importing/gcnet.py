@@ -5,7 +5,7 @@
     features/wav2vec-large-c-UTT/<utterance>.npy
     features/manet_UTT/<utterance>.npy, or for IEMOCAP <utterance>/compress_F.npy and compress_M.npy
 
-Of the two faces that an IEMOCAP utterance shows, the speaker's own is its vision feature.
+An IEMOCAP utterance has features of two faces. Only those of the person who speaks are read.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class GCNet(Reader):
     describes = "GCNet / MoMKE folder: *_features_raw_*way.pkl and features/<name>/<utterance>.npy"
 
     def detects(self, path: Path) -> bool:
-        # MERBench keeps the same pickles beside the label*.npz that it makes of them.
+        # A folder of MERBench may hold the same pickles, but also the label*.npz that MERBench makes of them.
         return path.is_dir() and any(path.glob(_PICKLES)) and not any(path.glob("label*.npz"))
 
     def read(self, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
@@ -64,11 +64,11 @@ class GCNet(Reader):
         read: dict[str, Sequences] = {}
         folders = feature_folders(path / "features", FEATURES | features)
         for modality, folder in folders.items():
-            found: Sequences = _read_features(folder, utterances)
-            if empty := int((found.lengths == 0).sum()):
+            sequences: Sequences = _read_features(folder, utterances)
+            if empty := int((sequences.lengths == 0).sum()):
                 notes.append(f"{empty} utterances without {modality} features are zero vectors, as in GCNet.")
-                found = ZeroFilled(found)
-            read[modality] = found
+                sequences = ZeroFilled(sequences)
+            read[modality] = sequences
         dialogues = [utterance.dialogue for utterance in utterances]
         if any(utterance.split for utterance in utterances):
             partitions = {"official": partition_from([utterance.split for utterance in utterances])}
@@ -107,7 +107,7 @@ def _choose_pickle(path: Path, entry: CatalogueEntry | None) -> Path:
 
 
 def _utterances(pickle: Path, number: Callable[[Any], float]) -> list[_Utterance]:
-    """In GCNet's order: the dialogues of each split sorted by name, and their utterances as they were spoken."""
+    """All utterances in GCNet's order: dialogues sorted by name within each split, utterances by time."""
     content = load_pickle(pickle)
     remedy = "check that this is GCNet's label file"
     if not isinstance(content, (list, tuple)) or len(content) not in (6, 7):
@@ -117,7 +117,7 @@ def _utterances(pickle: Path, number: Callable[[Any], float]) -> list[_Utterance
     utterances = []
     video = ""
     try:
-        # Sets have no order of their own: sorted, an import is the same on every machine.
+        # Sets have no fixed order. Sorting makes an import the same on every machine.
         if len(sets) == 3:
             by_split = dict(zip(SPLITS, sets, strict=True))
             order = [(video, split) for split, videos in by_split.items() for video in sorted(videos)]
@@ -137,12 +137,12 @@ def _utterances(pickle: Path, number: Callable[[Any], float]) -> list[_Utterance
 def _read_features(folder: Path, utterances: list[_Utterance]) -> FileSequences:
     files = []
     for utterance in utterances:
-        found = files_of(folder, utterance.name)
-        if found is None:
+        paths = files_of(folder, utterance.name)
+        if paths is None:
             expected = f"{utterance.name}.npy or a folder of that name"
             raise Refusal(folder, expected, "neither", "extract the features of every utterance, or copy them all")
         if (folder / utterance.name).is_dir() and utterance.speaker in ("F", "M"):
-            # As GCNet does: a file with an F in its name shows the woman, every other one the man.
-            found = [path for path in found if ("F" in path.name) == (utterance.speaker == "F")]
-        files.append(found)
+            # As in GCNet: a file with an F in its name shows the woman, and all others show the man.
+            paths = [path for path in paths if ("F" in path.name) == (utterance.speaker == "F")]
+        files.append(paths)
     return FileSequences(folder, files, pooled=True)

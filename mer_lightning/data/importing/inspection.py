@@ -1,4 +1,4 @@
-"""What is in a feature file, counted: the questions people ask each other about files that nobody documents.
+"""Counts what is in a feature file, because most files of this field have no documentation.
 
 Shapes: N samples, D width.
 """
@@ -62,7 +62,7 @@ class Findings:
 
 
 def inspect_path(path: Path, progress: Progress | None = None) -> Findings:
-    """Look at any file or folder that a reader knows, or at an imported corpus."""
+    """Inspect any file or folder whose format a reader knows, or an imported corpus."""
     native = (path / CARD).is_file()
     raw = _raw_from(open_corpus(path), path) if native else detect(path).read(path, None, {})
     partition = next(iter(raw.partitions.values()), np.full(len(raw), -1, np.int8))
@@ -116,8 +116,8 @@ def _modality(
             frames = np.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)
         if len(frames):
             lowest, highest = np.minimum(lowest, frames.min(axis=0)), np.maximum(highest, frames.max(axis=0))
-        alive = np.bincount(owner - start, weights=frames.any(axis=1), minlength=stop - start) > 0
-        all_zero += int(((lengths > 0) & ~alive).sum())
+        non_zero = np.bincount(owner - start, weights=frames.any(axis=1), minlength=stop - start) > 0
+        all_zero += int(((lengths > 0) & ~non_zero).sum())
         start = stop
         if progress:
             number = list(raw.features).index(modality)
@@ -135,7 +135,7 @@ def _modality(
 
 
 def _histogram(raw: RawCorpus, rows: NDArray[np.bool_]) -> dict[str, int]:
-    """Intensities in seven grades, classes by name, label sets by how often each label is on."""
+    """How often each label occurs. Intensities are sorted into seven grades; a sample may have several labels."""
     target = raw.target[rows]
     if raw.task.kind == "regression":
         limit = raw.task.limit  # type: ignore[attr-defined]
@@ -149,16 +149,16 @@ def _histogram(raw: RawCorpus, rows: NDArray[np.bool_]) -> dict[str, int]:
 
 def _shared(groups: list[str], partition: NDArray[np.int8]) -> dict[str, list[str]]:
     members = {split: {groups[row] for row in np.flatnonzero(partition == n)} for n, split in enumerate(SPLITS)}
-    found = {}
+    shared = {}
     for number, first in enumerate(SPLITS):
         for second in SPLITS[number + 1 :]:
             if both := members[first] & members[second]:
-                found[f"{first} and {second}"] = sorted(both)
-    return found
+                shared[f"{first} and {second}"] = sorted(both)
+    return shared
 
 
 def _checksums(path: Path) -> tuple[str | None, str | None]:
-    """SHA-256, and the published file that has this one's SHA-1."""
+    """SHA-256 of a file, and the name of the published file with the same SHA-1."""
     if not path.is_file():
         return None, None
     digests = [hashlib.sha256(), hashlib.sha1(usedforsecurity=False)]
@@ -168,11 +168,11 @@ def _checksums(path: Path) -> tuple[str | None, str | None]:
                 digest.update(piece)
     known: dict[str, str] = from_yaml(Path(__file__).with_name("known_files.yaml").read_text())
     sha1 = digests[1].hexdigest()
-    return digests[0].hexdigest(), next((what for prefix, what in known.items() if sha1.startswith(prefix)), None)
+    return digests[0].hexdigest(), next((name for prefix, name in known.items() if sha1.startswith(prefix)), None)
 
 
 def _raw_from(corpus: Corpus, path: Path) -> RawCorpus:
-    """An imported corpus, seen as a reader's result."""
+    """An imported corpus in the form that readers return."""
     tensors = corpus.tensors
     samples = corpus.samples
     assert corpus.target is not None

@@ -1,4 +1,4 @@
-"""The findings of `mer-lightning data inspect`, for people."""
+"""Prints the findings of `mer-lightning data inspect` as tables."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mer_lightning.data.importing.inspection import Findings
 
 def show(findings: Findings, console: Console) -> None:
     task = findings.task
-    what = ", ".join(task["classes"]) if "classes" in task else f"-{task['limit']:g} to {task['limit']:g}"
+    labels = ", ".join(task["classes"]) if "classes" in task else f"-{task['limit']:g} to {task['limit']:g}"
     console.print(f"[bold]{findings.path}[/]: {findings.format}, {findings.alignment}, {findings.samples} samples")
-    console.print(f"{task['kind']} ({what}); padding: {findings.padding}", highlight=False)
+    console.print(f"{task['kind']} ({labels}); padding: {findings.padding}", highlight=False)
     if findings.known_as:
         console.print(f"[green]known file[/]: {findings.known_as}")
     for part in (_modalities(findings), _partitions(findings), _labels(findings)):
@@ -28,11 +28,11 @@ def _modalities(findings: Findings) -> RenderableType:
     table = Table("modality", title="features", title_justify="left")
     for column in ("width", "steps", "absent", "all zero", "constant\ncolumns", "not finite"):
         table.add_column(column, justify="right")
-    for name, found in findings.modalities.items():
-        bad = sum(sum(counts.values()) for counts in found.non_finite.values())
-        steps = f"{found.shortest}-{found.longest} ({found.mean_length:.1f})"
-        counts = (found.absent_samples, found.all_zero_samples, found.constant_columns, bad)
-        table.add_row(name, str(found.width), steps, *map(str, counts))
+    for name, each in findings.modalities.items():
+        bad = sum(sum(counts.values()) for counts in each.non_finite.values())
+        steps = f"{each.shortest}-{each.longest} ({each.mean_length:.1f})"
+        counts = (each.absent_samples, each.all_zero_samples, each.constant_columns, bad)
+        table.add_row(name, str(each.width), steps, *map(str, counts))
     return table
 
 
@@ -56,19 +56,19 @@ def _labels(findings: Findings) -> RenderableType:
 
 
 def _warnings(findings: Findings) -> list[str]:
-    found = []
+    warnings = []
     if findings.bad_labels:
-        found.append(f"{findings.bad_labels} labels are not finite: an import will refuse the file")
+        warnings.append(f"{findings.bad_labels} labels are not finite: an import will refuse the file")
     if findings.duplicate_ids:
-        found.append(
+        warnings.append(
             f"{len(findings.duplicate_ids)} ids occur more than once, the first is {findings.duplicate_ids[0]}"
         )
     for splits, groups in findings.shared_groups.items():
-        found.append(f"{len(groups)} videos or dialogues are in {splits}, the first is {groups[0]}")
+        warnings.append(f"{len(groups)} videos or dialogues are in {splits}, the first is {groups[0]}")
     for name, counts in findings.partitions.items():
-        found += [f"split {split} of partition {name} is empty" for split, count in counts.items() if count == 0]
+        warnings += [f"split {split} of partition {name} is empty" for split, count in counts.items() if count == 0]
     for modality, each in findings.modalities.items():
         for split, counts in each.non_finite.items():
             values = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-            found.append(f"{modality} of {split}: {values}; an import sets them to 0")
-    return found
+            warnings.append(f"{modality} of {split}: {values}; an import sets them to 0")
+    return warnings

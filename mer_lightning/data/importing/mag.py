@@ -24,7 +24,7 @@ from mer_lightning.tasks import Task
 _SPLITS = {"train": "train", "dev": "valid", "test": "test"}
 _EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")  # after sentiment, as CMU-MOSEI labels them
 _EXAMPLE = "((words, visual, acoustic), label, segment)"
-_CLIP = re.compile(r"(\[\d+\]|_\d+)$")  # what follows the video in the name of a segment
+_CLIP = re.compile(r"(\[\d+\]|_\d+)$")  # the end of a segment's name, after the name of the video
 
 
 class MAG(Reader):
@@ -47,15 +47,15 @@ class MAG(Reader):
         for key, split in _SPLITS.items():
             for number, example in enumerate(content[key]):
                 try:
-                    (words, seen, heard), label, segment = example
+                    (words, vision, audio), label, segment = example
                     sentences.append(" ".join(string(word) for word in words))
                 except (TypeError, ValueError) as error:
                     raise Refusal(
                         path, f"{_EXAMPLE} at {key}[{number}]", str(error), "check how it was made"
                     ) from error
                 where = f"{key}[{number}] ('{string(segment)}')"
-                visual.append(_steps(path, f"visual of {where}", seen, len(words), visual))
-                acoustic.append(_steps(path, f"acoustic of {where}", heard, len(words), acoustic))
+                visual.append(_steps(path, f"visual of {where}", vision, len(words), visual))
+                acoustic.append(_steps(path, f"acoustic of {where}", audio, len(words), acoustic))
                 labels.append(_label(path, where, label, labels))
                 ids.append(string(segment))
                 splits.append(split)
@@ -85,7 +85,7 @@ class MAG(Reader):
 
 
 def _task(path: Path, labels: NDArray[Any], entry: CatalogueEntry | None) -> tuple[Task, NDArray[Any]]:
-    """(N, 1) or (N, 7) labels, as sentiment or as which of the six emotions are there at all."""
+    """The task and its target, from (N, 1) or (N, 7) labels: sentiment, or which of the six emotions are present."""
     if entry is None or entry.task.kind == "regression":
         return entry.task if entry else regression_for(labels[:, 0]), labels[:, 0]
     if labels.shape[1] == 7 and getattr(entry.task, "classes", ()) == _EMOTIONS:

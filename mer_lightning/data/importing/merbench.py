@@ -1,10 +1,11 @@
-"""Folders of MERBench (MERTools): labels in a .npz, and any feature sets by name.
+"""Folders of MERBench (MERTools): labels in a .npz file, and a folder for each feature set.
 
     label.npz, or label_4way.npz and label_6way.npz (IEMOCAP), or label-6way.npz (MER2023)
     features/<feature set>/<name>.npy, or a folder <name>/ with one .npy per face
     transcription-engchi-polish.csv with the columns name, chinese, english
 
-A feature set whose name ends in UTT is of utterance level: what has several rows is averaged, as MERBench does.
+A feature set whose name ends in UTT has one vector per utterance. If a file has several rows, their mean is taken, as
+MERBench does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from mer_lightning.data.importing.folds import FOLDS_NOTE, session_folds
 from mer_lightning.data.raw import Alignment, RawCorpus
 from mer_lightning.data.store import carve_valid, partition_from
 from mer_lightning.errors import Refusal
-from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import Regression, SingleLabel, Task
 
 _NO_VALUE = -10  # what MERBench writes in 'val' where a corpus has classes only
@@ -54,11 +54,11 @@ class MERBench(Reader):
         notes: list[str] = []
         read = {}
         for modality, folder in folders.items():
-            found = [files_of(folder, name) or [] for name in ids]
-            read[modality] = FileSequences(folder, found, pooled=folder.name.endswith("UTT"))
+            files = [files_of(folder, name) or [] for name in ids]
+            read[modality] = FileSequences(folder, files, pooled=folder.name.endswith("UTT"))
             if absent := int((read[modality].lengths == 0).sum()):
                 notes.append(f"{absent} of {len(ids)} samples have no {modality} features in {folder.name}.")
-        alignment: Alignment = "utterance" if all(found.pooled for found in read.values()) else "unaligned"
+        alignment: Alignment = "utterance" if all(sequences.pooled for sequences in read.values()) else "unaligned"
         return RawCorpus(
             format=self.name,
             source=path,
@@ -77,9 +77,9 @@ class MERBench(Reader):
 
 def _choose_features(root: Path, features: dict[str, str]) -> dict[str, Path]:
     if not features:
-        there = ", ".join(sorted(folder.name for folder in root.iterdir() if folder.is_dir())) or "none"
-        remedy = " ".join(f"--features.{modality} NAME" for modality in MODALITIES)
-        raise Refusal(root, "the name of a feature set for each modality", f"these to choose from: {there}", remedy)
+        existing = ", ".join(sorted(folder.name for folder in root.iterdir() if folder.is_dir())) or "none"
+        remedy = "import it with --features text=A,audio=B,vision=C"
+        raise Refusal(root, "the name of a feature set for each modality", f"these to choose from: {existing}", remedy)
     return feature_folders(root, features)
 
 
@@ -88,14 +88,14 @@ def _choose_labels(path: Path, entry: CatalogueEntry | None) -> Path:
     if len(files) > 1 and entry is not None:
         files = [file for file in files if f"{entry.task.outputs}way" in file.name]
     if len(files) != 1:
-        there = ", ".join(file.name for file in sorted(path.glob("label*.npz"))) or "none"
+        existing = ", ".join(file.name for file in sorted(path.glob("label*.npz"))) or "none"
         remedy = "import it as a corpus with as many classes as one of them"
-        raise Refusal(path, f"one label file{f' for {entry.name}' if entry else ''}", there, remedy)
+        raise Refusal(path, f"one label file{f' for {entry.name}' if entry else ''}", existing, remedy)
     return files[0]
 
 
 def _read_labels(path: Path) -> dict[str, Labels]:
-    """{corpus: labels} of a .npz whose members are 0-d arrays of one pickled dict each."""
+    """{corpus: labels} of a .npz file. Each of its members is a 0-d array that holds one pickled dict."""
     corpora: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -120,7 +120,10 @@ def _read_labels(path: Path) -> dict[str, Labels]:
 
 
 def _infer_task(labels: Labels) -> Task:
-    """MERBench writes class 0 throughout where a corpus has sentiment only; SIMS goes to 1, MOSI and MOSEI to 3."""
+    """The task that the labels fit. If a corpus has sentiment only, MERBench writes class 0 for all samples.
+
+    Sentiment is between -1 and 1 in SIMS, and between -3 and 3 in MOSI and MOSEI.
+    """
     classes = {row["emo"] for row in labels.values()}
     if classes == {0}:
         return Regression(limit=3.0 if max(abs(float(row["val"])) for row in labels.values()) > 1 else 1.0)
@@ -137,28 +140,29 @@ def _target(labels: Labels, task: Task, where: Path) -> NDArray[Any]:
                 values.append(convert(row[key]))
             except (ValueError, TypeError) as error:
                 found = f"{row[key]!r} for '{name}'"
-                raise Refusal(where, expected, found, "import it as the corpus that it is") from error
+                raise Refusal(where, expected, found, "choose the corpus of these labels with --as") from error
         return np.array(values)
 
-    def value(found: Any) -> float:
-        if float(found) == _NO_VALUE:
+    def value(stored: Any) -> float:
+        if float(stored) == _NO_VALUE:
             raise ValueError("MERBench's placeholder")
-        return float(found)
+        return float(stored)
 
     if isinstance(task, Regression):
         return all_of("val", value, "a sentiment value for every sample")
     if isinstance(task, SingleLabel):
         classes = task.classes
         names = f"one of the classes {', '.join(classes)}, or its number"
-        return all_of("emo", lambda found: classes.index(found) if isinstance(found, str) else int(found), names)
+        return all_of("emo", lambda stored: classes.index(stored) if isinstance(stored, str) else int(stored), names)
     remedy = "import it as a corpus with one label per sample"
-    raise Refusal(where, "a task that these labels can serve", f"{task.kind}", remedy)
+    raise Refusal(where, "a task for which these labels are enough", f"{task.kind}", remedy)
 
 
 def _groups(ids: list[str]) -> list[str]:
-    """The video or dialogue of each sample: its name up to the number of the clip.
+    """The video or dialogue of each sample: its name without the number of the clip.
 
-    Names that say nothing of that (MER2023 numbers all its clips in one row) make each sample its own group.
+    If all names have the same beginning, as in MER2023, which numbers all clips in one row, each sample is a group of
+    its own.
     """
     groups = [re.sub(r"_[^_]*$", "", name) for name in ids]
     return groups if len(set(groups)) > 1 else ids
@@ -192,7 +196,7 @@ def _partitions(
 
 
 def _transcriptions(path: Path, ids: list[str]) -> dict[str, list[str]]:
-    """``sentence`` in English where there is English, and the Chinese beside it."""
+    """The columns of texts: ``sentence`` in English if the file has it, else in Chinese; with both also ``chinese``."""
     file = next((path / name for name in _TRANSCRIPTIONS if (path / name).is_file()), None)
     if file is None:
         return {}

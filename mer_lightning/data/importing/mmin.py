@@ -3,7 +3,8 @@
     A/comparE.h5 (T, 130), V/denseface.h5 (T, 342), L/bert_large.h5 (T, 1024)
     target/<fold 1..10>/{trn,val,tst}_label.npy and {trn,val,tst}_int2name.npy
 
-The two roots may lie anywhere below the given folder. Every utterance is stored once; its folds are partitions.
+The features and the folder `target` may be up to two levels below the given folder. Each utterance is stored once, and
+each fold becomes a partition.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from mer_lightning.tasks import SingleLabel
 FEATURES = {"text": "bert_large", "audio": "comparE", "vision": "denseface"}
 _FOLDERS = {"text": "L", "audio": "A", "vision": "V"}
 _SETS = dict(zip(("trn", "val", "tst"), SPLITS, strict=True))
-_DEPTH = 2  # levels of folders to look into: every path that is given is looked at
-# How many utterances of IEMOCAP have each of the four labels; no two counts are equal, so they tell the classes apart.
+_DEPTH = 2  # levels of folders to search; more would be slow, because every path that a user gives is searched
+# How many utterances of IEMOCAP have each of the four labels. All counts differ, so a count identifies its class.
 _IEMOCAP4 = {1636: "happy", 1084: "sad", 1708: "neutral", 1103: "angry"}
 
 Labels = dict[str, dict[str, Any]]  # {fold: {utterance: (split, class)}}
@@ -40,7 +41,7 @@ class MMIN(Reader):
     def detects(self, path: Path) -> bool:
         try:
             return _find(path, _holds_features) is not None and _find(path, _holds_target) is not None
-        except OSError:  # not a folder, or one that may not be looked into
+        except OSError:  # not a folder, or one that may not be read
             return False
 
     def read(self, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
@@ -53,7 +54,9 @@ class MMIN(Reader):
         folds = _read_folds(target_root)
         ids = sorted({utterance for fold in folds.values() for utterance in fold})
         classes = {utterance: number for fold in folds.values() for utterance, (_, number) in fold.items()}
-        notes = ["MMIN normalises its audio when it trains; what is stored here is as in the file."]
+        notes = [
+            "MMIN normalises audio in training. The features of this corpus are those of the file, not normalised."
+        ]
         target, task = _name_classes(np.array([classes[name] for name in ids]), entry, target_root, notes)
         read = {}
         for modality, name in (FEATURES | features).items():
@@ -88,7 +91,7 @@ def _holds_target(folder: Path) -> bool:
 
 
 def _find(folder: Path, fits: Callable[[Path], bool], depth: int = _DEPTH) -> Path | None:
-    """The first folder that fits, the given one included, nearest to the root and in alphabetical order."""
+    """The given folder or a folder below it for which ``fits`` is true: the highest, and of those the first by name."""
     level = [folder]
     for _ in range(depth + 1):
         for candidate in level:
@@ -133,26 +136,26 @@ def _read_set(folder: Path, prefix: str) -> list[tuple[str, int]]:
 def _name_classes(
     numbers: NDArray[Any], entry: CatalogueEntry | None, where: Path, notes: list[str]
 ) -> tuple[NDArray[Any], SingleLabel]:
-    """The labels in the order of ``entry``'s classes, where the counts say which class is which.
+    """The labels in the order of ``entry``'s classes, if the counts of the labels identify the classes.
 
-    MMIN's files number the classes without naming them, and its repository does not say in which order.
+    MMIN's files contain numbers of classes and no names, and its repository does not document their order.
     """
-    found = np.bincount(numbers).tolist()
-    if entry is not None and (not isinstance(entry.task, SingleLabel) or entry.task.outputs != len(found)):
-        remedy = "import it as the corpus that it is"
-        raise Refusal(where, f"labels of {entry.name} ({entry.task.kind})", f"{len(found)} classes", remedy)
-    if sorted(found) == sorted(_IEMOCAP4) and entry is not None and isinstance(entry.task, SingleLabel):
-        order = [entry.task.classes.index(_IEMOCAP4[count]) for count in found]
+    counts = np.bincount(numbers).tolist()
+    if entry is not None and (not isinstance(entry.task, SingleLabel) or entry.task.outputs != len(counts)):
+        remedy = "choose the corpus of these labels with --as"
+        raise Refusal(where, f"labels of {entry.name} ({entry.task.kind})", f"{len(counts)} classes", remedy)
+    if sorted(counts) == sorted(_IEMOCAP4) and entry is not None and isinstance(entry.task, SingleLabel):
+        order = [entry.task.classes.index(_IEMOCAP4[count]) for count in counts]
         notes.append("The classes were recognised by how often each occurs in IEMOCAP.")
         return np.array(order)[numbers], entry.task
-    notes.append("The label files number the classes without naming them; the numbers are those of the file.")
-    return numbers, SingleLabel(tuple(f"class {number}" for number in range(len(found))))
+    notes.append("The label files contain numbers of classes and no names: classes are called by these numbers.")
+    return numbers, SingleLabel(tuple(f"class {number}" for number in range(len(counts))))
 
 
 def _read_h5(path: Path, ids: list[str], modality: str, notes: list[str]) -> LoadedSequences:
     if not path.is_file():
-        there = ", ".join(sorted(file.name for file in path.parent.glob("*.h5"))) or "no .h5"
-        raise Refusal(path, f"the {modality} features", there, f"name another with --features.{modality}")
+        existing = ", ".join(sorted(file.name for file in path.parent.glob("*.h5"))) or "no .h5"
+        raise Refusal(path, f"the {modality} features", existing, f"name another file with --features {modality}=NAME")
     file = open_h5(path)
     shapes = {name: file[name].shape for name in ids if name in file}
     if not shapes:
@@ -164,9 +167,13 @@ def _read_h5(path: Path, ids: list[str], modality: str, notes: list[str]) -> Loa
         remedy = "check how the features were extracted"
         raise Refusal(path, "frames (T, D) of one width", f"shape {shapes[odd]} for '{odd}'", remedy)
     if absent := len(ids) - len(shapes):
-        notes.append(f"{absent} of {len(ids)} utterances have no {modality} features in {path.name}: they lack it.")
+        notes.append(
+            f"{absent} of {len(ids)} utterances have no {modality} features in {path.name}; it counts as missing."
+        )
     if modality == "audio" and path.with_name(f"{path.stem}_mean_std.h5").is_file():
-        notes.append(f"{path.stem}_mean_std.h5 holds the mean and deviation of each fold's training audio; unused.")
+        notes.append(
+            f"{path.stem}_mean_std.h5 holds the mean and deviation of each fold's training audio. It is not used."
+        )
     lengths = [shapes[name][0] if name in shapes else 0 for name in ids]
     return LoadedSequences(lambda i: file[ids[i]][()], lengths, next(iter(widths)))
 

@@ -6,8 +6,8 @@
     audio_lengths, vision_lengths (N,)                    in unaligned files
     raw_text, id ("video$_$clip"), regression_labels, classification_labels; regression_labels_T, _A, _V in SIMS
 
-`--features text=tokens` takes the ids of text_bert as text, for a text encoder. The file does not say whose ids they
-are; `--features "text=tokens bert-base-uncased"` keeps that on the corpus card.
+`--features text=tokens` imports the token ids of text_bert as text, for a text encoder. The file does not say which
+tokenizer made them; `--features "text=tokens bert-base-uncased"` writes its name on the corpus card.
 """
 
 from __future__ import annotations
@@ -83,16 +83,17 @@ class MMSA(Reader):
         for split, values in splits.items():
             for m, lengths in _lengths(path, split, values, sequences[split], aligned).items():
                 parts[m].append(padded(path, f"{split}.{m}", sequences[split][m], lengths))
-        whole = {name: np.concatenate(found) for name, found in arrays.items() if len(found) == len(SPLITS)}
+        whole = {name: np.concatenate(each) for name, each in arrays.items() if len(each) == len(SPLITS)}
         target, partition = whole.pop("target"), whole.pop("partition")
-        found = {m: joined(path, m, parts[m]) for m in MODALITIES}
+        all_splits = {m: joined(path, m, parts[m]) for m in MODALITIES}
         return RawCorpus(
             format=self.name,
             source=path,
             task=entry.task if entry else regression_for(target),
             alignment="aligned" if aligned else "unaligned",
-            features=dict(found),
-            feature_set={m: feature_name(m, found[m].width) for m in found} | ({"text": tokens} if tokens else {}),
+            features=dict(all_splits),
+            feature_set={m: feature_name(m, each.width) for m, each in all_splits.items()}
+            | ({"text": tokens} if tokens else {}),
             target=target,
             ids=ids,
             partitions={"official": partition},
@@ -100,7 +101,7 @@ class MMSA(Reader):
             columns={name: column for name, column in columns.items() if len(column) == len(ids)},
             extras=whole,
             padding="end",
-            notes=_notes(ids, {m: found[m].lengths for m in found}, "text_bert" in arrays),
+            notes=_notes(ids, {m: each.lengths for m, each in all_splits.items()}, "text_bert" in arrays),
         )
 
 
@@ -114,7 +115,7 @@ def _lengths(
     lengths: dict[str, NDArray[Any]] = {}
     if "text_bert" in values:
         tokens = _tokens(path, split, values["text_bert"], len(arrays["text"]))
-        # A text is never shorter than one step, whatever its mask says.
+        # A text has at least one step, even if its mask is empty.
         lengths["text"] = tokens[:, 1].sum(axis=1).astype(np.int64).clip(min=1)
         if aligned:
             return dict.fromkeys(MODALITIES, lengths["text"])
@@ -129,7 +130,7 @@ def _lengths(
 
 
 def _tokens_named(features: dict[str, str]) -> str | None:
-    """What to call the token ids, if they are to be the text: "tokens", or "tokens bert-base-uncased"."""
+    """The name of the token ids if they are the text ("tokens", or "tokens bert-base-uncased"), else None."""
     for modality, name in features.items():
         if modality != "text" or name.split()[:1] != ["tokens"]:
             remedy = "write --features text=tokens, or leave it out: the rest of the file is one feature set"
@@ -152,7 +153,7 @@ def _notes(ids: list[str], lengths: dict[str, NDArray[Any]], tokens: bool) -> li
         if (absent := int((steps == 0).sum()))
     ]
     if not tokens:
-        notes.append("No text_bert: lengths are those up to the last step that is not all zero.")
+        notes.append("No text_bert in this file: a sequence ends at its last step that is not all zero.")
     if not all("$_$" in name for name in ids):
         notes.append("Some ids do not name a video: such a sample is a group of its own.")
     return notes

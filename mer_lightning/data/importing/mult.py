@@ -4,6 +4,9 @@
     text, audio, vision (N, L, D)       padded at the front
     labels                              (N, 1, 1), or (N, 4, 2): a pair (no, yes) for each of four emotions
     id (N, 3)                           video, start, end; not in every file
+
+MulT never compares ids, so a file may use the same id in several splits. Here such an id gets the name of its split,
+e.g. `video_1.5_2.0#train`, because a corpus needs unique ids.
 """
 
 from __future__ import annotations
@@ -54,9 +57,9 @@ class MulT(Reader):
         groups: list[str] = []
         aligned = True
         for split, values in splits.items():
-            found = numbers(path, f"{split}.labels", values["labels"])
-            n = found.shape[0] if found.ndim else 0
-            labels.append(_labels(path, split, found, n))
+            stored = numbers(path, f"{split}.labels", values["labels"])
+            n = stored.shape[0] if stored.ndim else 0
+            labels.append(_labels(path, split, stored, n))
             arrays = {m: padded_numbers(path, f"{split}.{m}", values[m], n) for m in MODALITIES}
             aligned &= len({array.shape[1] for array in arrays.values()}) == 1
             for m, lengths in lengths_without_padding(arrays, front=True).items():
@@ -65,13 +68,19 @@ class MulT(Reader):
                 ids.append(name)
                 groups.append(group)
             partition.append(np.full(n, SPLITS.index(split), np.int8))
-        if len({found.ndim for found in labels}) > 1:
+        if len({array.ndim for array in labels}) > 1:
             raise Refusal(path, "labels of one kind in all splits", "two kinds", "check how the file was made")
         target = np.concatenate(labels)
         whole = {m: joined(path, m, parts[m]) for m in MODALITIES}
-        notes = ["Padding is told from data by its zeros: steps in front that are all zero are left out."]
+        notes = ["Steps at the front that are all zero count as padding and are left out."]
         if not all("id" in values for values in splits.values()):
             notes.append("No ids in this file: samples are named train-0, ..., and each is a group of its own.")
+        ids, repeated = _unique_over_splits(ids, np.concatenate(partition))
+        if repeated:
+            notes.append(
+                f"{len(repeated)} ids are in more than one split, the first is {repeated[0]}: they got the name of "
+                "their split as an ending, such as #train. The file does not say whether they are the same samples."
+            )
         return RawCorpus(
             format=self.name,
             source=path,
@@ -88,13 +97,13 @@ class MulT(Reader):
         )
 
 
-def _labels(path: Path, split: str, found: NDArray[Any], n: int) -> NDArray[Any]:
+def _labels(path: Path, split: str, stored: NDArray[Any], n: int) -> NDArray[Any]:
     """(N,) sentiment, or (N, 4) of 0 and 1."""
-    if found.shape == (n, 4, 2):
-        if not (np.isin(found, (0, 1)).all() and (found.sum(axis=2) == 1).all()):
+    if stored.shape == (n, 4, 2):
+        if not (np.isin(stored, (0, 1)).all() and (stored.sum(axis=2) == 1).all()):
             raise Refusal(path, f"a one-hot pair per emotion in {split}.labels", "others", "check how it was made")
-        return found.argmax(axis=2)
-    return per_sample(path, f"{split}.labels", found, n)
+        return stored.argmax(axis=2)
+    return per_sample(path, f"{split}.labels", stored, n)
 
 
 def _task(path: Path, target: NDArray[Any], entry: CatalogueEntry | None) -> Task:
@@ -117,8 +126,21 @@ def _ids(path: Path, split: str, rows: Any, n: int) -> list[tuple[str, str]]:
         return [(f"{split}-{i}", f"{split}-{i}") for i in range(n)]
     if len(rows) != n:
         raise Refusal(path, f"{n} rows in {split}.id", f"{len(rows)}", "check how the file was made")
-    found = []
+    named = []
     for row in rows:
         pieces = [string(row)] if np.ndim(row) == 0 else [string(piece) for piece in row]
-        found.append(("_".join(pieces), pieces[0]))
-    return found
+        named.append(("_".join(pieces), pieces[0]))
+    return named
+
+
+def _unique_over_splits(ids: list[str], partition: NDArray[np.int8]) -> tuple[list[str], list[str]]:
+    """(ids in which those of several splits end in `#` and the name of their split, these ids as they were)."""
+    splits = defaultdict(set)
+    for name, number in zip(ids, partition.tolist(), strict=True):
+        splits[name].add(number)
+    repeated = [name for name, numbers_of in splits.items() if len(numbers_of) > 1]
+    unique = [
+        f"{name}#{SPLITS[number]}" if len(splits[name]) > 1 else name
+        for name, number in zip(ids, partition.tolist(), strict=True)
+    ]
+    return unique, repeated

@@ -1,4 +1,4 @@
-"""People's own features: one .npz of plain arrays, as docs/reference/npz-format.md describes it.
+"""A corpus of one's own: one .npz file of plain arrays, as docs/reference/npz-format.md describes it.
 
 Shapes: N samples, L longest sequence, D width, C classes.
 """
@@ -65,7 +65,7 @@ class NPZ(Reader):
         sequences = _features(path, arrays, n)
         groups = strings(path, "video_id", arrays["video_id"], n) if "video_id" in arrays else ids
         if groups is ids:
-            notes.append("No video_id: each sample is a group of its own, also where it shares a video with others.")
+            notes.append("No video_id: each sample is a group of its own, even if several samples are of one video.")
         partitions = _partitions(path, arrays, n)
         for name, partition in partitions.items():
             if not (partition == SPLITS.index("valid")).any():
@@ -77,7 +77,7 @@ class NPZ(Reader):
             task=task,
             alignment=_alignment(sequences),
             features=sequences,
-            feature_set={modality: f"{path.stem} {found.width}" for modality, found in sequences.items()},
+            feature_set={modality: f"{path.stem} {each.width}" for modality, each in sequences.items()},
             target=target,
             ids=ids,
             partitions=partitions,
@@ -89,9 +89,9 @@ class NPZ(Reader):
 
 
 def open_npz(path: Path) -> Corpus:
-    """A file of features as a corpus in memory, for prediction: without labels, splits or some modality if need be.
+    """A file of features as a corpus in memory, for prediction. It may lack labels, splits and modalities.
 
-    The task of its card is inferred from the labels; without them it is a placeholder that nothing should read.
+    The task on its card is inferred from the labels. Without labels it is a placeholder that no code may read.
     """
     arrays, notes = _load(path)
     n = _samples(path, arrays)
@@ -105,17 +105,17 @@ def open_npz(path: Path) -> Corpus:
             target = None
     cleaned: dict[str, Counter[str]] = {modality: Counter() for modality in sequences}
     tensors = {}
-    for modality, found in sequences.items():
-        tensors[f"{modality}.values"] = torch.from_numpy(clean(found.packed(0, n), cleaned[modality]))
-        tensors[f"{modality}.offsets"] = torch.from_numpy(np.concatenate([[0], np.cumsum(found.lengths)]))
+    for modality, each in sequences.items():
+        tensors[f"{modality}.values"] = torch.from_numpy(clean(each.packed(0, n), cleaned[modality]))
+        tensors[f"{modality}.offsets"] = torch.from_numpy(np.concatenate([[0], np.cumsum(each.lengths)]))
     if target is not None:
         tensors["target"] = torch.from_numpy(target.astype(np.int64 if task.kind == "single_label" else np.float32))
     card = CorpusCard(
         name=path.stem,
         alignment=_alignment(sequences),
         task=task.card(),
-        feature_set={modality: f"{path.stem} {found.width}" for modality, found in sequences.items()},
-        dims={modality: found.width for modality, found in sequences.items()},
+        feature_set={modality: f"{path.stem} {each.width}" for modality, each in sequences.items()},
+        dims={modality: each.width for modality, each in sequences.items()},
         samples=n,
         partitions={},
         sha256="",
@@ -140,7 +140,7 @@ def _names(path: Path) -> set[str]:
 
 
 def _load(path: Path) -> tuple[Arrays, list[str]]:
-    """The arrays that mean something here, and notes on those that do not."""
+    """The arrays that the format knows, and a note on all others."""
     names = _names(path)
     wanted = {name for name in names if name in _KNOWN or name.startswith("split_")}
     if not wanted & {*MODALITIES}:
@@ -161,7 +161,7 @@ def _load(path: Path) -> tuple[Arrays, list[str]]:
 
 
 def _samples(path: Path, arrays: Arrays) -> int:
-    """How many samples a file without ids may hold: as many as it has lengths, or rows of features."""
+    """The number of samples of a file that may have no ids: the number of its lengths, or of its rows of features."""
     counts = {len(arrays.get(f"{modality}_lengths", arrays[modality])) for modality in MODALITIES if modality in arrays}
     counts |= {len(arrays[name]) for name in ("ids", "label") if name in arrays}
     if len(counts) > 1:
@@ -170,9 +170,9 @@ def _samples(path: Path, arrays: Arrays) -> int:
 
 
 def _features(path: Path, arrays: Arrays, n: int) -> dict[str, Sequences]:
-    """(N, D): one step each. (N, L, D): padded at the end. (sum of lengths, D): one sample after the other."""
-    found: dict[str, Sequences] = {}
-    silent: Arrays = {}
+    """Sequences from arrays (N, D), one step each; (N, L, D), padded at the end; or (sum of lengths, D), joined."""
+    sequences: dict[str, Sequences] = {}
+    without_lengths: Arrays = {}
     for modality in MODALITIES:
         if modality not in arrays:
             continue
@@ -181,27 +181,28 @@ def _features(path: Path, arrays: Arrays, n: int) -> dict[str, Sequences]:
             raise Refusal(path, f"(N, D), (N, L, D) or (sum of lengths, D) in {modality}", f"{values.shape}", _HELP)
         key = f"{modality}_lengths"
         if key not in arrays:
-            silent[modality] = padded_numbers(path, modality, values[:, None] if values.ndim == 2 else values, n)
+            steps = values[:, None] if values.ndim == 2 else values
+            without_lengths[modality] = padded_numbers(path, modality, steps, n)
             continue
         lengths = per_sample(path, key, arrays[key], n)
         if values.ndim == 3:
-            found[modality] = padded(path, modality, padded_numbers(path, modality, values, n), lengths)
+            sequences[modality] = padded(path, modality, padded_numbers(path, modality, values, n), lengths)
         elif len(values) == lengths.sum() and (lengths >= 0).all():
-            found[modality] = PackedSequences(values, lengths)
+            sequences[modality] = PackedSequences(values, lengths)
         elif len(values) == n and set(np.unique(lengths)) <= {0, 1}:
-            found[modality] = padded(path, modality, values[:, None], lengths)  # absent where the length is 0
+            sequences[modality] = padded(path, modality, values[:, None], lengths)  # absent where the length is 0
         else:
             expected = f"{lengths.sum()} rows in {modality}, the sum of {key}"
             raise Refusal(path, expected, f"{len(values)}", "put the steps of all samples one after the other")
-    for modality, lengths in lengths_without_padding(silent).items():
-        found[modality] = padded(path, modality, silent[modality], lengths)
-    return {modality: found[modality] for modality in MODALITIES if modality in found}
+    for modality, lengths in lengths_without_padding(without_lengths).items():
+        sequences[modality] = padded(path, modality, without_lengths[modality], lengths)
+    return {modality: sequences[modality] for modality in MODALITIES if modality in sequences}
 
 
 def _alignment(features: dict[str, Sequences]) -> Alignment:
-    if all(found.lengths.max(initial=0) <= 1 for found in features.values()):
+    if all(each.lengths.max(initial=0) <= 1 for each in features.values()):
         return "utterance"
-    lengths = np.stack([found.lengths for found in features.values()])
+    lengths = np.stack([each.lengths for each in features.values()])
     longest = lengths.max(axis=0)
     return "aligned" if ((lengths == longest) | (lengths == 0)).all() else "unaligned"
 
@@ -223,7 +224,12 @@ def _labels(path: Path, arrays: Arrays, n: int, entry: CatalogueEntry | None) ->
     label = per_sample(path, "label", label, n)
     if isinstance(task, SingleLabel) and not np.isin(label[np.isfinite(label)], range(len(task.classes))).all():
         expected = f"labels 0 to {len(task.classes) - 1}, the positions in classes"
-        raise Refusal(path, expected, f"{label.min()} to {label.max()}", "number the classes from 0 and round nothing")
+        raise Refusal(
+            path,
+            expected,
+            f"{label.min()} to {label.max()}",
+            "number the classes 0, 1, 2, ...",
+        )
     return task or regression_for(label), label
 
 

@@ -1,8 +1,8 @@
-"""Pickles from strangers: containers, strings, numbers and numpy arrays, and nothing else; large ones without copying.
+"""Reads pickles of unknown origin safely: containers, strings, numbers and numpy arrays, and nothing else.
 
-Nothing that a file names is imported or called. The few names that harmless files ask for are answered with the
-stand-ins below, which build plain Python objects and arrays; any other name is refused. Arrays are read-only views of
-the mapped file, so that loading costs the memory of the small objects only.
+Nothing that a file names is imported or called. Harmless files need only a few names; for these there are replacements
+below, which build plain Python objects and arrays. Any other name is refused. Arrays are read-only views of the file,
+which is mapped into memory, so that loading a large file needs memory for its small objects only.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _NDARRAY = object()  # what `numpy.ndarray` means inside a pickle: only ever an 
 
 
 def load_pickle(path: str | Path) -> Any:
-    """What :func:`pickle.load` gives for a harmless file of any protocol, also one written by Python 2 (as latin-1).
+    """The same as :func:`pickle.load` for a harmless file of any protocol; strings of Python 2 are read as latin-1.
 
-    Arrays are read-only, keep the byte order of the file, and stay on disk until they are used:
-    while they live, do not write to that file in place.
+    Arrays are read-only, keep the byte order of the file, and stay on disk until they are used. Do not change the file
+    in place as long as such an array exists.
     """
     path = Path(path)
     try:
@@ -41,14 +41,14 @@ def load_pickle(path: str | Path) -> Any:
 
 
 def load_pickle_stream(stream: BinaryIO, where: Path) -> Any:
-    """The same for a pickle inside another file: what ``stream`` still holds is read into memory."""
+    """The same for a pickle inside another file: the rest of ``stream`` is read into memory."""
     return _load(stream.read(), where)
 
 
 def outline(path: Path) -> dict[str, frozenset[str]]:
     """{key: keys of its value} of a pickled dict of dicts (no keys for other values); {} for any other file.
 
-    By this readers recognise their files. It never raises, and a file that does not change is looked at once.
+    Readers recognise their files by it. It never raises, and a file that does not change is read only once.
     """
     try:
         status = path.stat()
@@ -75,13 +75,13 @@ def _load(data: bytes | mmap.mmap, where: Path) -> Any:
         raise
     except EOFError as error:
         raise Refusal(where, _HARMLESS, "one that is cut off", "copy or download the file again") from error
-    except Exception as error:  # a broken or hostile stream can make the machine raise anything
+    except Exception as error:  # a broken or malicious file can cause any error
         found = f"something else ({type(error).__name__}: {ascii(str(error))[:100]})"
         raise Refusal(where, _HARMLESS, found, "nothing was executed; check that this is the right file") from error
 
 
 class _Source:
-    """The bytes of a pickle: read as copies, or handed out as views."""
+    """The bytes of a pickle: `read` and `readline` return copies, `view` returns a view."""
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
         self.data, self.position = data, 0
@@ -108,7 +108,7 @@ class _Source:
 class _Unbuilt:
     """An object that a pickle makes in two steps: a call without content, then a state.
 
-    Numpy changes such an object in place. Here the second step makes another one, which then takes its place.
+    Numpy changes such an object in place. In this module the second step makes another object to replace the first.
     """
 
     built: Any = None
@@ -118,7 +118,7 @@ class _Unbuilt:
 
 
 class _DType(_Unbuilt):
-    """`numpy.dtype`. Numpy's own takes flags from the state, and so would read addresses of objects from the file."""
+    """Replaces `numpy.dtype`, which takes flags from the state, so that a file could make it read memory addresses."""
 
     def __init__(self, code: str, align: Any = False, copy: Any = True) -> None:
         if not re.fullmatch(r"[?biufcSUO]\d*", code):
@@ -133,7 +133,7 @@ class _DType(_Unbuilt):
 
 
 class _Array(_Unbuilt):
-    """`numpy.core.multiarray._reconstruct`: an array whose shape, dtype and content come with its state."""
+    """Replaces `numpy.core.multiarray._reconstruct`: shape, dtype and content of the array come with the state."""
 
     def __init__(self, subtype: Any, shape: Any, code: Any) -> None:
         if subtype is not _NDARRAY:
@@ -145,26 +145,26 @@ class _Array(_Unbuilt):
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: str, axes: Any = None) -> NDArray[Any]:
-    """`numpy.core.numeric._frombuffer`, which is how protocol 5 writes an array."""
+    """Replaces `numpy.core.numeric._frombuffer`, by which protocol 5 writes an array."""
     if not isinstance(dtype, np.dtype):
         raise pickle.UnpicklingError("an array without a dtype")
     if dtype.hasobject:
         if not isinstance(data, list):
-            raise pickle.UnpicklingError("objects of an array that are not a list")
+            raise pickle.UnpicklingError("an array of objects whose content is not a list")
         values = np.empty(len(data), dtype)
         for position, item in enumerate(data):
             values[position] = item
         return values.reshape(shape)  # numpy lists objects in C order, whatever their order in memory
     values = _numbers(data, dtype)
-    if order == "K":  # C order of the axes as they lie in memory
+    if order == "K":  # C order, after the axes are put in the order that they have in memory
         return values.reshape(shape).transpose(axes)
     return values.reshape(shape, order=cast(Any, order))
 
 
 def _scalar(dtype: Any, data: Any) -> Any:
-    """`numpy.core.multiarray.scalar`"""
+    """Replaces `numpy.core.multiarray.scalar`."""
     if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise pickle.UnpicklingError("a scalar that is no number or string")
+        raise pickle.UnpicklingError("a scalar that is neither a number nor a string")
     return _numbers(data, dtype).reshape(())[()]
 
 
@@ -175,14 +175,14 @@ def _numbers(data: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _encode(text: str | memoryview, encoding: str) -> bytes:
-    """`_codecs.encode`: how protocols 0 to 2 write bytes."""
+    """Replaces `_codecs.encode`, by which protocols 0 to 2 write bytes."""
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"bytes as {encoding}")
     return (str(text, "utf-8") if isinstance(text, memoryview) else text).encode("latin1")
 
 
 def _bytes() -> bytes:
-    """`bytes`, which protocols 0 to 2 call for the empty ones; a number would allocate as many."""
+    """Replaces `bytes`, which protocols 0 to 2 call for empty bytes. A number as argument could fill the memory."""
     return b""
 
 
@@ -212,15 +212,16 @@ _NAMES: dict[tuple[str, str], Any] = {
 
 
 class _Memo(dict[int, Any]):
-    """What a pickle may refer to again. An object remembered before its state came is, later, the built one."""
+    """The objects that a pickle may use again. Once an unbuilt object has its state, the built one is returned."""
 
     def __getitem__(self, key: int) -> Any:
-        found = super().__getitem__(key)
-        return found.built if isinstance(found, _Unbuilt) and found.built is not None else found
+        remembered = super().__getitem__(key)
+        is_built = isinstance(remembered, _Unbuilt) and remembered.built is not None
+        return remembered.built if is_built else remembered
 
 
 class _RestrictedUnpickler(pickle._Unpickler):
-    """The pure-Python unpickler, because only it lets the payload of an array stay where it is."""
+    """Based on the unpickler written in Python, because that in C always copies the content of an array."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
     stack: list[Any]  # since the last mark
@@ -244,7 +245,7 @@ class _RestrictedUnpickler(pickle._Unpickler):
         self._refuse("an object that is not in the file")
 
     def _refuse(self, what: str) -> None:
-        remedy = "nothing was executed; do not trust this file unless you know why it asks for that"
+        remedy = "nothing was executed; do not trust this file unless you know why it needs that"
         raise Refusal(self.where, _HARMLESS, f"one that asks for {ascii(what)[1:-1][:100]}", remedy)
 
     def load_build(self) -> None:
@@ -255,13 +256,13 @@ class _RestrictedUnpickler(pickle._Unpickler):
         self.append(unbuilt.built)
 
     def load_frame(self) -> None:
-        self.source.read(8)  # frames only say how much to buffer; what is mapped needs no buffer
+        self.source.read(8)  # a frame only announces how much to buffer; a mapped file needs no buffer
 
     def load_bytearray8(self) -> None:
         self.append(bytearray(self.source.view(int.from_bytes(self.source.read(8), "little"))))
 
     def expects_content(self) -> bool:
-        """Whether the next value is the content of an array, or the text that stands for it in protocols 1 and 2."""
+        """Whether the next value is the content of an array, or the text that encodes it in protocols 1 and 2."""
         if self.stack and self.stack[-1] is _encode:
             return True
         called = self.metastack[-1][-1] if self.metastack and self.metastack[-1] else None
@@ -271,7 +272,7 @@ class _RestrictedUnpickler(pickle._Unpickler):
 
 
 def _left_in_place(usual: Callable[[Any], None], length_bytes: int) -> Callable[[_RestrictedUnpickler], None]:
-    """``usual``, an instruction for bytes or text, except that the content of an array becomes a view of the file."""
+    """An instruction for bytes or text: as ``usual``, but the content of an array becomes a view of the file."""
 
     def load(unpickler: _RestrictedUnpickler) -> None:
         if unpickler.expects_content():

@@ -1,4 +1,4 @@
-"""From the latent emotion to labels, and from a Gaussian belief about the latent to the probabilities of labels.
+"""Labels of the latent emotion, and probabilities of the labels where only a Gaussian of the latent is known.
 
 Shapes: N samples, C latent dimensions, K labels; ... any further dimensions.
 """
@@ -54,9 +54,9 @@ class Exclusive(LabelRule):
     def __init__(self, shares: Floats) -> None:
         self.latent_dims = len(shares)
         self.offsets = np.zeros(len(shares))
-        for _ in range(200):  # a fixed point; it stands still to 1e-12 after about 60 rounds
-            now = self.probabilities(np.zeros(len(shares)), np.ones(()))
-            self.offsets += 0.5 * np.log(shares / now)
+        for _ in range(200):  # a fixed-point iteration, which has converged to 1e-12 after about 60 rounds
+            current = self.probabilities(np.zeros(len(shares)), np.ones(()))
+            self.offsets += 0.5 * np.log(shares / current)
         self.offsets -= self.offsets.mean()
 
     def labels(self, latent: Floats) -> NDArray[np.int64]:
@@ -67,15 +67,15 @@ class Exclusive(LabelRule):
         raised = mean + self.offsets
         classes = []
         for c in range(self.latent_dims):
-            ahead = (raised[..., [c]] - np.delete(raised, c, axis=-1)) / deviation[..., None]
-            product = normal_cdf(ahead[..., None] + self._NODES).prod(axis=-2)
+            margin = (raised[..., [c]] - np.delete(raised, c, axis=-1)) / deviation[..., None]
+            product = normal_cdf(margin[..., None] + self._NODES).prod(axis=-2)
             classes.append(product @ self._WEIGHTS)
-        found = np.stack(classes, axis=-1)
-        return found / found.sum(-1, keepdims=True)
+        unscaled = np.stack(classes, axis=-1)
+        return unscaled / unscaled.sum(-1, keepdims=True)
 
 
 class Independent(LabelRule):
-    """Every class is present where its own latent exceeds the quantile of its share; no class at all is possible."""
+    """A class is present if its own latent exceeds the quantile of its share. A sample may have no class."""
 
     def __init__(self, shares: Floats) -> None:
         self.latent_dims = len(shares)

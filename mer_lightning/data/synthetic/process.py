@@ -18,41 +18,59 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_lightning.errors import Refusal
+
 Floats = NDArray[np.float64]
 Triple = tuple[float, float, float]  # one number each for text, audio, vision
 
 
 @dataclass(frozen=True)
 class Process:
-    """All constants. Shares are of the latent's variance; noises are deviations, where what they veil has deviation 1.
+    """All constants. Shares are of the latent's variance. Noises are deviations, relative to a signal of deviation 1.
 
-    They are chosen so that text alone is good and all three are clearly better, that no modality is useless, and that
-    a linear model of mean features stays well short of the best possible score.
+    They are chosen so that text alone gives good scores and all three modalities clearly better ones, that no modality
+    is useless, and that a linear model of mean features stays well below the best possible score.
     """
 
-    shared: float = 0.50  # seen, more or less clearly, in every modality
-    private: Triple = (0.20, 0.13, 0.09)  # seen in that modality only
+    shared: float = 0.50  # shown by every modality, with more or less noise
+    private: Triple = (0.20, 0.13, 0.09)  # shown by that modality only
     shared_noise: Triple = (0.35, 0.7, 0.9)
     private_noise: Triple = (0.3, 0.4, 0.5)
-    noise_levels: Triple = (0.6, 1.0, 1.6)  # tau: equally likely, drawn for each sample and modality, and visible
+    noise_levels: Triple = (0.6, 1.0, 1.6)  # tau: equally likely, drawn for each sample and modality; features show it
     contradicting: float = 0.15  # samples of which exactly one modality shows the mirrored emotion
     contradicting_odds: Triple = (0.30, 0.35, 0.35)  # which one
-    cue: float = 1.5  # how far the cue of a contradicting modality is shifted, in its own deviations
+    cue: float = 1.5  # shift of the cue of a contradicting modality, in standard deviations of the cue
     carrying: float = 0.4  # frames that carry evidence
     gain: float = 2.0
     drift: float = 0.7  # slow noise, in 8 directions
-    group: float = 0.3  # what all samples of a video or dialogue share, in 4 directions; it says nothing of emotion
+    group: float = 0.3  # offset common to a video or dialogue, in 4 directions; it depends on no emotion
     white: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what is no process: every message names the constant."""
+        for name in ("contradicting", "carrying"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise Refusal(f"process, {name}", "a share, 0 to 1", str(getattr(self, name)), "choose another")
+        if min(self.shared, *self.private) < 0 or self.shared + sum(self.private) > 1 + 1e-9:
+            found = f"shared {self.shared}, private {self.private}"
+            remedy = "lower one of them; what they leave of 1 is what no feature shows"
+            raise Refusal("process, shared and private", "shares of at most 1 together", found, remedy)
+        for name in ("shared_noise", "private_noise", "noise_levels"):
+            if min(getattr(self, name)) <= 0:
+                raise Refusal(f"process, {name}", "numbers above 0", str(getattr(self, name)), "choose small ones")
+        if min(self.contradicting_odds) < 0 or abs(sum(self.contradicting_odds) - 1) > 1e-9:
+            found, remedy = str(self.contradicting_odds), "change one of them"
+            raise Refusal("process, contradicting_odds", "three shares with the sum 1", found, remedy)
 
     @property
     def unexplained(self) -> float:
-        """What no feature shows: raters who disagree."""
-        return 1 - self.shared - sum(self.private)
+        """The share of the latent that no feature shows, as if raters disagreed."""
+        return max(1 - self.shared - sum(self.private), 0.0)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the features know of the emotion."""
+    """All information on the emotion that the features contain."""
 
     shared: Floats  # (N, M, C)
     private: Floats  # (N, M, C)
@@ -99,7 +117,7 @@ def draw_evidence(
 
 
 def draw_carrying(process: Process, lengths: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.bool_]:
-    """(T,) which frames carry evidence: each with the stated probability, and at least one of every sample."""
+    """(T,) which frames carry evidence: each with the probability `carrying`, and at least one frame of each sample."""
     carries = random.random(int(lengths.sum())) < process.carrying
     starts = np.cumsum(lengths) - lengths
     carries[starts + random.integers(0, lengths)] = True
@@ -115,10 +133,11 @@ def draw_frames(
     width: int,
     random: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """(T, D) frames of one modality: evidence where a frame carries it, drowned in drift, video effects and noise.
+    """(T, D) frames of one modality: evidence in the frames that carry it, plus drift, effects of the video and noise.
 
-    The first of the orthonormal directions says that a frame carries evidence: attention finds what the mean dilutes.
-    Products go through einsum: those of a BLAS depend, in the last bit, on how many threads it has.
+    The first of the orthonormal directions marks the frames that carry evidence, so that attention can select them; in
+    a mean over all frames the evidence becomes weak. Products use einsum, because the last bit of a product of BLAS
+    depends on the number of threads.
     """
     samples, known = coordinates.shape
     frames_in_all = int(lengths.sum())
@@ -142,7 +161,7 @@ def draw_frames(
 
 
 def _orthonormal(rows: Floats) -> Floats:
-    """The rows made orthogonal, each to those before it, and of length 1."""
+    """The rows, made orthogonal to each other one after the other (Gram-Schmidt) and scaled to length 1."""
     done = np.empty_like(rows)
     for i, row in enumerate(rows):
         rest = row - np.einsum("k,kd->d", np.einsum("kd,d->k", done[:i], row), done[:i])
@@ -163,7 +182,10 @@ def draw_lengths(
     aligned: bool,
     random: np.random.Generator,
 ) -> list[NDArray[np.int64]]:
-    """Lengths per modality: log-normal for text; audio and vision go with it, at their own rates where unaligned."""
+    """Lengths per modality: log-normal for text.
+
+    Audio and vision have the same lengths in an aligned corpus, and else lengths about proportional to those of text.
+    """
     text = np.clip(np.rint(random.lognormal(*words, samples)), 2, longest[0])
     # At 0.6 of the rate at which the longest text would fill them, only some samples reach the longest audio or vision.
     rates = [1.0 if aligned else 0.6 * most / longest[0] for most in longest[1:]]

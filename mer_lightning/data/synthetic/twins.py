@@ -1,7 +1,7 @@
 """Synthetic corpora: the shapes of known corpora, features from a known process, and the best possible scores.
 
-They are the data that the project carries with it: no download, no licence, made in seconds from a seed, and with a
-known answer. docs/explanation/synthetic-corpora.md tells what they are good for and what not.
+They need no download and no licence, are made from a seed in seconds, and the best possible scores on them are known.
+docs/explanation/synthetic-corpora.md explains what they can be used for, and what not.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_lightning.data.catalogue import lookup
-from mer_lightning.data.corpus import CARD
+from mer_lightning.data.corpus import CARD, TwinFacts
 from mer_lightning.data.raw import SPLITS, LoadedSequences, RawCorpus, Sequences
 from mer_lightning.data.store import carve_valid, write_corpus
-from mer_lightning.data.synthetic.bayes import bayes_scores
+from mer_lightning.data.synthetic.bayes import bayes_scores, filtered_scores
 from mer_lightning.data.synthetic.labels import Exclusive, Graded, Independent, LabelRule
-from mer_lightning.data.synthetic.process import Process, draw_carrying, draw_evidence, draw_frames, draw_lengths
+from mer_lightning.data.synthetic.linear import linear_score, pooled
+from mer_lightning.data.synthetic.named import DEFAULT, process_named
+from mer_lightning.data.synthetic.process import draw_carrying, draw_evidence, draw_frames, draw_lengths
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.randomness import name_key
 
 GENERATOR_VERSION = 1  # raise it whenever the same seed makes other data
-PROCESS = Process()
+CARD_VERSION = 2  # raise it whenever the card of the same data says more
 SMALLEST = 40  # below this some split of some corpus would be empty
-
-Bayes = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a synthetic corpus takes from the real one; specs and counts of the real files, see the docs."""
+    """Sizes and counts of the real corpus, which its synthetic twin has, too."""
 
     rule: Callable[[], LabelRule]
     dims: tuple[int, int, int]
@@ -64,7 +64,10 @@ class Shape:
 
 
 def _two_humps(step: float, zero_share: float, humps: tuple[tuple[float, float, float], ...]) -> Graded:
-    """Sentiment at multiples of ``step``, the mean of a few raters: (height, centre, width) humps, and zeros."""
+    """Sentiment at multiples of ``step``, like the mean of a few raters.
+
+    A share of the labels is 0. The density of all others is a sum of Gaussians ``humps`` (height, centre, width).
+    """
     most = round(3 / step)
     values = np.arange(-most, most + 1) / (1 / step)
     density = sum(height * np.exp(-0.5 * ((values - centre) / width) ** 2) for height, centre, width in humps)
@@ -133,22 +136,26 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-def synthetic_corpus(name: str, alignment: str, cache: Path, samples: int | None = None, seed: int = 0) -> Path:
-    """The folder of a synthetic corpus under ``cache``: made at the first call, used again after.
+def synthetic_corpus(
+    name: str, alignment: str, cache: Path, samples: int | None = None, seed: int = 0, process: str = DEFAULT
+) -> Path:
+    """The folder of a synthetic corpus under ``cache``. The first call makes it, and later calls use it again.
 
-    Two processes may ask at once: both make it, one puts it in place, and the other takes that one.
+    If two processes call at the same time, both make the corpus, one of them moves it into place, and both use that.
     """
-    shape = _shape(name, alignment, samples)
-    constants = hashlib.sha256(repr((PROCESS, shape.dims, shape.unaligned, shape.words, shape.blocks)).encode())
-    version = f"v{GENERATOR_VERSION}-{constants.hexdigest()[:6]}"
-    folder = cache / f"{name}-{alignment}-synthetic-{samples or shape.samples}-seed{seed}-{version}"
+    shape, named = _shape(name, alignment, samples), process_named(process)
+    facts = (named.constants, shape.dims, shape.unaligned, shape.words, shape.blocks, CARD_VERSION)
+    version = f"v{GENERATOR_VERSION}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:6]}"
+    kind = "synthetic" if named.base == DEFAULT else f"{named.base}-synthetic"
+    count = samples or named.samples or shape.samples
+    folder = cache / f"{name}-{alignment}-{kind}-{count}-seed{seed}-{version}"
     if (folder / CARD).exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as staging:
-        raw, bayes = make_corpus(name, alignment, samples, seed)
+        raw, twin = make_corpus(name, alignment, samples, seed, process)
         made = Path(staging) / "corpus"
-        write_corpus(raw, made, name, synthetic=True, bayes=bayes)
+        write_corpus(raw, made, name, twin=twin)
         try:
             os.rename(made, folder)
         except OSError:
@@ -157,20 +164,25 @@ def synthetic_corpus(name: str, alignment: str, cache: Path, samples: int | None
     return folder
 
 
-def make_corpus(name: str, alignment: str, samples: int | None = None, seed: int = 0) -> tuple[RawCorpus, Bayes]:
-    """A corpus shaped as ``name``, and {combination: {metric: best possible}} on the test split of `official`.
+def make_corpus(
+    name: str, alignment: str, samples: int | None = None, seed: int = 0, process: str = DEFAULT
+) -> tuple[RawCorpus, TwinFacts]:
+    """A corpus shaped as ``name``, and what can be reached on the test split of `official`.
 
     The same seed gives the same labels, evidence and text lengths to the aligned and the unaligned corpus.
     """
     shape = _shape(name, alignment, samples)
+    named = process_named(process)
+    constants = named.constants
     task, rule = lookup(name).task, shape.rule()
-    counts = _scaled(np.array([block.samples for block in shape.blocks]), samples or shape.samples)
+    asked = samples or named.samples or shape.samples
+    counts = _scaled(np.array([block.samples for block in shape.blocks]), asked)
     n = int(counts.sum())
 
     def random(purpose: str) -> np.random.Generator:
         return np.random.default_rng([seed, name_key(name), name_key(purpose)])
 
-    latent, evidence, contradicting = draw_evidence(PROCESS, n, rule.latent_dims, random("evidence"))
+    latent, evidence, contradicting = draw_evidence(constants, n, rule.latent_dims, random("evidence"))
     target = rule.labels(latent)
     if task.kind == "multi_label" and target.ndim == 1:  # IEMOCAP's four binaries, of which exactly one is 1
         target = np.eye(task.outputs, dtype=np.int64)[target]
@@ -185,18 +197,20 @@ def make_corpus(name: str, alignment: str, samples: int | None = None, seed: int
         fold = np.where(block == left_out, SPLITS.index("test"), SPLITS.index("train")).astype(np.int8)
         partitions[f"fold-{left_out + 1}"] = carve_valid(fold, groups)
     test = official == SPLITS.index("test")
-    bayes = bayes_scores(PROCESS, task, rule, evidence.rows(test), target[test])
+    of_test = (constants, task, rule, evidence.rows(test), target[test])
 
     aligned = alignment == "aligned"
     longest = (shape.aligned,) * 3 if aligned else shape.unaligned
     lengths = draw_lengths(n, shape.words, longest, aligned, random("lengths"))
     features: dict[str, Sequences] = {}
+    means = []
     for m, modality in enumerate(MODALITIES):
         stream = random(f"{alignment} {modality}")
-        carries = draw_carrying(PROCESS, lengths[m], stream)
-        coordinates = evidence.coordinates(PROCESS, m)
-        values = draw_frames(PROCESS, coordinates, lengths[m], group, carries, shape.dims[m], stream)
+        carries = draw_carrying(constants, lengths[m], stream)
+        coordinates = evidence.coordinates(constants, m)
+        values = draw_frames(constants, coordinates, lengths[m], group, carries, shape.dims[m], stream)
         features[modality] = _sequences(values, lengths[m])
+        means.append(pooled(values, lengths[m]))
 
     raw = RawCorpus(
         format="synthetic",
@@ -212,12 +226,20 @@ def make_corpus(name: str, alignment: str, samples: int | None = None, seed: int
         columns={"contradicts": [("", *MODALITIES)[who + 1] for who in contradicting]},
         notes=[
             f"Synthetic: nothing in it was measured. Generator version {GENERATOR_VERSION}, seed {seed}.",
-            f"Generating process: {json.dumps(asdict(PROCESS))}",
+            f"Generating process: {json.dumps(asdict(constants))}",
             "The bayes scores are those of the best decision from the evidence in the frames, on the test split of "
-            "partition official; a model sees the frames only, so no model is better but by chance.",
+            "partition official; a model sees the frames only, so no model is better but by chance. The ceiling is "
+            "the same for who knows which modality contradicts and masks it; linear is ridge or logistic regression "
+            "on mean features.",
         ],
     )
-    return raw, bayes
+    facts = TwinFacts(
+        process=named.name,
+        bayes=bayes_scores(*of_test),
+        ceiling=filtered_scores(*of_test, contradicting[test]),
+        linear=linear_score(task, np.hstack(means), target, official),
+    )
+    return raw, facts
 
 
 def _shape(name: str, alignment: str, samples: int | None) -> Shape:
@@ -231,7 +253,7 @@ def _shape(name: str, alignment: str, samples: int | None) -> Shape:
 
 
 def _scaled(counts: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
-    """Whole numbers in the proportions of ``counts`` with the sum ``samples``: largest remainders get the rest."""
+    """Whole numbers in the proportions of ``counts`` with the sum ``samples`` (largest remainder method)."""
     exact = counts * samples / counts.sum()
     whole = np.floor(exact).astype(np.int64)
     whole[np.argsort(whole - exact, kind="stable")[: samples - whole.sum()]] += 1
@@ -244,10 +266,10 @@ def _groups(
     """(N,) the number of each sample's video or dialogue, counted through all blocks, and its number within it."""
     parts, first = [], 0
     for block, count in zip(shape.blocks, counts, strict=True):
-        here = max(round(block.groups * count / block.samples), 1)
-        drawn = np.concatenate([np.arange(here), random.integers(0, here, count - here)])
+        groups = max(round(block.groups * count / block.samples), 1)
+        drawn = np.concatenate([np.arange(groups), random.integers(0, groups, count - groups)])
         parts.append(first + np.sort(drawn))
-        first += here
+        first += groups
     group = np.concatenate(parts)
     starts = np.searchsorted(group, group)
     return group, np.arange(len(group)) - starts

@@ -1,4 +1,4 @@
-"""The network that learns how confident a fused state deserves to be: its true-class probability, without the label.
+"""The confidence network: from a fused state it predicts the probability of the true class, without the label.
 
 Shapes: B batch, d width of the state.
 """

@@ -111,24 +111,28 @@ def static_weights(samples: int, modalities: int, device: torch.device) -> Tenso
 
 
 def impact_weights(impact: Tensor, released: bool = False) -> Tensor:
-    """(B, M, M) from d_m (M, B), how much masking modality m changes what the model says.
+    """(B, M, M) from d_m (M, B), how much masking modality m changes the output of the model.
 
-    corrected:  d_n 1[d_n > d_m]: who matters more teaches, as in the rules on confidence
-    released:   d_m 1[d_m > d_n]: the authors' code, in which who matters more learns
+    corrected:  d_n 1[d_n > d_m]: the modality that matters more teaches, as in the rules on confidence
+    released:   d_m 1[d_m > d_n]: the equation of the authors' code, in which the modality that matters more learns
+
+    The authors' code lacks a transpose after this equation: the six weights of sample k become weights of pair k, so
+    that only samples 0 to 5 count, and a batch of fewer samples fails. Here each sample weighs its own pairs.
     """
     first, second = impact.T.unsqueeze(2), impact.T.unsqueeze(1)
     return first * (first > second) if released else second * (second > first)
 
 
 def cross_entropy_impact(complete: Tensor, without: Tensor, released: bool = False) -> Tensor:
-    """(M, B) mean binary cross-entropy over classes between probabilities: complete (B, C), without (M, B, C).
+    """(M, B) d_m, the mean over classes of the binary cross-entropy of the complete probabilities (B, C).
 
-    The authors' code passes the complete probabilities through a second sigmoid and takes the masked ones as target.
+    Their targets are the probabilities (M, B, C) without modality m. The authors' code passes the complete ones through
+    a second sigmoid.
     """
     both = complete.expand_as(without)
     if released:
         return F.binary_cross_entropy_with_logits(both, without, reduction="none").mean(-1)
-    return F.binary_cross_entropy(without.clamp(_EPS, 1 - _EPS), both, reduction="none").mean(-1)
+    return F.binary_cross_entropy(both.clamp(_EPS, 1 - _EPS), without, reduction="none").mean(-1)
 
 
 def confidence_error(predicted: Tensor, true: Tensor) -> Tensor:

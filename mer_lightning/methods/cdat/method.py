@@ -1,34 +1,47 @@
 """CDaT: cross-modal dynamic transfer (Hong, Kang, Cho; IEEE Access 2024), on any backbone with a vector per modality.
 
-Three phases: the fusion model learns its task; a confidence network learns how sure the model may be of each sample;
-then the model goes on learning while, sample by sample, the modality that it is more sure without learns the
-neighbourhoods of the others. docs/methods/cdat.md has the equations and every departure from the released code.
+Three phases. First the fusion model learns its task. Then a confidence network learns to predict, for each sample, the
+probability that the model gives to the true class. Then the model learns on: in each sample and each pair of
+modalities, the one that the model is more confident without imitates the neighbourhoods of the other one.
+docs/methods/cdat.md has the equations and every departure from the released code.
 
 Shapes: B batch, M modalities, K masks, d width of the state.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import warnings
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mer_lightning.backbones.base import Encoded
+from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.diagnostics import auroc
+from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.layers.dropout import Dropout
 from mer_lightning.methods.base import Losses, MERMethod, Phase
 from mer_lightning.methods.cdat import losses as transfer
 from mer_lightning.methods.cdat.confidence import ConfidenceNetwork, ConfidenceOutput
 from mer_lightning.methods.cdat.transfer_log import TransferLog
-from mer_lightning.modalities import MODALITIES
+from mer_lightning.modalities import COMPLETE, MODALITIES
+from mer_lightning.randomness import name_key, uniform
 from mer_lightning.tasks import MultiLabel
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mer_lightning.methods.finished_runs import FinishedRuns
+
 Preset = Literal["cdat", "cdat_r1", "static", "ce", "baseline"]
-Weighting = Literal["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_released"]
+Targets = Literal["train", "valid_half", "out_of_fold"]
+Weighting = Literal["ratio", "difference", "threshold", "noise_level", "static", "ce", "ce_repaired"]
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "cdat": {},
@@ -43,13 +56,13 @@ _DEFAULTS: dict[str, Any] = {
     "detach_teacher": True,
     "confidence_output": "sigmoid",
 }
-_NEEDS_COMPLETE = ("noise_level", "ce", "ce_released")  # compare with the unmasked view, too
+_NEEDS_COMPLETE = ("noise_level", "ce", "ce_repaired")  # compare with the unmasked view, too
 _RELEASED_WEIGHT = 1e4  # of the loss averaged over all pairs of samples
-_COLLAPSED = 0.02  # standard deviation of a confidence network that says the same of every sample
+_COLLAPSED = 0.02  # a standard deviation below it: the confidence network gives all samples the same value
 
 
 class CDaT(MERMethod):
-    """Supervised learning, then confidence, then transfer from the modalities that the model is sure of.
+    """Supervised learning, then a confidence network, then transfer from confident modalities to the others.
 
     Args:
         preset: `cdat`; `cdat_r1`, the released equations; `static`, the same weight for all; `ce`, weights from how
@@ -60,7 +73,11 @@ class CDaT(MERMethod):
         detach_teacher: the modality that is learnt from does not move towards the learner.
         weight: of the transfer loss; default: 1e4 / batch size for `row`, 1e4 for `released`.
         transfer_epochs: length of the last phase, in --trainer.max_epochs.
-        confidence_from: the model of each step, the model as it was after the first phase, or the true label.
+        confidence_from: a network over the model of each step (`online`) or over the model as it was after the first
+            phase (`frozen`); without a network, the model's own `probability`, or the true `label` (an oracle).
+        confidence_targets: true-class probabilities that the network learns: of training samples (`train`), of half of
+            the validation samples (`valid_half`), or of training samples by models that have not seen them
+            (`out_of_fold`: two more models, each trained on one half).
         confidence_output: what ends the confidence network.
         confidence_layers: linear layers of the confidence network.
         confidence_hidden: their width.
@@ -82,7 +99,8 @@ class CDaT(MERMethod):
         detach_teacher: bool | None = None,
         weight: float | None = None,
         transfer_epochs: float = 1.0,
-        confidence_from: Literal["online", "frozen", "label"] = "online",
+        confidence_from: Literal["online", "frozen", "probability", "label"] = "online",
+        confidence_targets: Targets = "train",
         confidence_output: ConfidenceOutput | None = None,
         confidence_layers: int = 4,
         confidence_hidden: int = 256,
@@ -117,7 +135,7 @@ class CDaT(MERMethod):
         classes = self.task.probabilities(torch.zeros(1, self.task.outputs)) is not None
         self.logit_dropout = Dropout(logit_dropout if classes else 0.0)
         self.confidence: ConfidenceNetwork | None = None
-        if self.uses_confidence and confidence_from != "label":
+        if self.uses_confidence and confidence_from in ("online", "frozen"):
             self.confidence = ConfidenceNetwork(
                 self.head.in_features,
                 confidence_layers,
@@ -126,13 +144,18 @@ class CDaT(MERMethod):
                 chosen["confidence_output"],
             )
         self.reference = copy.deepcopy(self.backbone) if self.confidence and confidence_from == "frozen" else None
+        self.confidence_targets: Targets = confidence_targets if self.confidence else "train"
+        self.halves = nn.ModuleList(
+            nn.ModuleList([copy.deepcopy(self.backbone), copy.deepcopy(self.head)])
+            for _ in range(2 if self.confidence_targets == "out_of_fold" else 0)
+        )
         self.register_buffer("others", ~torch.eye(3, dtype=torch.bool), persistent=False)  # row m: all but modality m
         self.positions = [MODALITIES.index(m) for m in self.dims]
         self.transfer_log = TransferLog()
 
     @property
     def uses_confidence(self) -> bool:
-        return self.weighting not in ("static", "ce", "ce_released")
+        return self.weighting not in ("static", "ce", "ce_repaired")
 
     def refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
         super().refuse_what_does_not_fit(data, stage)
@@ -144,7 +167,7 @@ class CDaT(MERMethod):
     # --- phases
 
     def phases(self) -> tuple[Phase, ...]:
-        model = tuple(part for part in self.children() if part not in (self.confidence, self.reference))
+        model = tuple(part for part in self.children() if part not in (self.confidence, self.reference, self.halves))
         fusion = Phase("fusion", self.training_losses, model)
         last = Phase("transfer", self.transfer_losses, model, epochs=self.transfer_epochs)
         if self.confidence is None:
@@ -155,9 +178,21 @@ class CDaT(MERMethod):
             (self.confidence,),
             epochs=self.confidence_epochs,
             optimizer=lambda parameters: torch.optim.Adam(parameters, lr=self.confidence_lr),
-            validation_losses=self.confidence_errors,
+            validation_losses=self.confidence_validation_errors,
         )
-        return fusion, confidence, last
+        return fusion, *self._half_phases(), confidence, last
+
+    def _half_phases(self) -> tuple[Phase, ...]:
+        """The fusion model once more for each half of the training samples, to say what it makes of the other half."""
+        return tuple(
+            Phase(
+                f"half-{number}",
+                functools.partial(self._half_losses, number),
+                (half,),
+                validation_losses=functools.partial(self._half_errors, number),
+            )
+            for number, half in enumerate(self.halves)
+        )
 
     def enter(self, phase: Phase) -> None:
         if phase.name == "transfer" and self.reference is not None:
@@ -166,9 +201,6 @@ class CDaT(MERMethod):
 
     def training_losses(self, batch: Batch) -> Losses:
         return self._supervised(batch, self.backbone.encode(batch))
-
-    def confidence_losses(self, batch: Batch) -> Losses:
-        return {"confidence": (self.confidence_errors(batch).mean(), 1.0)}
 
     def transfer_losses(self, batch: Batch) -> Losses:
         if self.weight == 0:
@@ -186,7 +218,6 @@ class CDaT(MERMethod):
         factor = self.weight
         if factor is None:
             factor = _RELEASED_WEIGHT / (len(present) if self.reduction == "row" else 1)
-        self.transfer_log.add_losses(value * factor, losses["task"][0], len(batch))
         return {**losses, "transfer": (value, factor)}
 
     def _supervised(self, batch: Batch, encoded: Encoded) -> Losses:
@@ -196,6 +227,39 @@ class CDaT(MERMethod):
         return {"task": (task, 1.0), **own_losses}
 
     # --- confidence
+
+    def confidence_losses(self, batch: Batch) -> Losses:
+        if self.confidence_targets == "valid_half":
+            batch = self._validation_batch(len(batch))
+        return {"confidence": (self.confidence_errors(batch).mean(), 1.0)}
+
+    def _validation_batch(self, samples: int) -> Batch:
+        """As many samples of the first half of the validation split."""
+        split = self.trainer.datamodule.split("valid")  # type: ignore[attr-defined]
+        rows = torch.arange(len(split))
+        first = rows[~in_second_half(rows)]
+        chosen = first[torch.randint(len(first), (samples,))]
+        return self.inputs(split.batch(chosen).to(self.device))
+
+    def confidence_validation_errors(self, batch: Batch) -> Tensor:
+        """(B,) of all validation samples, or of the second half alone where the network learns from the first."""
+        errors = self.confidence_errors(batch)
+        return errors * 2 * in_second_half(batch.index) if self.confidence_targets == "valid_half" else errors
+
+    def _half_losses(self, half: int, batch: Batch) -> Losses:
+        """The task's loss of the samples of one half, in a model that is trained on them alone."""
+        mine = in_second_half(batch.index) == bool(half)
+        errors = self._half_errors(half, batch)
+        return {"task": ((errors * mine).sum() / mine.sum().clamp(min=1), 1.0)}
+
+    def _half_errors(self, half: int, batch: Batch) -> Tensor:
+        assert batch.target is not None
+        return self.task.losses(self._half_logits(half, batch, batch.present.unsqueeze(0))[0], batch.target)
+
+    def _half_logits(self, half: int, batch: Batch, masks: Tensor) -> Tensor:
+        backbone, head = self.halves[half].children()
+        assert isinstance(backbone, Backbone)
+        return head(backbone.fuse_many(backbone.encode(batch), masks))
 
     def confidence_errors(self, batch: Batch) -> Tensor:
         """(B,) squared distance from the true-class probability; zero for samples that have no true label."""
@@ -207,12 +271,19 @@ class CDaT(MERMethod):
         with torch.no_grad():
             states = self.backbone.fuse_many(self.backbone.encode(batch), masks)
             target = batch.target.expand(len(masks), *batch.target.shape).flatten(0, 1)
-            true = self.task.true_class_probability(self.head(states).flatten(0, 1), target)
-        said = self.confidence(states)
-        errors = transfer.confidence_error(said.flatten(), true).view(len(masks), -1).mean(0)
+            true = self.task.true_class_probability(self._judged_logits(states, batch, masks).flatten(0, 1), target)
+        predicted = self.confidence(states)
+        errors = transfer.confidence_error(predicted.flatten(), true).view(len(masks), -1).mean(0)
         if isinstance(self.task, MultiLabel) and not self.keep_unlabelled:
             errors = errors * (batch.target.sum(1) > 0)
         return errors
+
+    def _judged_logits(self, states: Tensor, batch: Batch, masks: Tensor) -> Tensor:
+        """(K, B, O) whose true-class probability is the target: of this model, or of one that never saw the sample."""
+        if not self.halves or not self.training:  # of validation samples the model itself has seen none
+            return self.head(states)
+        first, second = (self._half_logits(half, batch, masks) for half in (0, 1))
+        return torch.where(in_second_half(batch.index)[:, None], first, second)
 
     def _without_each(self, batch: Batch) -> Tensor:
         """(M, B, M) each modality masked in turn."""
@@ -227,42 +298,89 @@ class CDaT(MERMethod):
         if self.weighting == "static":
             return transfer.static_weights(len(batch), 3, batch.present.device)
         source = self.backbone if self.reference is None else self.reference
-        training = source.training
-        source.eval()
-        if source is not self.backbone or not source.encodes_alike:
-            encoded = source.encode(batch)
         masks = self._without_each(batch)
         if self.weighting in _NEEDS_COMPLETE:
             masks = torch.cat([masks, batch.present.unsqueeze(0)])
-        states = source.fuse_many(encoded, masks)
+        with evaluating(source):
+            if source is not self.backbone or not source.encodes_alike:
+                encoded = source.encode(batch)
+            states = source.fuse_many(encoded, masks)
         weights = self._confidence_weights(states, batch) if self.uses_confidence else self._impact_weights(states)
-        source.train(training)
         self.transfer_log.add_weights(weights)
         return weights
 
     def _confidence_weights(self, states: Tensor, batch: Batch) -> Tensor:
         assert batch.target is not None
         true = torch.stack([self.task.true_class_probability(each, batch.target) for each in self.head(states)])
-        sure = true if self.confidence is None else self.confidence(states)
-        self.transfer_log.add_confidence(sure, true)
-        return transfer.confidence_weights(sure[:3], sure[-1], self.weighting)  # type: ignore[arg-type]
+        confidence = true if self.confidence_from == "label" else self._confidence(states)
+        self.transfer_log.add_confidence(confidence, true)
+        return transfer.confidence_weights(confidence[:3], confidence[-1], self.weighting)  # type: ignore[arg-type]
+
+    def _confidence(self, states: Tensor) -> Tensor:
+        """(K, B) of states (K, B, d): what the network says, or how clear the model's own decision is."""
+        if self.confidence is not None:
+            return self.confidence(states)
+        return torch.stack([self.task.certainty(logits) for logits in self.head(states)])
 
     def _impact_weights(self, states: Tensor) -> Tensor:
-        logits, released = self.head(states), self.weighting == "ce_released"
-        said = self.task.probabilities(logits.flatten(0, 1))
-        if said is None:  # regression: how far a mask moves the prediction
+        logits, released = self.head(states), self.weighting == "ce_repaired"
+        probabilities = self.task.probabilities(logits.flatten(0, 1))
+        if probabilities is None:  # regression: how far a mask moves the prediction
             return transfer.impact_weights((logits[:3] - logits[3]).abs().squeeze(-1), released)
-        said = said.view(logits.shape)
-        return transfer.impact_weights(transfer.cross_entropy_impact(said[3], said[:3], released), released)
+        probabilities = probabilities.view(logits.shape)
+        impact = transfer.cross_entropy_impact(probabilities[3], probabilities[:3], released)
+        return transfer.impact_weights(impact, released)
 
     def extras(self, states: Tensor) -> dict[str, Tensor]:
-        return {} if self.confidence is None else {"confidence": self.confidence(states)}
+        has_one = self.confidence is not None or self.confidence_from == "probability"
+        return {"confidence": self._confidence(states)} if has_one else {}
+
+    @staticmethod
+    def figures(runs: FinishedRuns) -> dict[str, Figure]:
+        from mer_lightning.methods.cdat.figures import figures  # matplotlib is slow to import
+
+        return figures(runs)
+
+    def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
+        """How well confidence, and the trivial score beside it, tell right from wrong predictions of complete input."""
+        if "confidence" not in predictions.extras or COMPLETE not in conditions:
+            return
+        k = conditions.index(COMPLETE)
+        logits, target = predictions.under(k), predictions.target
+        assert target is not None
+        right = self.task.right(logits, target)
+        known = ~right.isnan()
+        for name, score in (
+            ("confidence", predictions.extras["confidence"][:, k]),
+            ("trivial", self.task.certainty(logits)),
+        ):
+            self.log(f"{self.prefix}valid/{name}_auroc", auroc(score[known], right[known].bool()))
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
-        found = self.transfer_log.read()
-        self.log_dict({f"transfer/{name}": value for name, value in found.items()})
-        spread = found.get("confidence_std", 1.0)
+        averages = self.transfer_log.read()
+        self.log_dict({f"transfer/{name}": value for name, value in averages.items()})
+        spread = averages.get("confidence_std", 1.0)
         if spread < _COLLAPSED and self.global_rank == 0:
-            said = f"the confidence network says nearly the same of all samples (deviation {spread:.4f})"
-            warnings.warn(f"{said}: weights do not depend on the sample", stacklevel=1)
+            warnings.warn(
+                f"confidence is nearly the same for all samples (deviation {spread:.4f}): transfer weights do not "
+                "depend on the sample",
+                stacklevel=1,
+            )
+
+
+def in_second_half(index: Tensor) -> Tensor:
+    """(B,) bool: which half of its split a sample belongs to, by its row."""
+    return (uniform(name_key("half of a split"), index.cpu()) >= 0.5).to(index.device)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards each part is in the mode that it was in, frozen ones included."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mer_lightning.methods.cdat.losses import pairs
+from mer_lightning.modalities import LETTERS
 
 
 class TransferLog:
@@ -17,40 +18,35 @@ class TransferLog:
     def __init__(self) -> None:
         self._weights: Tensor | None = None  # (2, M, M): sums of weights, numbers of weights above zero
         self._moments: Tensor | None = None  # (6,): n, sums of c, c*, c^2, c*^2, c c*
-        self._losses: Tensor | None = None  # (3,): n, sums of the weighted transfer loss and of the task's
+        self._samples = 0
 
     def add_weights(self, weights: Tensor) -> None:
         """Weights (B, M, M)."""
+        self._samples += len(weights)
         self._weights = _plus(self._weights, torch.stack([weights.sum(0), (weights > 0).sum(0).to(weights.dtype)]))
 
-    def add_confidence(self, said: Tensor, true: Tensor) -> None:
+    def add_confidence(self, predicted: Tensor, true: Tensor) -> None:
         """Confidence and true-class probability (K, B) under the masks that weights are made from."""
-        said, true = said.float().flatten(), true.float().flatten()
-        terms = torch.stack([torch.ones_like(said), said, true, said * said, true * true, said * true])
+        predicted, true = predicted.float().flatten(), true.float().flatten()
+        terms = torch.stack(
+            [torch.ones_like(predicted), predicted, true, predicted * predicted, true * true, predicted * true]
+        )
         self._moments = _plus(self._moments, terms.sum(1))
 
-    def add_losses(self, transfer: Tensor, task: Tensor, samples: int) -> None:
-        values = torch.stack([torch.ones_like(task), transfer.detach().to(task.dtype), task.detach()])
-        self._losses = _plus(self._losses, values * samples)
-
     def read(self) -> dict[str, float]:
-        """{name: value}, and begin anew."""
-        found: dict[str, float] = {}
-        if self._losses is not None:
-            samples, transfer, task = self._losses.tolist()
-            found["share_of_task"] = transfer / max(task, 1e-12)
-            if self._weights is not None:
-                names = ("t", "a", "v")
-                for name, values in zip(("weight", "learning"), self._weights.tolist(), strict=True):
-                    for m, n in pairs(len(values)):
-                        found[f"{name}_{names[m]}_from_{names[n]}"] = values[m][n] / samples
+        """{name: mean over the epoch}; the sums start again from zero."""
+        averages: dict[str, float] = {}
+        if self._weights is not None:
+            for name, values in zip(("weight", "learning"), (self._weights / self._samples).tolist(), strict=True):
+                for m, n in pairs(len(values)):
+                    averages[f"{name}_{LETTERS[m]}_from_{LETTERS[n]}"] = values[m][n]
         if self._moments is not None:
             n, c, t, cc, tt, ct = self._moments.double().tolist()
             spread, true_spread = max(cc / n - (c / n) ** 2, 0.0), max(tt / n - (t / n) ** 2, 0.0)
-            found |= {"confidence_mean": c / n, "confidence_std": spread**0.5}
-            found["confidence_correlation"] = (ct / n - c * t / n**2) / max((spread * true_spread) ** 0.5, 1e-12)
-        self._weights = self._moments = self._losses = None
-        return found
+            averages |= {"confidence_mean": c / n, "confidence_std": spread**0.5}
+            averages["confidence_correlation"] = (ct / n - c * t / n**2) / max((spread * true_spread) ** 0.5, 1e-12)
+        self._weights, self._moments, self._samples = None, None, 0
+        return averages
 
 
 def _plus(sums: Tensor | None, more: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class ContrastMemory(nn.Module):
     vectors: Tensor  # (R, D)
     categories: Tensor  # (R,)
     combinations: Tensor  # (R,)
+    samples: Tensor  # (R,)
     written: Tensor  # () how many rows have ever come in
 
     def __init__(self, size: int, width: int) -> None:
@@ -27,11 +28,13 @@ class ContrastMemory(nn.Module):
         self.register_buffer("vectors", torch.zeros(size, width))
         self.register_buffer("categories", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("combinations", torch.zeros(size, dtype=torch.int64))
+        self.register_buffer("samples", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("written", torch.zeros((), dtype=torch.int64))
+        self.register_load_state_dict_pre_hook(_without_samples)
 
     @property
     def keys(self) -> Keys:
-        return Keys(self.vectors, self.categories, self.combinations)
+        return Keys(self.vectors, self.categories, self.combinations, self.samples)
 
     @torch.no_grad()
     def push(self, new: Keys) -> None:
@@ -42,3 +45,9 @@ class ContrastMemory(nn.Module):
         for kept, values in zip(self.keys, last, strict=True):
             kept[places] = values.to(kept.dtype)
         self.written += len(last.vectors)
+
+
+def _without_samples(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Checkpoints of version 0.1.0 do not say whose the rows are."""
+    if f"{prefix}written" in state:
+        state.setdefault(f"{prefix}samples", torch.full_like(state[f"{prefix}categories"], -1))

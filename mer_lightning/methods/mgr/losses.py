@@ -20,7 +20,7 @@ MULTIMODAL_MARGIN = 0.1
 
 
 def mean_over(values: Tensor, rows: Tensor) -> Tensor:
-    """Of the values whose row counts; zero where none does."""
+    """The mean of the values whose row is True; zero where no row is."""
     return values.where(rows, values.new_zeros(())).sum() / rows.sum().clamp(min=1)
 
 
@@ -66,11 +66,11 @@ def weak_to_strong(
     else:
         a = torch.stack([(weights[:, j] - weights[:, i]).clamp(min=0) for i, j in pairs], 1) * both
     a = a / a.sum(1, keepdim=True).clamp(min=1e-6)
-    found = []
+    distances_of_pairs = []
     for i, j in pairs:
         target = (mean[:, j].detach(), std[:, j].detach()) if stop else (mean[:, j], std[:, j])
-        found.append(distance(mean[:, i], std[:, i], *target))
-    distances = torch.stack(found, 1)
+        distances_of_pairs.append(distance(mean[:, i], std[:, i], *target))
+    distances = torch.stack(distances_of_pairs, 1)
     return mean_over((a * distances.where(both, distances.new_zeros(()))).sum(1) / width, both.any(1))
 
 
@@ -98,9 +98,9 @@ def decoupling_margin(shared: Tensor, private: Tensor, weights: Tensor, present:
     return mean_over(torch.stack(terms, 1), torch.stack(rows, 1))
 
 
-def multimodal_margin(fused: Tensor, alone: Tensor, weights: Tensor, present: Tensor) -> Tensor:
-    """Mean of relu(l_fused - sg[l_m] + .1 (1 - w_m)) M w_m: all together must beat each, by how much each matters."""
-    terms = F.relu(fused.unsqueeze(1) - alone.detach() + MULTIMODAL_MARGIN * (1 - weights))
+def multimodal_margin(joint: Tensor, alone: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+    """Mean of relu(l_joint - sg[l_m] + .1 (1 - w_m)) M w_m: all together must beat each, by how much each matters."""
+    terms = F.relu(joint.unsqueeze(1) - alone.detach() + MULTIMODAL_MARGIN * (1 - weights))
     return mean_over(terms * weights.shape[1] * weights, present)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,11 @@ from mer_lightning.methods.base import Losses, MERMethod
 from mer_lightning.methods.mgr import losses as refinement
 from mer_lightning.methods.mgr.codes import Code, CodeFusion, Contribution, GaussianEncoder, uniform_contribution
 from mer_lightning.modalities import MODALITIES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mer_lightning.methods.finished_runs import FinishedRuns
 
 Guidance = Literal["confusion", "grl", "four_way", "none"]
 
@@ -148,12 +153,12 @@ class MGR(MERMethod):
 
     def states(self, encoded: Encoded, present: Tensor) -> Tensor:
         codes = self.codes(encoded)
-        return torch.stack([self._fused(codes, each) for each in present])
+        return torch.stack([self._state(codes, each) for each in present])
 
-    def _fused(self, codes: Codes, present: Tensor) -> Tensor:
+    def _state(self, codes: Codes, present: Tensor) -> Tensor:
         tokens = torch.cat([codes.shared.drawn, codes.private.drawn], 1)
-        here = present[:, self.positions]
-        state: Tensor = self.fusion(tokens, torch.cat([here, here], 1)[:, : tokens.shape[1]])
+        of_codes = present[:, self.positions]
+        state: Tensor = self.fusion(tokens, torch.cat([of_codes, of_codes], 1)[:, : tokens.shape[1]])
         return state
 
     def _parts(self, codes: Codes, number: int) -> Tensor:
@@ -166,7 +171,7 @@ class MGR(MERMethod):
         assert batch.target is not None
         encoded = self.backbone.encode(batch)
         codes, present = self.codes(encoded), batch.present[:, self.positions]
-        fused = self.task_losses(self._fused(codes, batch.present), batch)
+        joint = self.task_losses(self._state(codes, batch.present), batch)
         alone = torch.stack(
             [self.task.losses(self.alone[m](self._parts(codes, n)), batch.target) for n, m in enumerate(self.dims)], 1
         )
@@ -183,7 +188,7 @@ class MGR(MERMethod):
                 "variance": refinement.variance_floor(codes.shared.mean, present),
                 **self._guidance(codes, present),
                 **(self._distributions(codes, None if early else weights, present) if self.distributions else {}),
-                **(self._margins(codes, fused, alone, weights, present, batch.target) if self.margins else {}),
+                **(self._margins(codes, joint, alone, weights, present, batch.target) if self.margins else {}),
             }
             if self.reconstruct:
                 losses["reconstruction"] = self._reconstruction(codes, present)
@@ -197,20 +202,20 @@ class MGR(MERMethod):
             for name, value in losses.items()
             if self.weights[name]
         }
-        return {"task": (fused.mean(), 1.0), **scaled}
+        return {"task": (joint.mean(), 1.0), **scaled}
 
     def _guidance(self, codes: Codes, present: Tensor) -> dict[str, Tensor]:
         if self.classifier is None:
             return {}
         shared, private = codes.shared.drawn, codes.private.drawn
-        found = {"private_recognition": refinement.recognition(self.classifier, private, present)} if self.keep else {}
+        losses = {"private_recognition": refinement.recognition(self.classifier, private, present)} if self.keep else {}
         if self.guidance == "four_way":
-            return {**found, "guidance": refinement.recognition(self.classifier, shared, present, len(self.dims))}
+            return {**losses, "guidance": refinement.recognition(self.classifier, shared, present, len(self.dims))}
         if self.guidance == "grl":
-            return {**found, "guidance": refinement.reversal(self.classifier, shared, present, self.progress)}
+            return {**losses, "guidance": refinement.reversal(self.classifier, shared, present, self.progress)}
         sharp = refinement.recognition(self.classifier, shared.detach(), present) / 2
         return {
-            **found,
+            **losses,
             "shared_recognition": sharp,
             "guidance": refinement.confusion(self.classifier, shared, present),
         }
@@ -228,27 +233,27 @@ class MGR(MERMethod):
             overlaps += [apart(shared[:, i], private[:, i], present[:, i]) for i in range(len(self.dims))]
         distance = decoupling.wasserstein if self.distance == "wasserstein" else _symmetric_kl
         code = codes.shared
-        found = {
+        losses = {
             "alignment": refinement.weak_to_strong(code.mean, code.std, weights, present, distance, self.stop_gradient)
         }
         if moments:
-            found["moments"] = torch.stack(moments).mean()
+            losses["moments"] = torch.stack(moments).mean()
         if overlaps:
-            found["overlap"] = torch.stack(overlaps).mean()
-        return found
+            losses["overlap"] = torch.stack(overlaps).mean()
+        return losses
 
     def _margins(
-        self, codes: Codes, fused: Tensor, alone: Tensor, weights: Tensor, present: Tensor, target: Tensor
+        self, codes: Codes, joint: Tensor, alone: Tensor, weights: Tensor, present: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
         shared, private = codes.shared.drawn, codes.private.drawn
-        found = {"multimodal_margin": refinement.multimodal_margin(fused, alone, weights, present)}
+        losses = {"multimodal_margin": refinement.multimodal_margin(joint, alone, weights, present)}
         if self.keep:
-            found["decoupling_margin"] = refinement.decoupling_margin(
+            losses["decoupling_margin"] = refinement.decoupling_margin(
                 shared, private, weights, present, self.stop_gradient
             )
         if self.label_margin:
-            found["label_margin"] = self._label_margin(shared, present, target)
-        return found
+            losses["label_margin"] = self._label_margin(shared, present, target)
+        return losses
 
     def _label_margin(self, shared: Tensor, present: Tensor, target: Tensor) -> Tensor:
         """Positives are codes of another modality or of another sample, whose labels are nearly the same."""
@@ -274,13 +279,19 @@ class MGR(MERMethod):
             values.append(refinement.mean_over(divergence, present))
         return torch.stack(values).mean()
 
+    @staticmethod
+    def figures(runs: FinishedRuns) -> dict[str, Figure]:
+        from mer_lightning.methods.mgr.figures import figures  # matplotlib is slow to import
+
+        return figures(runs)
+
     def _log(self, codes: Codes, weights: Tensor, present: Tensor) -> None:
         if not self.training:
             return
         means = weights.sum(0) / present.sum(0).clamp(min=1)
-        said = {f"contribution/{m}": means[n] for n, m in enumerate(self.dims)}
-        said["contribution/shared_std"] = codes.shared.mean.detach().std(0).mean()
-        self.watch(said, len(present))
+        values = {f"contribution/{m}": means[n] for n, m in enumerate(self.dims)}
+        values["contribution/shared_std"] = codes.shared.mean.detach().std(0).mean()
+        self.log_means(values, len(present))
 
 
 def _mlp(inside: int, hidden: int, outside: int, dropout: float) -> nn.Sequential:

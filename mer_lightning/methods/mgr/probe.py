@@ -1,4 +1,4 @@
-"""A callback that looks into the codes of MGR after each few epochs: are shared ones shared, and not collapsed?"""
+"""A callback that probes the codes of MGR every few epochs: do shared codes hide their modality, and do they vary?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ModalityProbe(Callback):
     Probes are fitted on training codes and scored on validation codes, on the first process.
 
     Args:
-        every: epochs between two looks; the last epoch of a fit is always looked at.
+        every: epochs between two probes; the last epoch of a fit is always probed.
     """
 
     def __init__(self, every: int = 5) -> None:
@@ -33,14 +33,14 @@ class ModalityProbe(Callback):
         if not isinstance(pl_module, MGR) or trainer.sanity_checking or not trainer.is_global_zero:
             return
         if last or (trainer.current_epoch + 1) % self.every == 0:
-            found = self.look(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+            scores = self.scores(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
             for logger in trainer.loggers:
-                logger.log_metrics({f"probe/{name}": value for name, value in found.items()}, trainer.global_step)
-            if found["shared_std"] < _COLLAPSED:
-                said = f"shared codes have collapsed: they differ by {found['shared_std']:.3f} between samples"
-                warnings.warn(f"{said}; raise the weight of 'variance' or lower that of 'moments'", stacklevel=1)
+                logger.log_metrics({f"probe/{name}": value for name, value in scores.items()}, trainer.global_step)
+            if scores["shared_std"] < _COLLAPSED:
+                collapse = f"shared codes have collapsed: they differ by {scores['shared_std']:.3f} between samples"
+                warnings.warn(f"{collapse}; raise the weight of 'variance' or lower that of 'moments'", stacklevel=1)
 
-    def look(self, method: MGR, data: Any) -> dict[str, float]:
+    def scores(self, method: MGR, data: Any) -> dict[str, float]:
         training = method.training
         method.eval()
         (train, private, target), (valid, valid_private, valid_target) = (
@@ -50,21 +50,21 @@ class ModalityProbe(Callback):
         one_hot = np.eye(method.task.outputs)
         if method.task.kind == "single_label":
             target, valid_target = one_hot[target], one_hot[valid_target]
-        found = {
+        scores = {
             "shared_modality": modality_accuracy(train, valid),
             "shared_r2": label_r2(train, target, valid, valid_target),
             "shared_std": spread(valid),
         }
         if private.shape[1]:
-            found["private_modality"] = modality_accuracy(private, valid_private)
-        return found
+            scores["private_modality"] = modality_accuracy(private, valid_private)
+        return scores
 
     @torch.no_grad()
     def _codes(self, method: MGR, split: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Shared and private codes, and targets, of the samples that have every modality."""
         parts = []
         for index in torch.arange(min(len(split), _MOST)).split(256):
-            batch = method.prepared(split.batch(index).to(method.device))
+            batch = method.inputs(split.batch(index).to(method.device))
             codes = method.codes(method.backbone.encode(batch))
             whole = batch.present[:, method.positions].all(1)
             assert batch.target is not None

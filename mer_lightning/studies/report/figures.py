@@ -1,11 +1,11 @@
-"""The figures of a report, as SVG text. Each says what it cannot show by being absent."""
+"""The figures of a report. A figure that the runs of a setting cannot show is left out."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,251 +14,199 @@ from mer_lightning.numerals import number
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import metrics_shown, scores
-from mer_lightning.training.run_folder import metrics_over_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from mer_lightning.methods.base import MERMethod
 
 _RATE = re.compile(r"(.+)-(0\.\d+|1\.0)$")
 
 
-def figures(setting: Setting) -> dict[str, str]:
-    """{caption: SVG} of what this setting's runs can show."""
-    drawn = {
-        "Combinations: the score that selects checkpoints, by method and what is there": _combinations(setting),
-        **_rate_curves(setting),
-        "Learning curves: validation score of the last phase, mean over seeds": _learning_curves(setting),
-    }
+def figures(setting: Setting) -> dict[str, Figure]:
+    """{caption: figure}: of all methods together, then of each one, with what it draws itself."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):  # a dollar in somebody's name begins no formula
+        drawn: dict[str, Figure | None] = {
+            "Score that selects checkpoints, by method and combination of modalities": _combinations(setting),
+            **_rate_curves(setting),
+            "Learning curves: validation score of the last phase, mean over seeds": _learning_curves(setting),
+        }
+        classification = {label: _classification(contender) for label, contender in setting.contenders.items()}
     for label, contender in setting.contenders.items():
-        if setting.task.kind == "single_label":
-            drawn[f"Confusion of {label}, complete input, all seeds"] = _confusion(contender)
-        if setting.task.kind != "regression":
-            drawn[f"Calibration of {label}, complete input, all seeds"] = _calibration(contender)
-        drawn[f"Confidence of {label}: what it says, and what was true"] = _confidence(contender)
-        drawn[f"Contributions of modalities in {label}"] = _contributions(contender)
-        drawn[f"States of {label}, first seed: two principal components, one colour per category"] = _map(contender)
-    return {caption: svg for caption, svg in drawn.items() if svg}
+        own = {**classification[label], **_figures_of_method(contender)}
+        drawn |= {f"{label}: {caption}": figure for caption, figure in own.items()}
+    return {caption: figure for caption, figure in drawn.items() if figure is not None}
 
 
-def _drawing(draw: Callable[[Axes], None], width: float = 6.4, height: float = 3.4) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as an element of a page, as wide as the page lets it be."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    element = text.getvalue()
+    opening, bracket, rest = element[element.index("<svg") :].partition(">")
+    return re.sub(r' (width|height)="[^"]*"', "", opening) + bracket + rest  # a fixed size would not shrink
+
+
+def method_class(class_path: str) -> type[MERMethod] | None:
+    """The class of a run's method, if this package has it or it is imported already: a run folder imports nothing."""
+    from mer_lightning.methods.base import MERMethod, all_methods
+
+    all_methods()  # imports the methods of this package
+    module, _, name = class_path.rpartition(".")
+    named = vars(sys.modules[module]).get(name) if module in sys.modules else None  # getattr could import more
+    return named if isinstance(named, type) and issubclass(named, MERMethod) else None
+
+
+def _figures_of_method(contender: Contender) -> dict[str, Figure]:
+    method = method_class(str(contender.runs[0].config["model"]["class_path"]))
+    return method.figures(contender) if method else {}
+
+
+def _figure(width: float = 6.4, height: float = 3.4) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    draw(figure.subplots())
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    svg = text.getvalue()
-    # A fixed size would not shrink with a narrow window.
-    return re.sub(
-        r'<svg ([^>]*?)width="[^"]*"',
-        r"<svg \1",
-        re.sub(r'height="[^"]*pt"', "", svg[svg.index("<svg") :], count=1),
-        count=1,
-    )
+    return figure, figure.subplots()
 
 
-def _combinations(setting: Setting) -> str:
-    metric, title = next(iter(metrics_shown(setting).items()))
-    table = scores(setting, metric).pivot(index="label", columns="condition", values="mean")
-    there = [c for c in COMBINATIONS if c in table.columns]
-    if len(there) < 2:
-        return ""
-    values = table.loc[list(setting.contenders), there].to_numpy()
-    better = -values if "↓" in title else values
-
-    def draw(axes: Axes) -> None:
-        axes.imshow(better, cmap="viridis", aspect="auto")
-        axes.set_xticks(range(len(there)), there)
-        axes.set_yticks(range(len(values)), list(setting.contenders))
-        middle = (better.max() + better.min()) / 2
-        for (row, column), value in np.ndenumerate(values):
-            colour = "black" if better[row, column] > middle else "white"
-            axes.text(column, row, number(value), ha="center", va="center", color=colour, fontsize=8)
-        axes.set_title(title)
-
-    return _drawing(draw, height=1.0 + 0.45 * len(values))
+def _combinations(setting: Setting) -> Figure | None:
+    metric = metrics_shown(setting)[0]
+    table = scores(setting, metric.name).pivot(index="label", columns="condition", values="mean")
+    combinations = [name for name in COMBINATIONS if name in table.columns]
+    if len(combinations) < 2:
+        return None
+    values = table.loc[list(setting.contenders), combinations].to_numpy()
+    goodness = -values if metric.lower_is_better else values
+    middle = (goodness.max() + goodness.min()) / 2
+    figure, axes = _figure(height=1.0 + 0.45 * len(values))
+    axes.imshow(goodness, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(combinations)), combinations)
+    axes.set_yticks(range(len(values)), list(setting.contenders))
+    for (row, column), value in np.ndenumerate(values):
+        colour = "black" if goodness[row, column] > middle else "white"
+        axes.text(column, row, number(value), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_title(metric.title)
+    return figure
 
 
-def _rate_curves(setting: Setting) -> dict[str, str]:
+def _rate_curves(setting: Setting) -> dict[str, Figure | None]:
     """One figure for each family of conditions that differ in a missing rate."""
-    metric, title = next(iter(metrics_shown(setting).items()))
-    table = scores(setting, metric)
-    families: dict[str, list[str]] = {}
+    metric = metrics_shown(setting)[0]
+    table = scores(setting, metric.name)
+    families: dict[str, dict[str, float]] = {}  # {family: {condition: rate}}
     for condition in setting.conditions:
         if match := _RATE.match(condition):
-            families.setdefault(match[1], []).append(condition)
-    drawn = {}
-    for family, conditions in families.items():
-        if len(conditions) < 2:
+            families.setdefault(match[1], {})[condition] = float(match[2])
+    drawn: dict[str, Figure | None] = {}
+    for family, rates in families.items():
+        if len(rates) < 2:
             continue
-
-        def draw(axes: Axes, conditions: list[str] = conditions) -> None:
-            rates = [float(condition.rsplit("-", 1)[1]) for condition in conditions]
-            for label, part in table.groupby("label", sort=False):
-                here = part.set_index("condition").loc[conditions]
-                axes.errorbar(
-                    rates, here["mean"], here["std"].fillna(0), label=label, capsize=2, marker="o", markersize=3
-                )
-            axes.set_xlabel("missing rate")
-            axes.set_ylabel(title)
-            axes.legend(fontsize=8)
-
-        drawn[f"Missing rates: {family}"] = _drawing(draw)
+        figure, axes = _figure()
+        for label, part in table.groupby("label", sort=False):
+            row = part.set_index("condition").loc[list(rates)]
+            deviation = row["std"].fillna(0)
+            axes.errorbar(
+                list(rates.values()), row["mean"], deviation, label=label, capsize=2, marker="o", markersize=3
+            )
+        axes.set_xlabel("missing rate")
+        axes.set_ylabel(metric.title)
+        axes.legend(fontsize=8)
+        drawn[f"Missing rates: {family}"] = figure
     return drawn
 
 
-def _learning_curves(setting: Setting) -> str:
+def _learning_curves(setting: Setting) -> Figure | None:
     curves = {}
     for label, contender in setting.contenders.items():
-        logs = [metrics_over_time(run.folder) for run in contender.runs]
-        runs = [log.groupby("epoch")["valid/score"].last().dropna() for log in logs if "valid/score" in log]
-        if runs:
-            longest = max(len(run) for run in runs)
-            padded = np.full((len(runs), longest), np.nan)
-            for row, run in zip(padded, runs, strict=True):
-                row[: len(run)] = run
+        logs = [run.metrics_over_time() for run in contender.runs]
+        seeds = [log.groupby("epoch")["valid/score"].last().dropna() for log in logs if "valid/score" in log]
+        if seeds:
+            padded = np.full((len(seeds), max(map(len, seeds))), np.nan)
+            for row, scores_of_seed in zip(padded, seeds, strict=True):
+                row[: len(scores_of_seed)] = scores_of_seed
             curves[label] = np.nanmean(padded, axis=0)
     if not any(len(curve) > 1 for curve in curves.values()):
-        return ""
-
-    def draw(axes: Axes) -> None:
-        for label, curve in curves.items():
-            axes.plot(range(len(curve)), curve, label=label)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("validation score (higher is better)")
-        axes.legend(fontsize=8)
-
-    return _drawing(draw)
+        return None
+    figure, axes = _figure()
+    for label, curve in curves.items():
+        axes.plot(range(len(curve)), curve, label=label)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation score (higher is better)")
+    axes.legend(fontsize=8)
+    return figure
 
 
-def _confusion(contender: Contender) -> str:
+def _classification(contender: Contender) -> dict[str, Figure | None]:
+    if COMPLETE not in contender.conditions:
+        return {}
+    return {
+        "confusion of classes under the complete input, all seeds": _confusion(contender),
+        "calibration under the complete input, all seeds": _calibration(contender),
+    }
+
+
+def _confusion(contender: Contender) -> Figure | None:
+    """Shares of each true class; only where each sample has one class."""
+    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+    if contender.task.kind != "single_label":
+        return None
     classes: tuple[str, ...] = contender.task.classes  # type: ignore[attr-defined]
-    said = contender.logits([COMPLETE])[:, 0].argmax(-1).flatten().numpy()
+    predicted = contender.logits([COMPLETE])[:, 0].argmax(-1).flatten().numpy()
     true = contender.target.repeat(len(contender.runs)).numpy()
-    counts = np.zeros((len(classes), len(classes)))
-    np.add.at(counts, (true, said), 1)
-    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    shares = confusion_matrix(true, predicted, labels=range(len(classes)), normalize="true")
+    figure, axes = _figure(width=4.6, height=4.2)
+    display = ConfusionMatrixDisplay(shares, display_labels=classes).plot(
+        ax=axes,
+        cmap="Blues",
+        colorbar=False,
+        values_format=".2f",
+        xticks_rotation=30,
+        im_kw={"vmin": 0, "vmax": 1},
+        text_kw={"fontsize": 8},
+    )
+    for cell, text in np.ndenumerate(display.text_):
+        text.set_color("white" if shares[cell] > 0.5 else "black")  # scikit-learn does not know of vmin and vmax
+    return figure
 
-    def draw(axes: Axes) -> None:
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
-        for (row, column), share in np.ndenumerate(shares):
-            axes.text(
-                column,
-                row,
-                f"{share:.2f}",
-                ha="center",
-                va="center",
-                color="white" if share > 0.5 else "black",
-                fontsize=8,
-            )
 
-    return _drawing(draw, width=4.6, height=4.2)
+def _calibration(contender: Contender) -> Figure | None:
+    """Of the class that is predicted, or of every class where a sample may have several; None without classes."""
+    from sklearn.calibration import CalibrationDisplay
+
+    logits = contender.logits([COMPLETE])[:, 0].flatten(0, 1)
+    probabilities = contender.task.probabilities(logits)
+    if probabilities is None:
+        return None
+    target = contender.target.repeat(len(contender.runs), *[1] * (contender.target.dim() - 1))
+    if contender.task.kind == "single_label":
+        highest, predicted = probabilities.max(1)
+        probability, right = highest.numpy(), (predicted == target).numpy()
+    else:
+        probability, right = probabilities.flatten().numpy(), target.flatten().bool().numpy()
+    mean, share, count = reliability(probability, right)
+    error = float((np.abs(mean - share) * count).sum() / count.sum())
+    figure, axes = _figure(width=4.6, height=3.6)
+    CalibrationDisplay(share, mean, probability).plot(ax=axes)
+    axes.set_xlabel("probability")
+    axes.set_ylabel("share that was right")
+    axes.set_title(f"expected calibration error {error:.3f}")
+    return figure
 
 
 def reliability(
     probability: np.ndarray, right: np.ndarray, bins: int = 10
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean probability, share that was right, number) of each bin of equal width that has any."""
-    which = np.minimum((probability * bins).astype(int), bins - 1)
-    count = np.bincount(which, minlength=bins)
-    there = count > 0
-    mean = np.bincount(which, probability, bins)[there] / count[there]
-    share = np.bincount(which, right, bins)[there] / count[there]
-    return mean, share, count[there]
+    """(mean probability, share that was right, number of samples) of each bin of equal width that is not empty.
 
-
-def _calibration(contender: Contender) -> str:
-    """Of the class that is predicted, or of every class where there may be several."""
-    logits = contender.logits([COMPLETE])[:, 0].flatten(0, 1)
-    probabilities = contender.task.probabilities(logits)
-    assert probabilities is not None
-    target = contender.target.repeat(len(contender.runs), *[1] * (contender.target.dim() - 1))
-    if contender.task.kind == "single_label":
-        values, decided = probabilities.max(1)
-        probability, right = values.numpy(), (decided == target).numpy()
-    else:
-        probability, right = probabilities.flatten().numpy(), target.flatten().bool().numpy()
-    mean, share, count = reliability(probability, right)
-    error = float((np.abs(mean - share) * count).sum() / count.sum())
-
-    def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-        axes.plot(mean, share, marker="o")
-        axes.set_xlabel("probability")
-        axes.set_ylabel("share that was right")
-        axes.set_title(f"expected calibration error {error:.3f}")
-
-    return _drawing(draw, width=4.6, height=3.6)
-
-
-def _confidence(contender: Contender) -> str:
-    """CDaT: confidence against the true-class probability, by what is masked."""
-    if "confidence" not in contender.tables[0].columns:
-        return ""
-    there: list[str] = [c for c in ("tav", "av", "tv", "ta") if c in contender.conditions]
-    points: dict[str, Any] = {}
-    for place, condition in enumerate(there):
-        logits = contender.logits(there)[:, place]
-        true = np.concatenate([contender.task.true_class_probability(run, contender.target).numpy() for run in logits])
-        said = np.concatenate([t[t["condition"] == condition]["confidence"].to_numpy() for t in contender.tables])
-        points[condition] = (said, true)
-
-    def draw(axes: Axes) -> None:
-        for condition, (said, true) in points.items():
-            r = np.corrcoef(said, true)[0, 1] if said.std() > 0 else float("nan")
-            axes.scatter(
-                said, true, s=4, alpha=0.4, label=f"{condition}: correlation {r:.2f}, deviation {said.std():.3f}"
-            )
-        axes.set_xlabel("confidence")
-        axes.set_ylabel("true-class probability")
-        axes.legend(fontsize=8, markerscale=3)
-
-    return _drawing(draw)
-
-
-def _map(contender: Contender) -> str:
-    """MCUR: are samples of one category near each other, whatever is there?"""
-    from mer_lightning.studies.report.maps import state_map
-
-    if "mcur" not in str(contender.runs[0].config["model"]["class_path"]):
-        return ""
-    found = state_map(contender.runs[0])
-    if found is None:
-        return ""
-
-    def draw(axes: Axes) -> None:
-        for points, name, marker in zip(found.points, found.combinations, "ov^s<D*", strict=True):
-            x, y = points[:, 0].numpy(), points[:, 1].numpy()
-            axes.scatter(x, y, c=found.category.numpy(), cmap="tab10", marker=marker, s=10, alpha=0.6, label=name)
-        axes.legend(fontsize=8, ncols=2)
-        axes.set_xticks([])
-        axes.set_yticks([])
-
-    return _drawing(draw, height=4.4)
-
-
-def _contributions(contender: Contender) -> str:
-    """MGR: mean contribution of each modality over training."""
-    logs = [metrics_over_time(run.folder) for run in contender.runs]
-    logs = [log for log in logs if any(str(name).startswith("contribution/") for name in log)]
-    names = [name for name in ("text", "audio", "vision") if logs and f"contribution/{name}" in logs[0]]
-    if not names:
-        return ""
-
-    def draw(axes: Axes) -> None:
-        for name in names:
-            runs = [log.groupby("epoch")[f"contribution/{name}"].last().dropna() for log in logs]
-            axes.plot(
-                range(min(map(len, runs))),
-                np.mean([run.to_numpy()[: min(map(len, runs))] for run in runs], axis=0),
-                label=name,
-            )
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("contribution")
-        axes.legend(fontsize=8)
-
-    return _drawing(draw)
+    scikit-learn's ``calibration_curve`` gives no numbers of samples, which the calibration error is weighted by.
+    """
+    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
+    count = np.bincount(bin_of, minlength=bins)
+    filled = count > 0
+    mean = np.bincount(bin_of, probability, bins)[filled] / count[filled]
+    share = np.bincount(bin_of, right, bins)[filled] / count[filled]
+    return mean, share, count[filled]

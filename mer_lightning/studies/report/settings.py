@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mer_lightning.methods.materiality import COSINE, SHARE, immaterial
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.ledger import SETTING, Run, ledger, variant_labels
 from mer_lightning.tasks import Task
@@ -57,28 +58,53 @@ class Setting:
     @property
     def notes(self) -> list[str]:
         """What a reader must know before comparing: unequal numbers of seeds, budgets or selection rules."""
-        said = []
-        for fact, words in (
-            ("selection", "chosen by different rules"),
-            ("training_masks", "trained under different masks"),
-        ):
-            if self.rows.groupby("label")[fact].first().nunique() > 1:
-                said.append(f"Methods were {words}; see the column.")
+        notes = []
+        of_label = self.rows.groupby("label", sort=False)
+        if of_label["selection"].first().nunique() > 1:
+            notes.append("Checkpoints of the methods were chosen by different rules; see the column.")
+        if of_label["training_masks"].first().nunique() > 1:
+            notes.append("Methods were trained under different masks; see the column.")
         counts = {label: len(contender.runs) for label, contender in self.contenders.items()}
         if len(set(counts.values())) > 1:
-            said.append(
-                "Methods have different numbers of seeds: " + ", ".join(f"{k} {v}" for k, v in counts.items()) + "."
-            )
-        budgets = self.rows.groupby("label", sort=False)["budget"].first().to_dict()
-        if len(set(budgets.values())) > 1:
-            listed = ", ".join(f"{label} {budget:.0f}" for label, budget in budgets.items())
-            said.append(f"Budgets differ (epochs, of all phases): {listed}.")
-        return said
+            listed = ", ".join(f"{label} {count}" for label, count in counts.items())
+            notes.append(f"Methods have different numbers of seeds: {listed}.")
+        if not self.equal_budgets:
+            listed = ", ".join(f"{label} {budget:.0f}" for label, budget in self._budgets.items())
+            notes.append(f"Budgets differ (epochs, of all phases), so no best score is marked: {listed}.")
+        for label, shares in self.gradient_shares.groupby("label", sort=False):
+            if line := immaterial(dict(zip(shares["loss"], shares["share"], strict=True))):
+                notes.append(f"{label}: {line}. A claim about it says next to nothing.")
+        return notes
+
+    @property
+    def equal_budgets(self) -> bool:
+        return len(set(self._budgets.values())) < 2
+
+    @property
+    def _budgets(self) -> dict[str, float]:
+        """{label: epochs of all phases}"""
+        first = self.rows.drop_duplicates("label")
+        return dict(zip(first["label"], first["budget"], strict=True))
+
+    @cached_property
+    def gradient_shares(self) -> pd.DataFrame:
+        """label, loss, share, cosine: means over measurements and seeds of what each loss does to the encoders."""
+        import pandas as pd
+
+        rows = []
+        for label, contender in self.contenders.items():
+            logs = pd.concat([run.metrics_over_time() for run in contender.runs])
+            for name in map(str, logs.columns):
+                phase, measured, loss = name.partition(SHARE)
+                if measured:
+                    means = logs[[name, f"{phase}{COSINE}{loss}"]].mean()
+                    rows.append((label, f"{phase}{loss}", *means))
+        return pd.DataFrame(rows, columns=["label", "loss", "share", "cosine"])
 
 
 def settings_of(runs: list[Run]) -> list[Setting]:
-    """In the order of the first run of each."""
-    rows, found = ledger(runs), []
+    """The settings of some runs, in the order of the first run of each."""
+    rows, settings = ledger(runs), []
     for _, part in rows.groupby(SETTING, sort=False, dropna=False):
         folders = set(part["run"])
         here = [run for run in runs if str(run.folder) in folders]
@@ -87,5 +113,5 @@ def settings_of(runs: list[Run]) -> list[Setting]:
         for run in here:
             contenders.setdefault(labels[run.variant], []).append(run)
         part = part.assign(label=part["variant"].map(labels))
-        found.append(Setting(part, {label: Contender(tuple(mine)) for label, mine in contenders.items()}))
-    return found
+        settings.append(Setting(part, {label: Contender(tuple(mine)) for label, mine in contenders.items()}))
+    return settings

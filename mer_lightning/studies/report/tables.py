@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.evaluation.metrics import describe
@@ -13,11 +14,31 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@dataclass(frozen=True)
+class ShownMetric:
+    name: str
+    title: str  # with an arrow that says which way is better
+    lower_is_better: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Scores of one metric as texts: methods by conditions, and reference rows (floor, best possible) below them."""
+
+    methods: list[str]
+    references: list[str]
+    conditions: list[str]
+    cells: dict[tuple[str, str], str]  # {(row, condition): text}
+
+    def row(self, label: str) -> list[str]:
+        return [self.cells.get((label, condition), "") for condition in self.conditions]
+
+
 def scores(setting: Setting, metric: str) -> pd.DataFrame:
     """One row per contender and condition: mean, deviation (n - 1) and number of seeds, floor and best possible."""
     rows = setting.rows[setting.rows["metric"] == metric]
     grouped = rows.groupby(["label", "condition"], sort=False)
-    found = grouped.agg(
+    table = grouped.agg(
         mean=("value", "mean"),
         std=("value", "std"),
         seeds=("value", "count"),
@@ -25,16 +46,33 @@ def scores(setting: Setting, metric: str) -> pd.DataFrame:
         bayes=("bayes", "first"),
         variant=("variant", "first"),
     )
-    return found.reset_index().assign(metric=metric)
+    return table.reset_index().assign(metric=metric)
 
 
-def metrics_shown(setting: Setting) -> dict[str, str]:
-    """{metric: title with its direction}, the one that selects checkpoints first."""
+def metrics_shown(setting: Setting) -> list[ShownMetric]:
+    """The one that selects checkpoints, then the other headline metrics of the task."""
     described = describe(setting.task)
     first = setting.task.score[0]
     names = [first, *[name for name, info in described.items() if info.headline and name != first]]
     arrows = {"min": "↓", "max": "↑"}
-    return {name: f"{described[name].title} {arrows[described[name].direction]}" for name in names}
+    return [
+        ShownMetric(name, f"{info.title} {arrows[info.direction]}", info.direction == "min")
+        for name, info in ((name, described[name]) for name in names)
+    ]
+
+
+def best_cells(setting: Setting, metric: ShownMetric) -> set[tuple[str, str]]:
+    """(label, condition) of the best mean of each condition that several methods have; all of them where equal.
+
+    None where methods had unequal budgets: who trains longer is not better.
+    """
+    if not setting.equal_budgets:
+        return set()
+    table = scores(setting, metric.name)
+    means = table.groupby("condition")["mean"]
+    best = means.transform("min" if metric.lower_is_better else "max")
+    marked = table[(means.transform("count") > 1) & (table["mean"] == best)]
+    return set(zip(marked["label"], marked["condition"], strict=True))
 
 
 def differences(setting: Setting, baseline: str) -> pd.DataFrame:
@@ -42,15 +80,16 @@ def differences(setting: Setting, baseline: str) -> pd.DataFrame:
     import pandas as pd
 
     reference = setting.contenders[baseline]
+    others = {label: other for label, other in setting.contenders.items() if label != baseline}
     rows: list[dict[str, Any]] = []
     for title, conditions in reference.condition_groups().items():
-        others = {label: other for label, other in setting.contenders.items() if label != baseline}
-        found = {
+        comparisons = {
             label: compare(setting.task, other.logits(conditions), reference.logits(conditions), reference.target)
             for label, other in others.items()
         }
-        corrected = [holm([getattr(each, p) for each in found.values()]) for p in ("bootstrap_p", "wilcoxon_p")]
-        for (label, each), p, q in zip(found.items(), *corrected, strict=True):
+        bootstrap = holm([each.bootstrap_p for each in comparisons.values()])
+        wilcoxon = holm([each.wilcoxon_p for each in comparisons.values()])
+        for (label, each), bootstrap_p, wilcoxon_p in zip(comparisons.items(), bootstrap, wilcoxon, strict=True):
             rows.append(
                 {
                     "label": label,
@@ -60,9 +99,9 @@ def differences(setting: Setting, baseline: str) -> pd.DataFrame:
                     "low": each.low,
                     "high": each.high,
                     "bootstrap_p": each.bootstrap_p,
-                    "bootstrap_p_holm": p,
+                    "bootstrap_p_holm": bootstrap_p,
                     "wilcoxon_p": each.wilcoxon_p,
-                    "wilcoxon_p_holm": q,
+                    "wilcoxon_p_holm": wilcoxon_p,
                 }
             )
     return pd.DataFrame(rows)
@@ -81,15 +120,15 @@ def costs(setting: Setting) -> pd.DataFrame:
     ).reset_index()
 
 
-def grid(setting: Setting, metric: str) -> tuple[list[str], list[str], dict[tuple[str, str], str]]:
-    """(labels, conditions, {(label, condition): text}) with floors and the best possible as last rows."""
+def grid(setting: Setting, metric: str) -> Grid:
     table = scores(setting, metric)
-    conditions = [name for name in setting.conditions if name in set(table["condition"])]
-    cells = {(row["label"], row["condition"]): spread(row["mean"], row["std"]) for _, row in table.iterrows()}
-    labels = list(setting.contenders)
+    tested = set(table["condition"])
+    conditions = [name for name in setting.conditions if name in tested]
+    cells = {(row["label"], row["condition"]): spread(row["mean"], row["std"]) for row in table.to_dict("records")}
     first = table.groupby("condition", sort=False).first()
+    references = []
     for name, column in (("constant predictor", "floor"), ("best possible", "bayes")):
         if first[column].notna().any():
-            labels.append(name)
-            cells |= {(name, c): number(float(first[column][c])) for c in conditions}
-    return labels, conditions, cells
+            references.append(name)
+            cells |= {(name, condition): number(float(first[column][condition])) for condition in conditions}
+    return Grid(list(setting.contenders), references, conditions, cells)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from mer_lightning.numerals import interval, number
 from mer_lightning.studies.report.settings import Setting
@@ -11,66 +12,88 @@ from mer_lightning.studies.report.tables import grid, metrics_shown
 if TYPE_CHECKING:
     import pandas as pd
 
-_SPECIAL = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$"}
+_TEX = {
+    **{letter: f"\\{letter}" for letter in "&%_#${}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+}
+# Entities where HTML would begin. An underscore inside a word is one; elsewhere it would begin or end emphasis.
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_MARKDOWN = re.compile(r"[&<>]|[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def markdown(settings: list[Setting], differences: list[pd.DataFrame]) -> str:
-    parts = ["# Report", ""]
+    lines = ["# Report", ""]
     for setting, tests in zip(settings, differences, strict=True):
-        parts += [f"## {setting.title}", "", setting.provenance + ".", ""]
-        parts += [f"> {note}" for note in setting.notes] + ([""] if setting.notes else [])
-        for metric, title in metrics_shown(setting).items():
-            labels, conditions, cells = grid(setting, metric)
-            parts += [f"### {title}", "", _row(["", *conditions]), _row(["---", *["---:"] * len(conditions)])]
-            parts += [_row([label, *(cells.get((label, c), "") for c in conditions)]) for label in labels] + [""]
+        lines += [f"## {markdown_text(setting.title)}", "", markdown_text(setting.provenance) + ".", ""]
+        lines += [f"> {markdown_text(note)}" for note in setting.notes] + ([""] if setting.notes else [])
+        for metric in metrics_shown(setting):
+            shown = grid(setting, metric.name)
+            lines += [f"### {markdown_text(metric.title)}", "", _row(["", *shown.conditions])]
+            lines += ["|".join(["", " --- ", *[" ---: "] * len(shown.conditions), ""])]
+            lines += [_row([label, *shown.row(label)]) for label in shown.methods + shown.references] + [""]
         if len(tests):
-            parts += [f"### Differences from {tests['baseline'].iloc[0]} (higher is better)", ""]
-            head = ["", "under", "difference", "95 %", "p bootstrap (Holm)", "p Wilcoxon (Holm)"]
-            parts += [_row(head), _row(["---", "---", *["---:"] * 4])]
-            parts += [_row(_difference(row)) for _, row in tests.iterrows()] + [""]
-    return "\n".join(parts)
+            baseline = markdown_text(tests["baseline"].iloc[0])
+            lines += [f"### Differences from {baseline} (higher is better)", ""]
+            lines += [_row(["", "under", "difference", "95 %", "p bootstrap (Holm)", "p Wilcoxon (Holm)"])]
+            lines += ["| --- | --- | ---: | ---: | ---: | ---: |"]
+            lines += [_row(_difference(test)) for test in tests.to_dict("records")] + [""]
+    return "\n".join(lines)
 
 
 def latex(settings: list[Setting]) -> str:
     """One table per setting and metric, to be \\input into a paper."""
-    parts = ["% made by mer-lightning report; needs \\usepackage{booktabs}"]
+    lines = ["% made by mer-lightning report; needs \\usepackage{booktabs}"]
     for setting in settings:
-        for metric, title in metrics_shown(setting).items():
-            labels, conditions, cells = grid(setting, metric)
-            parts += [
+        for metric in metrics_shown(setting):
+            shown = grid(setting, metric.name)
+            lines += [
                 "\\begin{table}",
-                f"\\caption{{{_tex(f'{title}: {setting.title}. {setting.provenance}.')}}}",
-                f"\\begin{{tabular}}{{l{'r' * len(conditions)}}}",
+                f"\\caption{{{latex_text(f'{metric.title}: {setting.title}. {setting.provenance}.')}}}",
+                f"\\begin{{tabular}}{{l{'r' * len(shown.conditions)}}}",
                 "\\toprule",
-                _tex_row(["", *conditions]),
+                _latex_row(["", *shown.conditions]),
                 "\\midrule",
-                *[_tex_row([label, *(cells.get((label, c), "") for c in conditions)]) for label in labels],
+                *[_latex_row([label, *shown.row(label)]) for label in shown.methods + shown.references],
                 "\\bottomrule",
                 "\\end{tabular}",
                 "\\end{table}",
                 "",
             ]
-    return "\n".join(parts)
+    return "\n".join(lines)
 
 
-def _difference(row: pd.Series) -> list[str]:
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, on one line and in one cell of a table."""
+    return _MARKDOWN.sub(lambda match: _HTML.get(match[0], f"\\{match[0]}"), " ".join(text.split()))
+
+
+def latex_text(text: str) -> str:
+    """Text that LaTeX sets as it is, on one line."""
+    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _difference(test: dict[Any, Any]) -> list[str]:
     return [
-        row["label"],
-        row["condition"],
-        number(row["difference"], "+"),
-        interval(row["low"], row["high"]),
-        number(row["bootstrap_p_holm"]),
-        number(row["wilcoxon_p_holm"]),
+        test["label"],
+        test["condition"],
+        number(test["difference"], "+"),
+        interval(test["low"], test["high"]),
+        number(test["bootstrap_p_holm"]),
+        number(test["wilcoxon_p_holm"]),
     ]
 
 
 def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
 
-def _tex(text: str) -> str:
-    return "".join(_SPECIAL.get(letter, letter) for letter in text)
-
-
-def _tex_row(cells: list[str]) -> str:
-    return " & ".join(map(_tex, cells)) + r" \\"
+def _latex_row(cells: list[str]) -> str:
+    return " & ".join(map(latex_text, cells)) + r" \\"

@@ -150,7 +150,7 @@ def test_a_video_without_frames_lacks_the_modality_and_a_word_without_frames_is_
     raw = CSD().read(folder, lookup("mosei"), {})
     assert raw.features["audio"].lengths.tolist() == [0, 0, 2, 2, 2, 2]
     assert raw.features["audio"].packed(0, 4).tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 3], [0, 0, 0]]
-    assert "2 of 6 segments have no audio: they lack it." in raw.notes
+    assert "2 of 6 segments have no audio; it counts as missing." in raw.notes
     assert write_corpus(raw, tmp_path / "native", "mosei").cleaned == {}
 
 

@@ -84,7 +84,7 @@ def test_frames_are_those_of_the_file(root):
 def test_classes_get_names_only_where_their_counts_tell(root, monkeypatch):
     raw = MMIN().read(root, lookup("iemocap4"), {})
     assert raw.task.classes == ("class 0", "class 1", "class 2", "class 3")
-    assert any("without naming them" in note for note in raw.notes)
+    assert any("numbers of classes and no names" in note for note in raw.notes)
 
     for name, number in zip(NAMES, [0, 0, 0, 1, 2, 2, 2, 2, 2, 3, 3, 1], strict=True):
         monkeypatch.setitem(CLASSES, name, number)  # 3, 2, 5 and 2 of them

@@ -125,6 +125,30 @@ def test_without_ids_samples_are_numbered_and_it_is_said(tmp_path: Path) -> None
     assert any("No ids" in note for note in raw.notes)
 
 
+def test_ids_of_two_splits_become_unique_and_the_card_says_so(tmp_path: Path) -> None:
+    content = mult_file()
+    for values in content.values():
+        values["id"] = values["id"].astype("S20")
+    content["test"]["id"][1] = content["train"]["id"][2]
+    content["valid"]["id"][0] = content["train"]["id"][4]
+    raw = read(content, tmp_path)
+    assert raw.ids[2] == "trainvid1_2.5_2.75#train"
+    assert raw.ids[5 + 3 + 1] == "trainvid1_2.5_2.75#test"
+    assert (raw.ids[4], raw.ids[5]) == ("trainvid2_4.5_4.75#train", "trainvid2_4.5_4.75#valid")
+    assert raw.ids[1] == "trainvid0_1.5_1.75"
+    assert raw.groups[2] == raw.groups[9] == "trainvid1"
+    card = write_corpus(raw, tmp_path / "mosi", "mosi")
+    assert any("2 ids are in more than one split, the first is trainvid1_2.5_2.75" in note for note in card.notes)
+    assert not any("more than one split" in note for note in read(mult_file(), tmp_path).notes)
+
+
+def test_ids_that_repeat_within_a_split_are_refused(tmp_path: Path) -> None:
+    content = mult_file()
+    content["train"]["id"][1] = content["train"]["id"][0]
+    with pytest.raises(Refusal, match="each id once"):
+        write_corpus(read(content, tmp_path), tmp_path / "mosi", "mosi")
+
+
 def test_an_all_zero_sample_keeps_one_step(tmp_path: Path) -> None:
     content = mult_file()
     content["train"]["vision"][2] = 0

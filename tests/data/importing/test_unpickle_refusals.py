@@ -107,7 +107,7 @@ def test_object_arrays_do_not_read_addresses_from_the_file() -> None:
     dtype = b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntb"
     made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
     data = made + b"(I1\n(I1\nt" + dtype + b"I00\nS'AAAAAAAA'\ntb."
-    with pytest.raises(Refusal, match="objects of an array that are not a list"):
+    with pytest.raises(Refusal, match="an array of objects whose content is not a list"):
         load_bytes(data)
     records = np.zeros(2, dtype=[("a", "f4"), ("b", "i8")])
     with pytest.raises(Refusal, match=r"records|dtype V"):

@@ -19,11 +19,12 @@ from mer_lightning.data.synthetic.process import (
     draw_frames,
     draw_lengths,
 )
-from mer_lightning.data.synthetic.twins import PROCESS, SHAPES
+from mer_lightning.data.synthetic.twins import SHAPES
 from mer_lightning.evaluation.metrics import evaluate
 from mer_lightning.modalities import COMBINATIONS, combination_present
 
 MANY = 20_000
+PROCESS = Process()
 
 
 def drawn(rule, samples=MANY, seed=0):

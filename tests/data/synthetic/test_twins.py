@@ -16,9 +16,6 @@ from mer_lightning.data.catalogue import lookup
 from mer_lightning.data.corpus import open_corpus, read_card
 from mer_lightning.data.raw import SPLITS
 from mer_lightning.data.synthetic import twins as synthetic
-from mer_lightning.data.synthetic.process import (
-    Process,
-)
 from mer_lightning.data.synthetic.twins import SHAPES, make_corpus, synthetic_corpus
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import COMBINATIONS, MODALITIES
@@ -42,7 +39,8 @@ def pooled(raw, modality):
 
 
 def test_ridge_on_mean_frames_lies_between_floor_and_bound(mosi):
-    raw, bayes = mosi
+    raw, twin = mosi
+    bayes = twin.bayes
     train, test = (raw.partitions["official"] == SPLITS.index(split) for split in ("train", "test"))
     features = {letter: pooled(raw, modality) for letter, modality in zip("tav", MODALITIES, strict=True)}
     features["tav"] = np.hstack([features[letter] for letter in "tav"])
@@ -55,6 +53,7 @@ def test_ridge_on_mean_frames_lies_between_floor_and_bound(mosi):
     assert mae["t"] < mae["a"] - 0.05
     assert mae["t"] < mae["v"] - 0.05
     assert bayes["tav"]["mae"] + 0.1 < mae["tav"] < mae["t"] - 0.05
+    assert twin.linear["mae"] == pytest.approx(mae["tav"], abs=0.02)  # another way of choosing the penalty
 
 
 def test_sentiment_labels_are_means_of_raters(mosi):
@@ -153,10 +152,10 @@ def test_lengths_are_true_and_varied(alignment, longest):
 
 def test_bounds_are_of_the_test_rows(mosi):
     """Shares of correct decisions count the test samples, and its non-zero ones, and nothing else."""
-    raw, bayes = mosi
+    raw, twin = mosi
     target = raw.target[raw.partitions["official"] == SPLITS.index("test")]
     assert (target == 0).any()
-    for scores in bayes.values():
+    for scores in twin.bayes.values():
         assert scores["has0_acc2"] * 686 == pytest.approx(round(scores["has0_acc2"] * 686), abs=1e-9)
         correct = scores["non0_acc2"] * (target != 0).sum()
         assert correct == pytest.approx(round(correct), abs=1e-9)
@@ -175,12 +174,12 @@ def test_splits_come_from_the_same_process(mosi):
 
 
 def test_alignments_of_one_seed_differ_in_frames_only():
-    aligned, bayes = make_corpus("mosi", "aligned", samples=200, seed=4)
-    unaligned, same_bayes = make_corpus("mosi", "unaligned", samples=200, seed=4)
+    aligned, twin = make_corpus("mosi", "aligned", samples=200, seed=4)
+    unaligned, same = make_corpus("mosi", "unaligned", samples=200, seed=4)
     assert (aligned.target == unaligned.target).all()
     assert aligned.ids == unaligned.ids
     assert aligned.columns == unaligned.columns
-    assert bayes == same_bayes
+    assert (twin.bayes, twin.ceiling) == (same.bayes, same.ceiling)
     assert (aligned.features["text"].lengths == unaligned.features["text"].lengths).all()
 
 
@@ -229,9 +228,13 @@ def test_other_arguments_or_constants_are_another_folder(tmp_path, monkeypatch):
             ("aligned", 60, 1),
         )
     }
-    monkeypatch.setattr(synthetic, "PROCESS", Process(contradicting=0.3))
-    folders.add(synthetic_corpus("mosi", "aligned", tmp_path, 60, 0))
+    folders |= {
+        synthetic_corpus("mosi", "aligned", tmp_path, 60, 0, process) for process in ("default", "default,cue=2")
+    }
     assert len(folders) == 5
+    monkeypatch.setattr(synthetic, "CARD_VERSION", 0)
+    folders.add(synthetic_corpus("mosi", "aligned", tmp_path, 60, 0))
+    assert len(folders) == 6
 
 
 def test_of_two_makers_at_once_the_second_takes_what_the_first_made(tmp_path, monkeypatch):

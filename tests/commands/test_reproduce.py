@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from mer_lightning.cli import main
-from mer_lightning.studies import reproduce
+from mer_lightning.studies.reproduction import BUDGETS, Budget
 
 EXPERIMENT = """# A tiny experiment.
 model:
@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setitem(reproduce.BUDGETS, "quick", reproduce.Budget(epochs=2, seeds=2, samples=60, seconds=1))
+    monkeypatch.setitem(BUDGETS, "quick", Budget(epochs=2, seeds=2, samples=60, seconds=1))
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "tiny.yaml").write_text(EXPERIMENT)
     return tmp_path
@@ -36,15 +36,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_runs_once_and_reports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce"]) == 0
-    said = capsys.readouterr().out
-    assert "2 runs, 0 done" in said
-    assert "mosi-aligned (synthetic)" in said
-    assert "constant" in said
+    printed = capsys.readouterr().out
+    assert "2 runs, 0 done" in printed
+    assert "mosi-aligned (synthetic)" in printed
+    assert "constant" in printed
     results = sorted((folder / "runs/reproduce/quick/tiny-synthetic").rglob("results.csv"))
     assert [path.parts[-3] for path in results] == ["seed-1111", "seed-1112"]
     mean = pd.concat(map(pd.read_csv, results)).query("condition == 'tav' and metric == 'mae'")
     expected = f"{mean['value'].mean():.3f}±{mean['value'].std():.3f}".replace("0.", ".")
-    assert expected in said
+    assert expected in printed
 
     stamps = [path.stat().st_mtime_ns for path in results]
     assert main(["reproduce", "tiny"]) == 0
@@ -57,12 +57,13 @@ def test_an_unknown_name_lists_what_there_is(folder: Path, capsys: pytest.Captur
     assert "tiny" in capsys.readouterr().err
 
 
-def test_a_failed_run_is_told_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_run_is_reported_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "experiments" / "wrong.yaml").write_text(EXPERIMENT.replace("width: 8", "width: 8.5"))
     assert main(["reproduce"]) == 1
-    said = capsys.readouterr().out
-    assert said.count("failed") == 2
-    assert "mosi-aligned (synthetic): tiny-synthetic, 2 seeds" in said
+    printed = capsys.readouterr().out
+    assert printed.count("failed: ") == 2
+    assert printed.count("8.5") == 2  # the reason
+    assert "mosi-aligned (synthetic): tiny-synthetic, 2 seeds" in printed
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""An ablation: the full method against itself without each part, and numbers that the predictions confirm."""
+"""`mer-lightning ablate`: the full method against itself without each part; the results confirm the numbers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_differences_are_those_of_the_results(folder: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"full": "other.yaml", "without": {}}, "other.yaml"),
         ({"wihtout": {}}, "full, without"),
@@ -72,12 +72,12 @@ def test_differences_are_those_of_the_results(folder: Path, capsys: pytest.Captu
         ({"without": {"samples": {"data.samples": 40}}, "repeat": {"seed_everything": [1]}}, "corpus_sha256"),
     ],
 )
-def test_mistakes_are_named(folder: Path, content: dict, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_named(folder: Path, content: dict, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ablate", write(folder, **content)]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_run_that_is_refused_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_of_a_failed_run_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(folder, without={"transfer": {"model.preset": "baseline"}}, repeat={"seed_everything": [1]})
     assert main(["ablate", file, "--workers", "1"]) == 1
     assert "the baseline does not transfer" in " ".join(capsys.readouterr().out.split())
@@ -87,15 +87,16 @@ def test_a_run_that_is_refused_says_why(folder: Path, capsys: pytest.CaptureFixt
     "path", sorted(Path(__file__).parents[2].glob("experiments/ablations/*.yaml")), ids=lambda p: p.stem
 )
 def test_every_part_of_a_shipped_ablation_changes_the_training(path: Path, folder: Path) -> None:
-    """No variant trains the weights of another one: a part that is only said to be off would."""
+    """No variant trains the weights of another one, as it would if an option had no effect."""
     import torch
 
-    from mer_lightning.studies.ablate import read_ablation
+    from mer_lightning.studies.ablation import read_ablation
+    from mer_lightning.studies.jobs import by_group
 
     quick = "--data.synthetic true --data.samples 60 --data.batch_size 8 --trainer.max_epochs 1"
     quick += " --trainer.accelerator cpu --test_after_fit false"
     trained: dict[str, dict[str, torch.Tensor]] = {}
-    for name, jobs in read_ablation(path).jobs(folder / "jobs", quick.split()).items():
+    for name, jobs in by_group(read_ablation(path).jobs(folder / "jobs", quick.split())).items():
         assert main(["fit", *jobs[0].arguments, "--run_dir", str(folder / name)]) == 0, name
         weights = torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
         for other, theirs in trained.items():

@@ -1,0 +1,72 @@
+"""`mer-lightning ablate FILE`: a method as it is, and without each of its parts, at the same budget."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mer_lightning.commands.studies import StudyProgress, add_workers_option
+from mer_lightning.studies.ablation import differences, read_ablation
+from mer_lightning.studies.runner import run_study
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+
+def main(args: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="mer-lightning ablate",
+        description=__doc__,
+        epilog="Other options, such as --data.synthetic true, are given to every run.",
+    )
+    parser.add_argument("file", type=Path, help="an ablation file, see experiments/ablations/")
+    add_workers_option(parser)
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="where runs are kept")
+    given, more = parser.parse_known_args(args)
+
+    from rich.console import Console
+
+    from mer_lightning.studies.pool import ProcessPool
+
+    console = Console()
+    ablation = read_ablation(given.file)
+    folder = given.runs / given.file.stem
+    jobs = ablation.jobs(folder, more)
+    with StudyProgress(console, jobs) as progress:
+        failed = run_study(jobs, ProcessPool(given.workers), progress)
+    if failed:
+        return 1
+    table = differences(jobs)
+    path = folder / "differences.csv"
+    table.to_csv(path, index=False)
+    _print_differences(console, table, ablation.full.stem)
+    console.print(f"[dim]{path} has all of it[/]", highlight=False)
+    return 0
+
+
+def _print_differences(console: Console, differences: pd.DataFrame, experiment: str) -> None:
+    """Differences that are significant after Holm's correction are bold."""
+    from rich import box
+    from rich.table import Table
+
+    from mer_lightning.numerals import interval, number
+
+    title = f"What each part of {experiment} gains, {differences['runs'].iloc[0]} runs each (higher is better)"
+    table = Table(box=box.SIMPLE, padding=(0, 1), title=title, title_justify="left")
+    for column in ("without", "under", "full", "ablated", "gain", "95 %", "p (Holm)"):
+        table.add_column(column, justify="left" if column in ("without", "under") else "right")
+    for _, row in differences.iterrows():
+        table.add_row(
+            row["without"],
+            row["condition"],
+            number(row["full"]),
+            number(row["ablated"]),
+            number(row["gain"], "+"),
+            interval(row["low"], row["high"]),
+            number(row["p_holm"]),
+            style="bold" if row["p_holm"] < 0.05 else None,
+        )
+    console.print(table)
+    console.print("[dim]paired bootstrap over test samples and seeds; one checkpoint per run, chosen on validation[/]")

@@ -1,0 +1,93 @@
+"""`mer-lightning sweep FILE`: many trials of one sweep file, here or on a Ray cluster, chosen by validation only.
+
+The same file runs under `wandb sweep` and `wandb agent`. A sweep that was killed is resumed by the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mer_lightning.commands.studies import add_workers_option
+from mer_lightning.errors import Refusal
+from mer_lightning.studies.runner import run_stream
+from mer_lightning.studies.search import Search
+from mer_lightning.studies.sweep_file import read_sweep
+from mer_lightning.studies.sweep_trials import SweepTrials, TrialResult, trials_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from mer_lightning.studies.executor import Executor
+
+
+def main(args: list[str]) -> int:
+    given = _parser().parse_args(args)
+
+    from rich.console import Console
+
+    console = Console()
+    sweep = read_sweep(given.file)
+    trials = given.max_runs or sweep.trials
+    if trials is None:
+        raise Refusal(given.file, "run_cap", f"none, and {sweep.method} does not end", "add it, or --max_runs")
+    folder = given.runs / sweep.name
+    search = Search(sweep, folder, trials)
+    over = sum(state not in ("running", "waiting") for _, state, _ in search.all_trials())
+    console.print(f"{sweep.name}: {trials} trials by {sweep.method}, {over} over, {given.workers} at a time; {folder}")
+
+    def report(result: TrialResult) -> None:
+        nonlocal over
+        over += 1
+        console.print(f"[{over}/{trials}] {_line(result, sweep.metric)}", markup=False, highlight=False)
+
+    stream = SweepTrials(search, folder, report)
+    run_stream(stream.jobs(), _executor(given), stream)
+    table = trials_table(search)
+    path = folder / "trials.csv"
+    table.to_csv(path, index=False)
+    _print_best(console, table, sweep.metric)
+    console.print(f"[dim]{path} has all of them[/]", highlight=False)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mer-lightning sweep", description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="a sweep file in W&B's grammar, see docs/how-to/sweeps.md")
+    add_workers_option(parser)
+    parser.add_argument("--max_runs", type=int, default=None, help="trials, where the file has no run_cap")
+    parser.add_argument("--runs", type=Path, default=Path("runs/sweeps"), help="where sweeps are kept")
+    parser.add_argument("--executor", choices=("local", "ray"), default="local")
+    parser.add_argument("--address", default=None, help="of a Ray cluster; default: one on this machine")
+    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs for each run under Ray; may be a fraction")
+    return parser
+
+
+def _executor(given: argparse.Namespace) -> Executor:
+    if given.executor == "ray":
+        from mer_lightning.studies.ray_executor import RayCluster
+
+        return RayCluster(given.workers, given.address, given.gpus)
+    from mer_lightning.studies.pool import ProcessPool
+
+    return ProcessPool(given.workers)
+
+
+def _line(result: TrialResult, metric: str) -> str:
+    outcome = f"failed: {result.failure}" if result.failure else f"{metric} {result.score:.4f}"
+    return f"trial {result.trial.number}: {outcome}{', pruned' if result.pruned else ''}"
+
+
+def _print_best(console: Console, trials: pd.DataFrame, metric: str) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, title=f"best by {metric}", title_justify="left")
+    for column in trials.columns:
+        table.add_column(str(column).removeprefix("model.init_args.").removeprefix("model."))
+    for _, row in trials.head(5).iterrows():
+        table.add_row(*[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row])
+    console.print(table)
+    console.print("[dim]chosen on validation, test scores played no part[/]")

@@ -1,0 +1,124 @@
+"""How every method is evaluated: each batch is encoded once and fused under every condition of a protocol.
+
+Shapes: B batch, N samples of a split, M = 3 modalities, K conditions, O outputs, d width of the state.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from mer_lightning.backbones.base import Backbone, Encoded
+from mer_lightning.batch import Batch
+from mer_lightning.evaluation.metrics import evaluate, score
+from mer_lightning.evaluation.predictions import Predictions, PredictionStore
+from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
+from mer_lightning.methods.inputs import Inputs
+from mer_lightning.methods.phase import Phase
+from mer_lightning.modalities import COMPLETE
+from mer_lightning.tasks import Task
+
+
+class ConditionalEvaluation(LightningModule, ABC):
+    """What Lightning calls while it validates, tests and predicts. A subclass says what its head reads."""
+
+    inputs: Inputs
+    backbone: Backbone
+    head: nn.Module
+    task: Task
+    select_under: str
+    phase: Phase | None
+    prefix: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.protocol = Protocol(["fixed-7"])  # of tests
+        self.store = PredictionStore()
+        self.frozen_protocol: FrozenProtocol | None = None  # of the evaluation that runs, or ran last
+
+    @abstractmethod
+    def states(self, encoded: Encoded, present: Tensor) -> Tensor:
+        """(K, B, d) what the head reads under K masks (K, B, M)."""
+
+    @abstractmethod
+    def extras(self, states: Tensor) -> dict[str, Tensor]:
+        """{name: (K, B)} what is stored beside the predictions."""
+
+    def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
+        """A method logs here what more it wants to know of the validation predictions."""
+
+    @property
+    def selection_rule(self) -> str:
+        """In words, for results and tables."""
+        metric, direction = self.task.score
+        under = "the complete input" if self.select_under == COMPLETE else f"the mean over {self.select_under}"
+        return f"{direction} validation {metric} under {under}"
+
+    def condition_outputs(self, batch: Batch, frozen: FrozenProtocol) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (B, K, O) and extras {name: (B, K)} under each condition of a frozen protocol."""
+        inputs = self.inputs(batch)
+        present = frozen.present[:, batch.index.cpu()].to(batch.index.device) & inputs.present
+        states: dict[int, Tensor] = {}
+        whole = [k for k, condition in enumerate(frozen.conditions) if condition.masks_whole_modalities]
+        if whole:
+            of_whole = self.states(self.backbone.encode(inputs), present[whole])
+            states |= dict(zip(whole, of_whole, strict=True))
+        for k, condition in enumerate(frozen.conditions):
+            if k not in states:
+                # Frames are removed before standardising, as the masks of training do it: what is left is a raw zero.
+                partial = self.backbone.encode(self.inputs(condition.apply(batch, frozen.seed)))
+                states[k] = self.states(partial, present[k : k + 1])[0]
+        stacked = torch.stack([states[k] for k in range(len(frozen.conditions))])
+        extras = {name: values.transpose(0, 1) for name, values in self.extras(stacked).items()}
+        return self.head(stacked).transpose(0, 1), extras
+
+    def _start_evaluation(self, protocol: Protocol, split: str) -> None:
+        self.store.reset()
+        self.frozen_protocol = freeze(protocol, self.trainer.datamodule.split(split))  # type: ignore[attr-defined]
+
+    def _store_outputs(self, batch: Batch) -> None:
+        assert self.frozen_protocol is not None
+        logits, extras = self.condition_outputs(batch, self.frozen_protocol)
+        self.store.update(logits, batch.target, batch.index, extras)
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_evaluation(Protocol([self.select_under]), "valid")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if self.phase is None or self.phase.validation_losses is None:
+            self._store_outputs(batch)
+        else:
+            losses = self.phase.validation_losses(self.inputs(batch))
+            self.store.update(losses[:, None, None], batch.target, batch.index)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `valid/score`, by which the checkpoint is chosen: higher is better for every task and phase."""
+        assert self.frozen_protocol is not None
+        predictions = self.store.gather()
+        if self.phase is None or self.phase.validation_losses is None:
+            assert predictions.target is not None
+            names = [condition.name for condition in self.frozen_protocol.conditions]
+            values = {
+                name: evaluate(self.task, predictions.under(k), predictions.target) for k, name in enumerate(names)
+            }
+            best = sum(score(self.task, each) for each in values.values()) / len(values)
+            self.log_dict({f"{self.prefix}valid/{metric}": value for metric, value in values[COMPLETE].items()})
+            self.log_validation(predictions, names)
+        else:
+            best = -float(predictions.logits.mean())
+        self.log(f"{self.prefix}valid/score", best, prog_bar=True)
+
+    def on_test_epoch_start(self) -> None:
+        self._start_evaluation(self.protocol, "test")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._store_outputs(batch)
+
+    def on_predict_epoch_start(self) -> None:
+        self._start_evaluation(Protocol([COMPLETE]), "predict")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        self._store_outputs(batch)

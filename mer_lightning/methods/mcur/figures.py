@@ -1,0 +1,67 @@
+"""The figure of MCUR: whether states of one category lie together, whatever combination they were made from.
+
+Shapes: K combinations, N samples, d width of the state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mer_lightning.data.datamodule import MERData
+from mer_lightning.errors import Refusal
+from mer_lightning.methods.finished_runs import FinishedRun, FinishedRuns
+from mer_lightning.methods.loading import load_method
+from mer_lightning.modalities import COMBINATIONS, combination_present
+
+_SAMPLES = 120  # more points would hide each other
+_MARKERS = "ov^s<D*"  # one per combination
+
+
+@dataclass(frozen=True)
+class StateMap:
+    points: Tensor  # (K, N, 2)
+    category: Tensor  # (N,)
+
+
+def figures(runs: FinishedRuns) -> dict[str, Figure]:
+    """Of the first seed, from its checkpoint and its corpus; none where one of them is gone."""
+    states = state_map(runs.runs[0])
+    if states is None:
+        return {}
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for points, combination, marker in zip(states.points, COMBINATIONS, _MARKERS, strict=True):
+        x, y = points.T.numpy()
+        axes.scatter(x, y, c=states.category.numpy(), cmap="tab10", marker=marker, s=10, alpha=0.6, label=combination)
+    axes.legend(fontsize=8, ncols=2)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return {"states of the first seed: two principal components, one colour per category": figure}
+
+
+def state_map(run: FinishedRun) -> StateMap | None:
+    """The first two principal components of test samples' states under all combinations."""
+    data: dict[str, Any] = run.config["data"]
+    options = {key: data[key] for key in ("corpus", "alignment", "partition", "synthetic", "samples") if key in data}
+    try:
+        method, module = load_method(run.checkpoint).eval(), MERData(**options)
+    except Refusal:
+        return None
+    module.setup("test")
+    split = module.split("test")
+    batch = split.batch(torch.arange(0, len(split), max(len(split) // _SAMPLES, 1))[:_SAMPLES])
+    assert batch.target is not None
+    masks = torch.tensor([combination_present(name) for name in COMBINATIONS])
+    with torch.inference_mode():
+        prepared = method.inputs(batch)
+        states = method.states(method.backbone.encode(prepared), masks.unsqueeze(1) & prepared.present)
+    rows = states.flatten(0, 1)  # (K N, d)
+    centred = rows - rows.mean(0)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    points = (centred @ directions[:2].T).unflatten(0, states.shape[:2])
+    return StateMap(points, method.task.category(batch.target))

@@ -1,0 +1,118 @@
+"""Every metric of this package as a ``torchmetrics.Metric``, for training loops of one's own and for ``self.log``.
+
+    from mer_lightning.metrics import MAE, Non0Accuracy
+
+    accuracy = Non0Accuracy()
+    for logits, target in batches:
+        accuracy.update(logits, target)
+    accuracy.compute()
+
+The numbers are those of :func:`mer_lightning.evaluation.metrics.evaluate`, digit for digit, however the samples are
+shared out among batches and processes. ``docs/reference/metrics.md`` defines each metric and names its class.
+"""
+
+from mer_lightning.metrics.multi_label import (
+    GAP,
+    BalancedAccuracy,
+    ExactMatch,
+    HammingLoss,
+    Jaccard,
+    JaccardEmpty1,
+    MeanAveragePrecision,
+    MicroF1,
+    MicroPrecision,
+    MicroRecall,
+    MultiLabelBinaryAverageAccuracy,
+    MultiLabelBinaryAverageF1,
+    MultiLabelClassAccuracy,
+    MultiLabelClassBalancedAccuracy,
+    MultiLabelClassF1,
+    MultiLabelMacroF1,
+    MultiLabelWeightedF1,
+)
+from mer_lightning.metrics.regression import (
+    CCC,
+    MAE,
+    MAGF1,
+    MAGMAE,
+    SIMSF1,
+    SIMSMAE,
+    Acc3,
+    Acc5,
+    Acc7,
+    Has0Accuracy,
+    Has0F1,
+    MAGAccuracy,
+    MAGPearson,
+    MulTAccuracy,
+    MulTNon0F1Swapped,
+    Non0Accuracy,
+    Non0F1,
+    Pearson,
+    SIMSAcc3,
+    SIMSAcc5,
+    SIMSAccuracy,
+    SIMSPearson,
+)
+from mer_lightning.metrics.single_label import (
+    BinaryAverageAccuracy,
+    BinaryAverageF1,
+    ClassAccuracy,
+    ClassBalancedAccuracy,
+    ClassF1,
+    MacroF1,
+    UnweightedAccuracy,
+    WeightedAccuracy,
+    WeightedF1,
+)
+
+__all__ = [
+    "CCC",
+    "GAP",
+    "MAE",
+    "MAGF1",
+    "MAGMAE",
+    "SIMSF1",
+    "SIMSMAE",
+    "Acc3",
+    "Acc5",
+    "Acc7",
+    "BalancedAccuracy",
+    "BinaryAverageAccuracy",
+    "BinaryAverageF1",
+    "ClassAccuracy",
+    "ClassBalancedAccuracy",
+    "ClassF1",
+    "ExactMatch",
+    "HammingLoss",
+    "Has0Accuracy",
+    "Has0F1",
+    "Jaccard",
+    "JaccardEmpty1",
+    "MAGAccuracy",
+    "MAGPearson",
+    "MacroF1",
+    "MeanAveragePrecision",
+    "MicroF1",
+    "MicroPrecision",
+    "MicroRecall",
+    "MulTAccuracy",
+    "MulTNon0F1Swapped",
+    "MultiLabelBinaryAverageAccuracy",
+    "MultiLabelBinaryAverageF1",
+    "MultiLabelClassAccuracy",
+    "MultiLabelClassBalancedAccuracy",
+    "MultiLabelClassF1",
+    "MultiLabelMacroF1",
+    "MultiLabelWeightedF1",
+    "Non0Accuracy",
+    "Non0F1",
+    "Pearson",
+    "SIMSAcc3",
+    "SIMSAcc5",
+    "SIMSAccuracy",
+    "SIMSPearson",
+    "UnweightedAccuracy",
+    "WeightedAccuracy",
+    "WeightedF1",
+]

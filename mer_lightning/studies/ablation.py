@@ -1,0 +1,117 @@
+"""Ablations: a method as it is, and without each of its parts, with the same budget.
+
+full: ../cdat_mosi.yaml
+repeat: {seed_everything: [1111, 1112, 1113, 1114, 1115]}
+without:
+  transfer: {model.preset: baseline}
+  confidence: {model.preset: ce}
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mer_lightning.errors import Refusal
+from mer_lightning.studies.jobs import Job, by_group, write_overrides
+from mer_lightning.yaml_text import from_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FULL = "full"
+_PARTITION = "data.partition"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What an ablation file asks for. A variant is the full method, or the method without one part."""
+
+    path: Path
+    full: Path  # the experiment
+    repeat: tuple[dict[str, Any], ...]
+    without: dict[str, dict[str, Any]]  # {part: the options that switch it off}
+
+    def jobs(self, folder: Path, more: list[str]) -> list[Job]:
+        """All runs, grouped by variant; ``more`` are options for every run.
+
+        One repetition of every variant comes before the next, so that variants can be compared at any time.
+        """
+        variants = {FULL: {}, **self.without}
+        return [
+            self._job(folder, name, number, options | repetition, more)
+            for number, repetition in enumerate(self.repeat)
+            for name, options in variants.items()
+        ]
+
+    def _job(self, folder: Path, variant: str, number: int, overrides: dict[str, Any], more: list[str]) -> Job:
+        file = write_overrides(folder / variant / f"{number}.json", overrides)
+        arguments = ("--config", str(self.full), "--config", str(file), *more)
+        return Job(folder / variant / str(number), arguments, (self.full, file), variant)
+
+
+def read_ablation(path: Path) -> Ablation:
+    try:
+        content = from_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise Refusal(
+            path, "an ablation file", f"{type(error).__name__}: {error}", "see docs/how-to/sweeps.md"
+        ) from error
+    if not isinstance(content, dict) or not {"full", "without"} <= content.keys() <= {"full", "without", "repeat"}:
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise Refusal(path, "the keys full, without and repeat", str(found), "see experiments/ablations/")
+    full = path.parent / content["full"]
+    if not full.is_file():
+        raise Refusal(f"{path}: full", "an experiment's file", content["full"], "name it relative to this file")
+    repeat = content.get("repeat") or {"seed_everything": [1111, 1112, 1113, 1114, 1115]}
+    if not isinstance(repeat, dict) or not all(isinstance(values, list) for values in repeat.values()):
+        raise Refusal(f"{path}: repeat", "a list of values for each option", str(repeat), "see experiments/ablations/")
+    without = content["without"]
+    if not isinstance(without, dict) or not all(isinstance(options, dict) for options in without.values()):
+        raise Refusal(f"{path}: without", "options for each part", str(without), "see experiments/ablations/")
+    if _PARTITION in {key for options in (repeat, *without.values()) for key in options}:
+        remedy = f"give it to all runs, one ablation each: --{_PARTITION} fold-1 --runs runs/fold-1"
+        raise Refusal(path, "the same test samples in every run", _PARTITION, remedy)
+    repetitions = tuple(dict(zip(repeat, values, strict=True)) for values in itertools.product(*repeat.values()))
+    return Ablation(path, full, repetitions, without)
+
+
+def differences(jobs: Iterable[Job]) -> pd.DataFrame:
+    """One row per part and condition: what the full method gains over the one without it; all jobs are done."""
+    import pandas as pd
+
+    from mer_lightning.evaluation.significance import compare, holm
+    from mer_lightning.studies.comparing import Contender, contender, refuse_other_samples
+
+    variants = {name: contender([job.run_folder for job in same]) for name, same in by_group(jobs).items()}
+    refuse_other_samples(variants.values())
+    full: Contender = variants.pop(FULL)
+    rows: list[dict[str, Any]] = []
+    for title, conditions in full.condition_groups().items():
+        compared = {
+            name: compare(full.task, full.logits(conditions), other.logits(conditions), full.target)
+            for name, other in variants.items()
+        }
+        corrected = holm([difference.bootstrap_p for difference in compared.values()])
+        for (name, difference), p in zip(compared.items(), corrected, strict=True):
+            rows.append(
+                {
+                    "without": name,
+                    "condition": title,
+                    "full": full.score(conditions),
+                    "ablated": variants[name].score(conditions),
+                    "gain": difference.value,
+                    "low": difference.low,
+                    "high": difference.high,
+                    "p": difference.bootstrap_p,
+                    "p_holm": p,
+                    "p_wilcoxon": difference.wilcoxon_p,
+                    "runs": len(full.runs),
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,95 @@
+"""The jobs of a reproduction: every experiment with every seed, all with the same budget.
+
+Where a corpus is not there, its synthetic twin takes its place, and every such result is labelled synthetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mer_lightning.errors import Refusal
+from mer_lightning.studies.jobs import Job
+from mer_lightning.yaml_text import from_yaml
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The same for all compared methods (rule 8)."""
+
+    epochs: int
+    seeds: int
+    samples: int | None  # of a synthetic twin
+    seconds: float  # of one run on one core, as measured; only for the estimate that is printed
+
+
+BUDGETS = {
+    "quick": Budget(epochs=4, seeds=3, samples=600, seconds=20),
+    "paper": Budget(epochs=40, seeds=5, samples=None, seconds=160),
+}
+_FIRST_SEED = 1111
+_NOT_QUICK = ("_unaligned", "_iemocap", "_mosei_emotions")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment file, and whether it runs on a synthetic twin."""
+
+    path: Path
+    synthetic: bool
+
+    @property
+    def group(self) -> str:
+        return f"{self.path.stem}{'-synthetic' if self.synthetic else ''}"
+
+
+def find_experiments(names: list[str], folder: Path, budget: str) -> list[Experiment]:
+    """Those named, as files or by their names in ``folder``; without names all that the budget has room for."""
+    paths = [_path(name, folder) for name in names] or _all(folder, budget)
+    if not paths:
+        raise Refusal(folder, "experiments (*.yaml)", "none", "run from the project's folder or name one")
+    return [Experiment(path, synthetic=not _has_corpus(path)) for path in paths]
+
+
+def plan(experiments: Iterable[Experiment], budget: str, runs: Path) -> list[Job]:
+    """All jobs, grouped by experiment; the first seed of every experiment comes before the second of any."""
+    seeds = range(_FIRST_SEED, _FIRST_SEED + BUDGETS[budget].seeds)
+    return [_job(experiment, seed, budget, runs) for seed in seeds for experiment in experiments]
+
+
+def _job(experiment: Experiment, seed: int, budget: str, runs: Path) -> Job:
+    epochs, samples = BUDGETS[budget].epochs, BUDGETS[budget].samples
+    arguments = ["--config", str(experiment.path), "--seed_everything", str(seed), "--trainer.max_epochs", str(epochs)]
+    if experiment.synthetic:
+        arguments += ["--data.synthetic", "true"]
+        arguments += ["--data.samples", str(samples)] if samples else []
+    folder = runs / budget / experiment.group / f"seed-{seed}"
+    return Job(folder, tuple(arguments), (experiment.path,), experiment.group)
+
+
+def _all(folder: Path, budget: str) -> list[Path]:
+    """Every experiment; the quick budget leaves out unaligned features and second views of a corpus."""
+    paths = sorted(folder.glob("*.yaml"))
+    if budget == "quick":
+        paths = [path for path in paths if not path.stem.endswith(_NOT_QUICK)]
+    return paths
+
+
+def _path(name: str, folder: Path) -> Path:
+    for path in (Path(name), folder / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(path.stem for path in sorted(folder.glob("*.yaml")))
+    raise Refusal(name, f"an experiment among {known}", "nothing of that name", f"see {folder}/")
+
+
+def _has_corpus(experiment: Path) -> bool:
+    from mer_lightning.data.places import find_corpus
+
+    data = from_yaml(experiment.read_text())["data"]
+    try:
+        find_corpus(data["corpus"], data.get("alignment", "aligned"))
+    except Refusal:
+        return False
+    return True

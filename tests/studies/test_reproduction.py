@@ -1,0 +1,43 @@
+"""The plan of a reproduction: which experiments, with which seeds, in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mer_lightning.studies.reproduction import Experiment, find_experiments, plan
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments"
+
+
+@pytest.mark.parametrize(
+    ("budget", "seeds", "epochs", "samples"),
+    [("quick", [1111, 1112, 1113], "4", "600"), ("paper", [1111, 1112, 1113, 1114, 1115], "40", None)],
+)
+def test_every_experiment_with_every_seed(budget: str, seeds: list[int], epochs: str, samples: str | None) -> None:
+    experiments = [Experiment(Path("one.yaml"), synthetic=False), Experiment(Path("two.yaml"), synthetic=True)]
+    jobs = plan(experiments, budget, Path("runs"))
+    groups = ("one", "two-synthetic")
+    assert [job.folder for job in jobs] == [
+        Path("runs") / budget / group / f"seed-{seed}" for seed in seeds for group in groups
+    ]
+    assert [job.group for job in jobs] == [*groups] * len(seeds)
+    for job, seed in zip(jobs, [seed for seed in seeds for _ in groups], strict=True):
+        options = dict(zip(job.arguments[::2], job.arguments[1::2], strict=True))
+        expected = {"--config": str(job.configs[0]), "--seed_everything": str(seed), "--trainer.max_epochs": epochs}
+        if job.group == "two-synthetic":
+            expected |= {"--data.synthetic": "true"} | ({"--data.samples": samples} if samples else {})
+        assert options == expected
+
+
+def test_the_quick_budget_leaves_out_what_is_slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MER_DATA", str(tmp_path))
+    quick, paper = (find_experiments([], FOLDER, budget) for budget in ("quick", "paper"))
+    assert len(paper) == len(list(FOLDER.glob("*.yaml")))
+    left_out = {experiment.path.stem for experiment in paper} - {experiment.path.stem for experiment in quick}
+    assert "cdat_mosi_unaligned" in left_out
+    assert "cdat_iemocap" in left_out
+    assert "cdat_mosei_emotions" in left_out
+    assert {"cdat_mosi", "cdat_mosei", "cdat_iemocap4"} <= {experiment.path.stem for experiment in quick}
+    assert all(experiment.synthetic for experiment in quick)
