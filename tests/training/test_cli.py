@@ -188,7 +188,10 @@ def test_a_single_clip_can_be_predicted(fit, tmp_path: Path) -> None:
             ["fit", "--model", "supervised", "--model.backbone", "early", "--data.corpus", "mosi"],
             ["mosi-aligned", "import", "--data.synthetic true"],
         ),
-        (["fit", "--model", "os.system"], ["a method: cdat, every_combination, mcur, mgr, supervised", "'os.system'", "--trust os"]),
+        (
+            ["fit", "--model", "os.system"],
+            ["a method: cdat, every_combination, mcur, mgr, supervised", "'os.system'", "--trust os"],
+        ),
         (["fit", "--model", "supervized"], ["--model", "did you mean supervised?"]),
         (["fit", "--model", "supervised", "--model.backbone", "erly"], ["'erly'", "did you mean early?"]),
         (["fit", "--model", "supervised", "--model.backbone", "early", "--protocol", "fixed7"], ["mean fixed-7"]),
