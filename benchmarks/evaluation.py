@@ -25,7 +25,7 @@ from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.data.synthetic.twins import synthetic_corpus
 from mer_lightning.evaluation.protocols import Protocol, freeze
-from mer_lightning.methods.optimizing import fused
+from mer_lightning.methods.optimizing import with_fused_kernels
 from mer_lightning.methods.supervised import Supervised
 
 
@@ -132,7 +132,7 @@ def overhead_row(folder: Path) -> Iterator[Row]:
         began = time.perf_counter()
         data.setup("fit")
         method.enter(method.phases()[0])
-        optimizer = fused(torch.optim.AdamW(method.parameters(), lr=1e-3))
+        optimizer = with_fused_kernels(torch.optim.AdamW(method.parameters(), lr=1e-3))
         loader = data.train_dataloader()
         for _ in range(epochs):
             for batch in loader:

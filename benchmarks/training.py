@@ -22,7 +22,7 @@ from mer_lightning.batch import Batch
 from mer_lightning.layers.dropout import Dropout
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.cdat.method import CDaT
-from mer_lightning.methods.optimizing import fused
+from mer_lightning.methods.optimizing import with_fused_kernels
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression
 
@@ -67,7 +67,7 @@ def weighted(method: MERMethod, batch: Batch) -> Tensor:
 def supervised_step(backbone: BackboneFactory, batch: Batch) -> Callable[[], None]:
     method = Supervised(DIMS, Regression().card(), backbone)
     method.enter(method.phases()[0])
-    return step_of(fused(adam(method)), partial(weighted, method, batch))
+    return step_of(with_fused_kernels(adam(method)), partial(weighted, method, batch))
 
 
 def cdat_rows() -> Iterator[Row]:
@@ -77,7 +77,7 @@ def cdat_rows() -> Iterator[Row]:
         ours, theirs = (CDaT(dims=DIMS, task_card=card, backbone=backbone) for _ in range(2))
         for method in (ours, theirs):
             method.enter(method.phases()[-1])
-        step = step_of(fused(adam(ours)), lambda ours=ours: weighted(ours, batch))
+        step = step_of(with_fused_kernels(adam(ours)), lambda ours=ours: weighted(ours, batch))
         in_plain_torch(theirs)
         released = step_of(adam(theirs), lambda theirs=theirs: transfer_step(theirs, batch, 1e4))
         plain = supervised_step(backbone, batch)
@@ -88,7 +88,7 @@ def cdat_rows() -> Iterator[Row]:
 
 
 def attention_rows() -> Iterator[Row]:
-    """Once torch's fused kernel no longer waits for oneDNN, backbones/attention.py has little to do."""
+    """Once torch's fused kernel no longer waits for oneDNN, layers/attention.py has little to do."""
     batch = made_batch()
 
     def by_torch(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rate: float) -> Tensor:
