@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mer_lightning.evaluation.predictions import PredictionStore, prediction_table
+from mer_lightning.evaluation.predictions import PredictionStore, prediction_table, rows_once
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel
 
 
@@ -21,6 +21,12 @@ def test_samples_are_in_order_and_once() -> None:
     assert predictions.index.tolist() == [0, 1, 2, 3]
     assert predictions.under(1)[:, 0].tolist() == [0, 10, 20, 30]
     assert predictions.target.tolist() == [0, 0.5, 1, 1.5]
+
+
+def test_of_equal_rows_the_first_is_kept() -> None:
+    index = torch.tensor([5, 3, 5, 3, 4]).repeat(50)
+    assert rows_once(index).tolist() == [1, 4, 0]
+    assert rows_once(index[:0]).tolist() == []
 
 
 def test_a_single_sample_keeps_its_shape() -> None:
@@ -43,6 +49,14 @@ def test_table_of_a_regression() -> None:
     assert rows["id"].tolist() == ["a", "b", "a", "b"]
     assert rows["condition"].tolist() == ["t", "t", "tav", "tav"]
     assert rows["prediction"].tolist() == [0, 1, 0, 10]
+    assert rows.index.tolist() == [0, 1, 2, 3]
+
+
+def test_ids_are_looked_up_by_the_row_in_the_split() -> None:
+    rows = prediction_table(stored([3, 1]).gather(), Regression(), ["t", "tav"], ["a", "b", "c", "d"])
+    assert rows["id"].tolist() == ["b", "d", "b", "d"]
+    assert rows["logit 0"].tolist() == rows["prediction"].tolist() == [1, 3, 10, 30]
+    assert rows["target"].tolist() == [0.5, 1.5, 0.5, 1.5]
 
 
 def test_table_of_classes_has_names_and_probabilities() -> None:
