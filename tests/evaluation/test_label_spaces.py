@@ -26,6 +26,10 @@ def test_probabilities_are_summed_and_scaled() -> None:
     torch.testing.assert_close(mapped.logits(logits).softmax(2), expected)
 
 
+def test_two_classes_are_enough() -> None:
+    assert label_map(SIX, SEVEN, {"happy": "joy", "sad": "sadness"}).task.classes == ("joy", "sadness")
+
+
 def test_samples_of_labels_without_a_mapped_class_are_left_out() -> None:
     mapped = label_map(SIX, SEVEN, READ)
     target = torch.tensor([0, 4, 1, 6, 3, 2])  # anger disgust joy surprise neutral sadness

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from mer_lightning.evaluation.classification import count_two, weighted_f1
-from mer_lightning.evaluation.metrics import evaluate
+from mer_lightning.evaluation.metrics import describe, evaluate
 from mer_lightning.evaluation.metrics_regression import classes_between, pearson
 from mer_lightning.tasks import Regression
 
@@ -88,6 +88,11 @@ def _of(task: Regression, t: torch.Tensor, p: torch.Tensor) -> dict[str, float]:
 )
 def test_golden(name, metric, value):
     assert _of(Regression(), *_tensors(name))[metric] == pytest.approx(value, abs=1e-6)
+
+
+def test_accuracies_of_grades_are_called_by_the_number_of_grades():
+    columns = describe(Regression())
+    assert [columns[name].title for name in ("acc7", "acc5", "acc3")] == ["Acc-7", "Acc-5", "Acc-3"]
 
 
 def test_golden_vector_c_has_25_zeros():

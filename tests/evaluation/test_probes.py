@@ -31,4 +31,5 @@ def test_a_collapse_has_no_label_and_no_spread(codes) -> None:
     assert modality_accuracy(collapsed[:300], collapsed[300:]) == pytest.approx(1 / 3)
     assert label_r2(collapsed[:300], target[:300], collapsed[300:], target[300:]) < 0.05
     assert spread(collapsed) == 0
-    assert spread(codes["shared"]) > 0.5
+    # Two samples of two modalities with two dimensions: the deviations are 1, 2, 3 and 0.
+    assert spread(np.array([[[0.0, 0], [0, 5]], [[2, 4], [6, 5]]])) == 1.5

@@ -59,6 +59,7 @@ def test_a_condition_in_two_protocols_occurs_once() -> None:
     both = Protocol(["tav", "fixed-7", "rate-cpm-0.5", "rate-cpm", "fixed-6"])
     assert names(both)[:4] == ["tav", "t", "a", "v"]
     assert len(names(both)) == len(set(names(both))) == 7 + 7
+    assert both.seed == 0
     assert str(both) == "tav + fixed-7 + rate-cpm-0.5 + rate-cpm + fixed-6"
 
 

@@ -110,6 +110,14 @@ def test_a_class_says_what_its_column_says(name: str) -> None:
         assert info.definition in cls.__doc__
 
 
+def test_every_class_number_can_be_measured() -> None:
+    logits, target = split_of(SingleLabel(CLASSES))
+    for number in range(4):
+        metric = metrics.ClassF1(number)
+        metric.update(logits, target)
+        assert metric.compute().item() == evaluate(SingleLabel(CLASSES), logits, target)[f"{number}_f1"]
+
+
 def test_a_threshold_of_label_sets() -> None:
     logits, target = split_of(MultiLabel(CLASSES))
     for threshold in (0.35, 0.5):
@@ -289,6 +297,7 @@ def test_a_process_goes_on_with_its_own_samples(monkeypatch: pytest.MonkeyPatch)
         (metrics.MAE(), (8,), (8, 1), r"\(B, 1\) or \(B,\)"),
         (metrics.GAP(), (8, 4), (8,), r"target \(B, C\)"),
         (metrics.ClassF1(4), (8, 4), (8,), r"a class number from 0 to 3; found 4"),
+        (metrics.ClassF1(-1), (8, 4), (8,), r"a class number from 0 to 3; found -1"),
     ],
 )
 def test_other_shapes_are_refused(metric: Any, logits: tuple[int, ...], target: tuple[int, ...], words: str) -> None:
