@@ -96,3 +96,12 @@ def test_every_kind_of_parameter_survives_the_storage(tmp_path: Path) -> None:
     points = [trial.overrides for trial in search.trials_to_run()]
     assert points == [tiny.random_point(number) for number in range(8)]
     assert all(isinstance(point["power"], int) for point in points)
+
+
+def test_bayes_draws_multiples_of_a_step_on_a_logarithmic_scale(tmp_path: Path) -> None:
+    """Optuna has no such distribution: the values are rounded."""
+    power = {"distribution": "q_log_uniform_values", "min": 16, "max": 256, "q": 16}
+    search = Search(sweep(tmp_path, method="bayes", run_cap=8, parameters={"power": power}), tmp_path, 8)
+    drawn = [trial.overrides["power"] for trial in search.trials_to_run()]
+    assert all(isinstance(value, int) and value % 16 == 0 and 16 <= value <= 256 for value in drawn)
+    assert len(set(drawn)) > 2
