@@ -59,7 +59,6 @@ class MGR(MERMethod):
     Half of the task's loss is of all that a sample has, half of what the training masks leave: give it masks.
 
     Args:
-        width: of vectors and of the state; 128 with BERT, 64 with GloVe.
         dropout: in encoders and heads.
         weights: of single losses, instead of the defaults, e.g. `{guidance: 0.5}`; 0 leaves one out.
         impute: an absent modality's shared code is made from those that are present; else it is learned, the same for
@@ -71,7 +70,6 @@ class MGR(MERMethod):
     def __init__(
         self,
         *,
-        width: int = 64,
         dropout: float = 0.1,
         weights: dict[str, float] | None = None,
         impute: bool = True,
@@ -84,9 +82,12 @@ class MGR(MERMethod):
         modalities, outputs = len(self.dims), self.task.outputs
         self._freeze_the_backbones_fusion()
         widths = self.backbone.vector_widths
-        self.project = nn.ModuleDict(
-            {m: nn.Sequential(nn.Linear(widths[m], width), nn.LayerNorm(width)) for m in self.dims}
-        )
+        width = max(widths.values())
+        self.project = nn.ModuleDict()
+        if len(set(widths.values())) > 1:
+            self.project.update(
+                {m: nn.Sequential(nn.Linear(widths[m], width), nn.LayerNorm(width)) for m in self.dims}
+            )
         self.share = encoder(width, _SHARED, dropout)
         self.keep = nn.ModuleDict({m: encoder(width, _PRIVATE, dropout) for m in self.dims})
         self.standardise_shared = Standardised(modalities, _SHARED)
@@ -137,7 +138,8 @@ class MGR(MERMethod):
 
     def _raw(self, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
         """(B, M, d), (B, M, d_s), (B, M, d_p): vectors, and codes before they are standardised."""
-        vectors = torch.stack([self.project[m](encoded.vectors[m]) for m in self.dims], 1)
+        of_one_width = {m: self.project[m](each) if self.project else each for m, each in encoded.vectors.items()}
+        vectors = torch.stack([of_one_width[m] for m in self.dims], 1)
         private = torch.stack([self.keep[m](vectors[:, number]) for number, m in enumerate(self.dims)], 1)
         return vectors, self.share(vectors).float(), private.float()
 
