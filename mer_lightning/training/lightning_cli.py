@@ -31,6 +31,7 @@ from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
+from mer_lightning.training.processes import processes_of_one_run
 from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, new_run_folder
 
 _TRAINER_DEFAULTS = {
@@ -169,7 +170,7 @@ def run(args: list[str]) -> MERCLI:
     jsonargparse.set_loader("yaml", _load_yaml)
     Parser.arguments = args
     try:
-        with only_known_imports():
+        with only_known_imports(), processes_of_one_run():
             return MERCLI(
                 model_class=MERMethod,
                 datamodule_class=MERData,
