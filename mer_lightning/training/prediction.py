@@ -12,6 +12,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.predictions import prediction_table
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.modalities import combination_name
+from mer_lightning.whole_files import whole
 
 
 def write_predictions(method: MERMethod, data: MERData, output: str | None, folder: Path) -> Path:
@@ -28,10 +29,11 @@ def write_predictions(method: MERMethod, data: MERData, output: str | None, fold
     names = np.array([combination_name(row) or "none" for row in kinds.tolist()], dtype=object)
     rows.insert(1, "modalities", names[kind.numpy()])
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        rows.to_csv(path, index=False)
-    else:
-        rows.to_parquet(path, index=False)
+    with whole(path) as temporary:
+        if path.suffix == ".csv":
+            rows.to_csv(temporary, index=False)
+        else:
+            rows.to_parquet(temporary, index=False)
     from rich.console import Console
 
     Console().print(f"{len(rows)} predictions written to {path}")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Refusal
+from mer_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,13 +74,6 @@ def metrics_over_time(folder: Path) -> pd.DataFrame:
 
     paths = sorted(path for path in (folder / "logs").rglob("metrics.csv") if path.stat().st_size)
     return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True) if paths else pd.DataFrame()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def environment() -> dict[str, Any]:
