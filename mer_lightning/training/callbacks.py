@@ -78,7 +78,7 @@ class WriteResults(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        predictions: Predictions = pl_module.store.gather()
+        predictions = pl_module.predictions()
         if trainer.is_global_zero:
             self._write(trainer, pl_module, predictions)
 

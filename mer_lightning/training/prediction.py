@@ -21,7 +21,7 @@ def write_predictions(method: MERMethod, data: MERData, output: str | None, fold
     if path.suffix not in (".csv", ".parquet"):
         raise Refusal(path, "a name ending in .csv or .parquet", f"'{path.suffix}'", "choose --output accordingly")
     split = data.split("predict")
-    predictions = method.store.gather()
+    predictions = method.predictions()
     rows = prediction_table(predictions, method.task, ["tav"], split.ids).drop(columns="condition")
     known = [m in method.dims for m in ("text", "audio", "vision")]
     # A name for each of the eight combinations, and not for each sample.

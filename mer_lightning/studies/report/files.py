@@ -36,8 +36,8 @@ def write_report(folders: list[Path], baseline: str, output: Path, baseline_need
     ]
     output.mkdir(parents=True, exist_ok=True)
     texts = {
-        "report.html": page(settings, tests),
-        "report.md": markdown(settings, tests),
+        "report.html": page(settings, tests, ledger.diverged),
+        "report.md": markdown(settings, tests, ledger.diverged),
         "report.tex": latex(settings),
         "scores.csv": pd.concat(tables).to_csv(index=False),
         "differences.csv": pd.concat([each.assign(setting=title) for title, _, each in titled]).to_csv(index=False),
