@@ -27,7 +27,7 @@ _LONGEST_NAME = 200  # file systems end at 255 bytes
 _NUMBERS = "biuf"  # kinds of numpy numbers that a feature can have
 
 
-def read_header(stream: IO[bytes], where: Path, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(stream: IO[bytes], where: str | Path, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """(shape, Fortran order, dtype) of a .npy stream of ``size`` bytes. Afterwards the stream is at its data."""
     with reading(where, _ARRAY):
         version = npy.read_magic(stream)
@@ -41,7 +41,7 @@ def read_header(stream: IO[bytes], where: Path, size: int) -> tuple[tuple[int, .
     return shape, fortran, dtype
 
 
-def read_array(stream: IO[bytes], where: Path, size: int, objects: bool = True) -> NDArray[Any]:
+def read_array(stream: IO[bytes], where: str | Path, size: int, objects: bool = True) -> NDArray[Any]:
     """The array of a .npy stream of ``size`` bytes.
 
     Objects in it, where they are allowed, may be containers, strings, numbers and arrays, and nothing else.
@@ -55,15 +55,14 @@ def read_array(stream: IO[bytes], where: Path, size: int, objects: bool = True) 
         if not isinstance(values, np.ndarray) or values.shape != shape:
             raise _no_array(where, f"a pickled {type(values).__name__} where its header says an array of shape {shape}")
         return values
-    with reading(where, _ARRAY):
-        values = np.frombuffer(stream.read(size), dtype)
+    values = np.frombuffer(stream.read(size), dtype)
     if len(values) != int(np.prod(shape)):
         raise _no_array(where, f"{len(values)} elements where its header says shape {shape}")
     return values.reshape(shape, order="F" if fortran else "C")
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    with open(path, "rb") as stream:
+    with reading(path, _ARRAY), open(path, "rb") as stream:
         return read_array(stream, path, path.stat().st_size)
 
 
@@ -86,15 +85,12 @@ class NpzFile:
         refuse_growth(self.path, self._bytes, self.path.stat().st_size)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _no_array(self.path, f"'{name}' compressed in another way than numpy does")
-        with (
-            reading(self.path, f"an array '{name}'"),
-            zipfile.ZipFile(self.path) as archive,
-            archive.open(info) as member,
-        ):
-            return read_array(member, self.path, info.file_size, objects)
+        where = f"{self.path}: {name}"
+        with reading(where, _ARRAY), zipfile.ZipFile(self.path) as archive, archive.open(info) as member:
+            return read_array(member, where, info.file_size, objects)
 
 
-def _no_array(where: Path, found: str) -> Refusal:
+def _no_array(where: str | Path, found: str) -> Refusal:
     return Refusal(where, _ARRAY, found, "copy or make the file again")
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import functools
 import mmap
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -53,9 +53,16 @@ def load_pickle(path: str | Path) -> Any:
     return _load(mapped, path)
 
 
-def load_pickle_stream(stream: IO[bytes], where: Path, size: int = -1) -> Any:
-    """The same for a pickle inside another file: the rest of ``stream``, at most ``size`` bytes, is read into memory."""
+def load_pickle_stream(stream: IO[bytes], where: str | Path, size: int = -1) -> Any:
+    """The same for a pickle inside another file: the rest of ``stream``, at most ``size`` bytes, is read."""
     return _load(stream.read(size), where)
+
+
+def load_pickle_bytes(
+    data: bytes, where: str | Path, names: Mapping[tuple[str, str], Any], stored_elsewhere: Callable[[Any], Any]
+) -> Any:
+    """The same with other ``names``, and a function for what the pickle says to be stored beside it."""
+    return _load(data, where, names, stored_elsewhere)
 
 
 def outline(path: Path) -> dict[str, frozenset[str]]:
@@ -83,10 +90,15 @@ def _outline(path: Path, size: int, modified: int) -> dict[str, frozenset[str]]:
         return {}
 
 
-def _load(data: bytes | mmap.mmap, where: Path) -> Any:
+def _load(
+    data: bytes | mmap.mmap,
+    where: str | Path,
+    names: Mapping[tuple[str, str], Any] = NAMES,
+    stored_elsewhere: Callable[[Any], Any] | None = None,
+) -> Any:
     try:
         source = _Source(data)
-        content = _RestrictedUnpickler(source, where).load()
+        content = _RestrictedUnpickler(source, where, names, stored_elsewhere).load()
         _refuse_bombs(content, source.allowed)
         return content
     except Refusal:
@@ -147,23 +159,32 @@ class _RestrictedUnpickler(pickle._Unpickler):
     metastack: list[list[Any]]  # before it
     append: Callable[[Any], None]
 
-    def __init__(self, source: _Source, where: Path) -> None:
+    def __init__(
+        self,
+        source: _Source,
+        where: str | Path,
+        names: Mapping[tuple[str, str], Any],
+        stored_elsewhere: Callable[[Any], Any] | None,
+    ) -> None:
         super().__init__(source, encoding="latin1")
         self.source, self.where, self.memo = source, where, _Memo()
+        self.names, self.stored_elsewhere = names, stored_elsewhere
 
     def find_class(self, module: str, name: str) -> Any:
         usual = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
-        if (usual, name) not in NAMES:
+        if (usual, name) not in self.names:
             self._refuse(f"{module}.{name}")
-        return NAMES[usual, name]
+        return self.names[usual, name]
 
     def get_extension(self, code: int) -> None:
         self._refuse(f"extension {code}")
 
-    def persistent_load(self, pid: Any) -> None:
-        self._refuse("an object that is not in the file")
+    def persistent_load(self, pid: Any) -> Any:
+        if self.stored_elsewhere is None:
+            self._refuse("an object that is not in the file")
+        return self.stored_elsewhere(pid)
 
-    def _refuse(self, what: str) -> None:
+    def _refuse(self, what: str) -> NoReturn:
         remedy = "nothing was executed; do not trust this file unless you know why it needs that"
         raise Refusal(self.where, _HARMLESS, f"one that asks for {ascii(what)[1:-1][:100]}", remedy)
 
