@@ -17,8 +17,11 @@ def synthetic_cache() -> Path:
     """In $MER_DATA if it is set, else in the user's cache folder."""
     if os.environ.get("MER_DATA"):
         return data_root() / "synthetic"
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mer_lightning" / "synthetic"
+    return user_cache() / "synthetic"
+
+
+def user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mer_lightning"
 
 
 def corpus_folder(corpus: str, alignment: str | None) -> Path:

@@ -14,14 +14,14 @@ def write_report(folders: list[Path], baseline: str, output: Path, baseline_need
     """
     import pandas as pd
 
-    from mer_lightning.studies.ledger import find_runs, ledger
+    from mer_lightning.studies.ledger import open_ledger
     from mer_lightning.studies.report.page import page
     from mer_lightning.studies.report.settings import settings_of
     from mer_lightning.studies.report.tables import differences, metrics_shown, scores
     from mer_lightning.studies.report.text import latex, markdown
 
-    runs = find_runs(folders)
-    settings = settings_of(runs)
+    ledger = open_ledger(folders)
+    settings = settings_of(ledger)
     labels = {label for setting in settings for label in setting.contenders}
     if baseline_needed and baseline not in labels:
         expected = f"a method among {', '.join(sorted(labels))}"
@@ -43,5 +43,5 @@ def write_report(folders: list[Path], baseline: str, output: Path, baseline_need
     }
     for name, text in texts.items():
         (output / name).write_text(text, encoding="utf-8")
-    ledger(runs).to_parquet(output / "ledger.parquet", index=False)
+    ledger.rows.to_parquet(output / "ledger.parquet", index=False)
     return [output / name for name in (*texts, "ledger.parquet")]

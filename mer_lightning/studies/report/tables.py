@@ -80,7 +80,7 @@ def differences(setting: Setting, baseline: str) -> pd.DataFrame:
     import pandas as pd
 
     reference = setting.contenders[baseline]
-    others = {label: other for label, other in setting.contenders.items() if label != baseline}
+    others = {label: other for label, other in setting.shown.items() if label != baseline}
     rows: list[dict[str, Any]] = []
     for title, conditions in reference.condition_groups().items():
         comparisons = {
