@@ -5,7 +5,6 @@ Shapes: N samples, L longest sequence, D width, C classes.
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from mer_lightning.data.importing.arrays import (
     strings,
 )
 from mer_lightning.data.importing.base import Reader
+from mer_lightning.data.importing.feature_files import NpzFile
 from mer_lightning.data.raw import SPLITS, UNUSED, Alignment, PackedSequences, RawCorpus, Sequences
 from mer_lightning.data.store import carve_valid, clean
 from mer_lightning.errors import Refusal
@@ -133,29 +133,22 @@ def open_npz(path: Path) -> Corpus:
 
 def _names(path: Path) -> set[str]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile):
+        return set(NpzFile(path).names)
+    except Refusal:
         return set()
 
 
 def _load(path: Path) -> tuple[Arrays, list[str]]:
     """The arrays that the format knows, and a note on all others."""
-    names = _names(path)
+    archive = NpzFile(path)
+    names = set(archive.names)
     wanted = {name for name in names if name in _KNOWN or name.startswith("split_")}
     if not wanted & {*MODALITIES}:
-        found = ", ".join(sorted(names)) or "no .npz archive"
-        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", found, _HELP)
-    arrays: Arrays = {}
-    with np.load(path, allow_pickle=False) as archive:
-        for name in sorted(wanted):
-            try:
-                arrays[name] = archive[name]
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-                remedy = "save strings as np.array(list_of_str), never as objects, and copy the file again"
-                raise Refusal(path, f"a plain array '{name}'", str(error), remedy) from error
-            if np.ndim(arrays[name]) == 0 or len(arrays[name]) == 0:
-                raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", _HELP)
+        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), _HELP)
+    arrays = {name: archive.array(name, objects=False) for name in sorted(wanted)}
+    for name, array in arrays.items():
+        if array.ndim == 0 or len(array) == 0:
+            raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", _HELP)
     ignored = ", ".join(sorted(names - wanted))
     return arrays, [f"Arrays that were not read: {ignored}."] if ignored else []
 
