@@ -25,8 +25,8 @@ class MERData(LightningDataModule):
     """Batches of one corpus.
 
     Args:
-        corpus: a name of the catalogue (`mer-lightning data list`), a corpus folder, or an .npz file.
-        alignment: which import of a named corpus; a folder knows its own.
+        corpus: a name (`mer-lightning data list`), a corpus folder, or an .npz file.
+        alignment: which import of a named corpus; default: the aligned one, or the only one. A folder knows its own.
         partition: the assignment of samples to train, valid and test, e.g. `official` or `fold-1`; default: the first.
         batch_size: samples per training step (and process).
         eval_batch_size: samples per evaluation step.
@@ -46,7 +46,7 @@ class MERData(LightningDataModule):
     def __init__(
         self,
         corpus: str = "mosi",
-        alignment: Literal["aligned", "unaligned", "utterance"] = "aligned",
+        alignment: Literal["aligned", "unaligned", "utterance"] | None = None,
         partition: str | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 256,

@@ -9,6 +9,7 @@ Shapes: B batch, M = 3 modalities, K masks, d width of the state.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -26,7 +27,7 @@ from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.optimizing import Schedule
 from mer_lightning.methods.phase import Losses, Phase
 from mer_lightning.methods.phased_training import PhasedTraining
-from mer_lightning.tasks import task_from_card
+from mer_lightning.tasks import Ratings, task_from_card
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +50,7 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
             or the mean over the seven combinations.
         text_encoder: what makes vectors of a corpus whose text is token ids, e.g. hugging_face; its learning rate is
             its own.
+        loss: of ratings on scales of one's own: the absolute error, or 1 - CCC over the samples of a step.
     """
 
     reconstruction: ClassVar[bool] = False  # of a paper that gives neither equations nor code; results say so
@@ -62,10 +64,11 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         schedule: Schedule = "cosine",
         select_under: Literal["tav", "fixed-7"] = "tav",
         text_encoder: TextEncoderFactory | None = None,
+        loss: Literal["mae", "ccc"] = "mae",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.dims, self.task = dict(dims), task_from_card(task_card)
+        self.dims, self.task = dict(dims), fitting.task_with_loss(task_from_card(task_card), loss)
         self.optimizer_factory, self.schedule, self.select_under = optimizer, schedule, select_under
         self.inputs = Inputs(self.dims, text_encoder() if text_encoder else None)
         self.backbone = backbone(self.inputs.widths)
@@ -123,6 +126,7 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
                 refuse_other_than_ids(data.corpus.card.label, data.training_frames("text"), vocabulary)
             self.protocol.refuse_if_shown(data.masks.present(len(data.split("train")), epoch=0, seed=data.seed))
             self.inputs.set_statistics(data.feature_statistics())
+            self.task = self.task.fitted_to(data.split("train").target)
 
     def refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
         """A method that needs more of a corpus or a backbone extends it."""
@@ -144,9 +148,13 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trained_on"] = self.trained_on
+        if isinstance(self.task, Ratings):  # the units in which the head speaks
+            checkpoint["labels"] = {"mean": self.task.mean, "deviation": self.task.deviation}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_on = checkpoint["trained_on"]
+        if isinstance(self.task, Ratings):
+            self.task = replace(self.task, **{name: tuple(values) for name, values in checkpoint["labels"].items()})
 
 
 def all_methods() -> dict[str, type[MERMethod]]:

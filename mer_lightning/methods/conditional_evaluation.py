@@ -47,6 +47,10 @@ class ConditionalEvaluation(LightningModule, ABC):
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         """{name: (K, B)} what is stored beside the predictions."""
 
+    def stored_predictions(self) -> Predictions:
+        """What was stored, in the units of the labels: the task of the corpus reads it."""
+        return self.store.gather().in_label_units(self.task)
+
     def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
         """A method logs here what more it wants to know of the validation predictions."""
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
 
 from mer_lightning.backbones.base import Backbone
 from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.encoders.base import TOKENS
 from mer_lightning.errors import Refusal
-from mer_lightning.tasks import Task
+from mer_lightning.tasks import Ratings, Task
+
+
+def task_with_loss(task: Task, loss: Literal["mae", "ccc"]) -> Task:
+    if isinstance(task, Ratings):
+        return replace(task, loss=loss)
+    if loss != "mae":
+        remedy = "leave it out, or import numbers with --task ratings"
+        raise Refusal("--model.loss", f"mae where labels are no ratings but {task.kind}", loss, remedy)
+    return task
 
 
 def refuse_other_widths(card: CorpusCard, widths: Mapping[str, int], trained: Mapping[str, int]) -> None:

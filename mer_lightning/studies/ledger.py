@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Refusal
-from mer_lightning.tasks import Task, task_from_card
+from mer_lightning.tasks import Ratings, Task, task_from_card
 from mer_lightning.training.run_folder import BEST, CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS, metrics_over_time
 from mer_lightning.yaml_text import from_yaml
 
@@ -146,8 +146,10 @@ def targets_of(table: pd.DataFrame, task: Task) -> Tensor:
     """The targets of a run's predictions as a tensor; the file has classes by their names."""
     import torch
 
-    targets = table[table["condition"] == table["condition"].iloc[0]]["target"]  # the same under every condition
-    classes = getattr(task, "classes", None)
+    rows = table[table["condition"] == table["condition"].iloc[0]]  # the same under every condition
+    if isinstance(task, Ratings) and len(task.targets) > 1:
+        return torch.tensor(rows[[f"target {name}" for name in task.targets]].to_numpy())
+    targets, classes = rows["target"], getattr(task, "classes", None)
     if classes is None:
         return torch.tensor(targets.to_numpy())
     if task.kind == "single_label":

@@ -16,7 +16,7 @@ from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.results import Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
-from mer_lightning.tasks import Task
+from mer_lightning.tasks import Task, task_from_card
 from mer_lightning.training.run_folder import (
     CONFIG,
     CORPUS,
@@ -79,7 +79,7 @@ class WriteResults(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        predictions: Predictions = pl_module.store.gather()
+        predictions = pl_module.stored_predictions()
         if trainer.is_global_zero:
             self._write(trainer, pl_module, predictions)
 
@@ -87,7 +87,8 @@ class WriteResults(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         frozen = method.frozen_protocol
         assert frozen is not None
-        task, labels, train_target = method.task, "its own", data.split("train").target
+        # The corpus's own task: what the model adds to it, such as the scale of its outputs, is undone already.
+        task, labels, train_target = task_from_card(method.task.card()), "its own", data.split("train").target
         if mapped := method.label_map:
             predictions, train_target = mapped.predictions(predictions), mapped.targets(train_target)
             task, labels = mapped.task, str(mapped)

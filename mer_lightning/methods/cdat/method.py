@@ -326,7 +326,7 @@ class CDaT(MERMethod):
         logits, released = self.head(states), self.weighting == "ce_repaired"
         probabilities = self.task.probabilities(logits.flatten(0, 1))
         if probabilities is None:  # regression: how far a mask moves the prediction
-            return transfer.impact_weights((logits[:3] - logits[3]).abs().squeeze(-1), released)
+            return transfer.impact_weights((logits[:3] - logits[3]).abs().mean(-1), released)
         probabilities = probabilities.view(logits.shape)
         impact = transfer.cross_entropy_impact(probabilities[3], probabilities[:3], released)
         return transfer.impact_weights(impact, released)
