@@ -155,9 +155,7 @@ def _print_imported(card: CorpusCard, folder: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{card.label}[/]: {card.samples} samples in {folder}")
     if entry is None:
-        console.print(
-            f"  a corpus of your own; `{card.name}` is none of the catalogue: {nearest(card.name)}", markup=False
-        )
+        console.print(f"  a corpus of your own; {nearest(card.name)}".removesuffix("; "), markup=False)
     console.print("  " + ", ".join(f"{m} {card.feature_set[m]} ({width} wide)" for m, width in card.dims.items()))
     console.print(f"  task: {_task_in_words(card.task)}", markup=False)
     for name, counts in card.partitions.items():

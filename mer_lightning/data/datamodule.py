@@ -71,6 +71,7 @@ class MERData(LightningDataModule):
         self.resident, self.workers, self.seed = resident, workers, seed
         self.masks = masks or Complete()
         self.corpus = open_named(corpus, alignment, synthetic, samples, process)
+        self.masks.present(1, 0, seed, tuple(self.dims))  # masks that the corpus cannot have are refused now
         self.partition = partition or next(iter(self.corpus.card.partitions), "all")
         self._splits: dict[str, Split] = {}
 
@@ -124,7 +125,9 @@ class MERData(LightningDataModule):
         groups = None
         if self.balanced and split.target is not None:
             groups = Groups(self.corpus.task.category(split.target), split.present)
-        plan = TrainingPlan(len(split), self.batch_size, self.masks, self.seed, steps, rank, world, groups)
+        plan = TrainingPlan(
+            len(split), self.batch_size, self.masks, self.seed, steps, rank, world, groups, split.modalities
+        )
         return self._loader(split, plan)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -57,7 +57,7 @@ def find_corpus(corpus: str, alignment: str | None) -> Path:
 
     entry = known_corpus(corpus)
     if entry is None:
-        remedy = f"import it: mer-lightning data import FILE --as {corpus}; or {nearest(corpus)}"
+        remedy = nearest(corpus) or f"import it: mer-lightning data import FILE --as {corpus}"
     else:
         remedy = f"{entry.obtain} Then: mer-lightning data import FILE --as {corpus}. "
     if corpus in catalogue():

@@ -21,6 +21,7 @@ from mer_lightning.batch import Batch
 from mer_lightning.discovery import classes_by_file
 from mer_lightning.encoders.base import TextEncoderFactory, refuse_other_than_ids
 from mer_lightning.evaluation.label_spaces import LabelMap
+from mer_lightning.evaluation.protocols import freeze
 from mer_lightning.methods import fitting
 from mer_lightning.methods.conditional_evaluation import ConditionalEvaluation
 from mer_lightning.methods.inputs import Inputs
@@ -46,8 +47,8 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         backbone: the fusion model, by its name (`mer-lightning backbones`) and options.
         optimizer: made from the parameters; weight decay leaves norms and biases alone.
         schedule: of the learning rate, after a warm-up over the first tenth of the steps.
-        select_under: what the validation score that chooses the checkpoint is measured under: the complete input,
-            or the mean over the seven combinations.
+        select_under: what the validation score that chooses the checkpoint is measured under: the complete input, or
+            the mean over all combinations of its modalities. `tav` and `fixed-7` are the same for three modalities.
         text_encoder: what makes vectors of a corpus whose text is token ids, e.g. hugging_face; its learning rate is
             its own.
         loss: of ratings on scales of one's own: the absolute error, or 1 - CCC over the samples of a step.
@@ -62,7 +63,7 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         backbone: BackboneFactory,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=1e-2),
         schedule: Schedule = "cosine",
-        select_under: Literal["tav", "fixed-7"] = "tav",
+        select_under: Literal["complete", "combinations", "tav", "fixed-7"] = "complete",
         text_encoder: TextEncoderFactory | None = None,
         loss: Literal["mae", "ccc"] = "mae",
     ) -> None:
@@ -124,7 +125,11 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
                 self.enter(self.phases()[0])
             if (vocabulary := self.vocabulary) is not None:
                 refuse_other_than_ids(data.corpus.card.label, data.training_frames("text"), vocabulary)
-            self.protocol.refuse_if_shown(data.masks.present(len(data.split("train")), epoch=0, seed=data.seed))
+            train, valid = data.split("train"), data.split("valid")
+            self.protocol.refuse_if_shown(data.masks.present(len(train), 0, data.seed, train.modalities))
+            # What this corpus cannot meet is refused now, and not after the fit.
+            fitting.refuse_selection(self.select_under, valid.modalities)
+            freeze(self.protocol.on(valid.modalities), valid)
             self.inputs.set_statistics(data.feature_statistics())
             self.task = self.task.fitted_to(data.split("train").target)
 

@@ -207,7 +207,7 @@ def test_conditions_of_missing_modalities_are_refused(tiny_raw, tmp_path: Path, 
     write_corpus(raw, tmp_path / "two", "two")
     two = open_corpus(tmp_path / "two").everything()
     for name in ("fixed-7", "tv", "rate-cpm"):
-        with pytest.raises(Refusal, match="only text, audio in two"):
+        with pytest.raises(Refusal, match="conditions for text and audio, which the corpus has"):
             freeze(Protocol([name]), two)
     assert freeze(Protocol(["t", "a", "ta", "tav", "rmfm"]), two).present.shape == (14, 60, 3)
     unaligned = open_corpus(tiny_corpus()).everything()
