@@ -156,6 +156,11 @@ class Split:
         return len(self.rows)
 
     @functools.cached_property
+    def there(self) -> tuple[str, ...]:
+        """The modalities that some sample of the split has."""
+        return tuple(m for m in self.modalities if bool((self._host_lengths[m] > 0).any()))
+
+    @functools.cached_property
     def ids(self) -> list[str]:
         """Of each sample, in the order of :attr:`rows`."""
         return self.corpus.samples["id"].iloc[self.rows.cpu().numpy()].tolist()

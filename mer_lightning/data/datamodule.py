@@ -125,9 +125,7 @@ class MERData(LightningDataModule):
         groups = None
         if self.balanced and split.target is not None:
             groups = Groups(self.corpus.task.category(split.target), split.present)
-        plan = TrainingPlan(
-            len(split), self.batch_size, self.masks, self.seed, steps, rank, world, groups, split.modalities
-        )
+        plan = TrainingPlan(len(split), self.batch_size, self.masks, self.seed, steps, rank, world, groups, split.there)
         return self._loader(split, plan)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -50,7 +50,7 @@ def find_corpus(corpus: str, alignment: str | None) -> Path:
         return imports.get("aligned") or next(iter(imports.values()))
     if alignment in imports:
         return imports[alignment]
-    where = corpus_folder(corpus, alignment) if alignment else data_root() / corpus
+    where = corpus_folder(corpus, alignment or "aligned")
     if imports:
         raise Refusal(where, "one import", ", ".join(imports), f"choose --data.alignment {next(iter(imports))}")
     from mer_lightning.data.catalogue import catalogue, known_corpus, nearest

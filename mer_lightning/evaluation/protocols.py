@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -47,38 +48,51 @@ class Protocol:
             `rmfm_same`, `rmfm_lnln`, `tmfm`, `stmfm`, `unseen-ta-av`) and single conditions (`tav`, `rate-cpm-0.5`,
             `tmfm-0.2`, `modality-rates-0.3-0.5-0.7`).
         seed: of the masks that are drawn.
-        modalities: of the corpus; a condition that it cannot meet is refused.
+        modalities: of the corpus; a condition that it cannot meet is refused, or left out if others remain.
+        impossible: what is done about a condition that needs a modality which is not there.
     """
 
-    def __init__(self, names: Sequence[str], seed: int = 0, modalities: Sequence[str] = MODALITIES) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        seed: int = 0,
+        modalities: Sequence[str] = MODALITIES,
+        impossible: Literal["refuse", "leave out"] = "refuse",
+    ) -> None:
         if not names:
             raise Refusal("--protocol", "at least one protocol or condition", "none", "name one, e.g. combinations")
         self.names, self.seed, self.modalities = tuple(names), seed, tuple(modalities)
         self.unseen = _unseen(names)  # combinations that do not occur in training
         conditions = {each.name: each for name in names for each in _conditions(name, self.modalities)}
-        self.conditions = tuple(conditions.values())
-        self._refuse_impossible()
+        possible = [each for each in conditions.values() if each.possible(self.modalities)]
+        if len(possible) < len(conditions) and (impossible == "refuse" or not possible):
+            raise self._impossible([name for name in conditions if name not in {each.name for each in possible}])
+        self.conditions = tuple(possible)
 
     def __str__(self) -> str:
         """As results name it. With three modalities `combinations` is what the field calls fixed-7."""
         seven = len(self.modalities) == len(MODALITIES)
         return " + ".join("fixed-7" if name == "combinations" and seven else name for name in self.names)
 
-    def on(self, modalities: Sequence[str]) -> Protocol:
-        """The same names for a corpus with other modalities."""
-        return Protocol(self.names, self.seed, modalities)
-
-    def _refuse_impossible(self) -> None:
-        impossible = [each.name for each in self.conditions if not each.possible(self.modalities)]
-        if impossible:
-            possible = [each.name for each in self.conditions if each.name not in impossible]
-            listed = ", ".join(possible or combinations_of(self.modalities))
+    def among(self, modalities: Sequence[str]) -> Protocol:
+        """What remains of it where only some of its modalities are there: in no sample of a split, say."""
+        there = tuple(m for m in self.modalities if m in modalities)
+        if not there:
+            found = "no sample with one of them"
             raise Refusal(
-                f"--protocol {self}",
-                f"conditions for {' and '.join(self.modalities)}, which the corpus has",
-                ", ".join(impossible),
-                f"write --protocol '[{listed}]', or --protocol combinations for all combinations of what it has",
+                f"--protocol {self}", f"samples with {' or '.join(self.modalities)}", found, "choose other data"
             )
+        return self if there == self.modalities else Protocol(self.names, self.seed, there, "leave out")
+
+    def _impossible(self, found: list[str]) -> Refusal:
+        every = combinations_of(self.modalities)
+        listed = [each for each in every if each not in found]
+        return Refusal(
+            f"--protocol {self}",
+            f"conditions for {' and '.join(self.modalities)}, which the corpus has",
+            ", ".join(found),
+            f"write --protocol combinations, which is '[{', '.join(listed)}]' here",
+        )
 
     def refuse_if_shown(self, present: Tensor) -> None:
         """Refuse training masks (N, M) in which a combination occurs that this protocol calls unseen."""
@@ -96,10 +110,17 @@ class Protocol:
 class FrozenProtocol:
     """The masks of a protocol on one split, a function of the protocol, its seed and the split's lengths alone."""
 
-    conditions: tuple[Condition, ...]
-    seed: int
+    protocol: Protocol  # what of it the split allows
     present: Tensor  # (K, N, M) bool
     lengths: dict[str, Tensor]  # {modality: (N,)} of the split
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return self.protocol.conditions
+
+    @property
+    def seed(self) -> int:
+        return self.protocol.seed
 
     @functools.cached_property
     def mask_hash(self) -> str:
@@ -123,15 +144,17 @@ class FrozenProtocol:
 
 
 def freeze(protocol: Protocol, split: Split) -> FrozenProtocol:
-    """Draw the masks of ``protocol`` for ``split``, once. Refuse a condition that needs more than the split has."""
-    if not set(protocol.modalities) <= set(split.modalities):
-        protocol = protocol.on(split.modalities)
+    """Draw the masks of ``protocol`` for ``split``, once.
+
+    A condition that needs a modality which no sample of the split has is left out: it would measure something else.
+    """
+    protocol = protocol.among(split.there)
     drawn = [each.present(len(split), protocol.seed, protocol.modalities) for each in protocol.conditions]
     lengths = {m: split.lengths[m].cpu() for m in MODALITIES if m in split.lengths}
     for condition in protocol.conditions:
         if isinstance(condition, FrameCondition) and condition.kind in ALIGNED_KINDS:
             refuse_unaligned(f"condition '{condition.name}'", condition.kind, lengths)
-    return FrozenProtocol(protocol.conditions, protocol.seed, torch.stack(drawn), lengths)
+    return FrozenProtocol(protocol, torch.stack(drawn), lengths)
 
 
 def averages(values: Mapping[str, float], protocol: Protocol) -> dict[str, float]:

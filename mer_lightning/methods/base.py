@@ -21,7 +21,7 @@ from mer_lightning.batch import Batch
 from mer_lightning.discovery import classes_by_file
 from mer_lightning.encoders.base import TextEncoderFactory, refuse_other_than_ids
 from mer_lightning.evaluation.label_spaces import LabelMap
-from mer_lightning.evaluation.protocols import freeze
+from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.methods import fitting
 from mer_lightning.methods.conditional_evaluation import ConditionalEvaluation
 from mer_lightning.methods.inputs import Inputs
@@ -71,11 +71,13 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         self.save_hyperparameters()
         self.dims, self.task = dict(dims), fitting.task_with_loss(task_from_card(task_card), loss)
         self.optimizer_factory, self.schedule, self.select_under = optimizer, schedule, select_under
+        self.protocol = Protocol(["combinations"], modalities=tuple(self.dims))  # of tests
         self.inputs = Inputs(self.dims, text_encoder() if text_encoder else None)
         self.backbone = backbone(self.inputs.widths)
         self.inputs.text_is_ids |= self.backbone.vocabulary is not None
         self.head: nn.Linear = nn.Linear(self.backbone.state_width, self.task.outputs)
         self.trained_on = ""  # the corpus; a checkpoint keeps it
+        self.untrained: tuple[str, ...] = ()  # modalities of the corpus that no training sample had
         self.label_map: LabelMap | None = None  # how classes are read, in a test on a corpus with others
         self.register_load_state_dict_pre_hook(_take_older_names)
 
@@ -126,10 +128,11 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
             if (vocabulary := self.vocabulary) is not None:
                 refuse_other_than_ids(data.corpus.card.label, data.training_frames("text"), vocabulary)
             train, valid = data.split("train"), data.split("valid")
-            self.protocol.refuse_if_shown(data.masks.present(len(train), 0, data.seed, train.modalities))
+            self.untrained = tuple(m for m in train.modalities if m not in train.there)
+            self.protocol.refuse_if_shown(data.masks.present(len(train), 0, data.seed, train.there))
             # What this corpus cannot meet is refused now, and not after the fit.
             fitting.refuse_selection(self.select_under, valid.modalities)
-            freeze(self.protocol.on(valid.modalities), valid)
+            freeze(self.protocol, valid)
             self.inputs.set_statistics(data.feature_statistics())
             self.task = self.task.fitted_to(data.split("train").target)
 
@@ -153,11 +156,13 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trained_on"] = self.trained_on
+        checkpoint["untrained"] = self.untrained
         if isinstance(self.task, Ratings):  # the units in which the head speaks
             checkpoint["labels"] = {"mean": self.task.mean, "deviation": self.task.deviation}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_on = checkpoint["trained_on"]
+        self.untrained = tuple(checkpoint.get("untrained", ()))  # older ones do not have it
         if isinstance(self.task, Ratings):
             self.task = replace(self.task, **{name: tuple(values) for name, values in checkpoint["labels"].items()})
 

@@ -21,7 +21,7 @@ from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.phase import Phase
-from mer_lightning.modalities import COMPLETE, letters_of
+from mer_lightning.modalities import COMPLETE, complete_among
 from mer_lightning.tasks import Task
 
 
@@ -34,12 +34,12 @@ class ConditionalEvaluation(LightningModule, ABC):
     head: nn.Module
     task: Task
     select_under: str
+    protocol: Protocol
     phase: Phase | None
     prefix: str
 
     def __init__(self) -> None:
         super().__init__()
-        self.protocol = Protocol(["combinations"])  # of tests
         self.store = PredictionStore()
         self.frozen_protocol: FrozenProtocol | None = None  # of the evaluation that runs, or ran last
 
@@ -98,7 +98,7 @@ class ConditionalEvaluation(LightningModule, ABC):
     def _start_evaluation(self, protocol: Protocol, name: str) -> None:
         self.store.reset()
         split: Split = self.trainer.datamodule.split(name)  # type: ignore[attr-defined]
-        self.frozen_protocol = freeze(protocol.on(self.modalities_among(split.modalities)), split)
+        self.frozen_protocol = freeze(protocol, split)
 
     def _store_outputs(self, batch: Batch) -> None:
         assert self.frozen_protocol is not None
@@ -106,7 +106,7 @@ class ConditionalEvaluation(LightningModule, ABC):
         self.store.update(logits, batch.target, batch.index, extras)
 
     def on_validation_epoch_start(self) -> None:
-        self._start_evaluation(Protocol([self.select_under]), "valid")
+        self._start_evaluation(Protocol([self.select_under], modalities=tuple(self.dims)), "valid")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if self.phase is None or self.phase.validation_losses is None:
@@ -126,7 +126,7 @@ class ConditionalEvaluation(LightningModule, ABC):
                 name: evaluate(self.task, predictions.under(k), predictions.target) for k, name in enumerate(names)
             }
             best = sum(score(self.task, each) for each in values.values()) / len(values)
-            complete = values[letters_of(self.dims)]
+            complete = values[complete_among(names) or names[-1]]
             self.log_dict({f"{self.prefix}valid/{metric}": value for metric, value in complete.items()})
             self.log_validation(predictions, names)
         else:
@@ -140,7 +140,8 @@ class ConditionalEvaluation(LightningModule, ABC):
         self._store_outputs(batch)
 
     def on_predict_epoch_start(self) -> None:
-        self._start_evaluation(Protocol(["complete"]), "predict")
+        split = self.trainer.datamodule.split("predict")  # type: ignore[attr-defined]
+        self._start_evaluation(Protocol(["complete"], modalities=self.modalities_among(split.modalities)), "predict")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         self._store_outputs(batch)

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
-from mer_lightning.evaluation.results import Provenance, table, tidy
+from mer_lightning.evaluation.results import Presence, Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.tasks import Task, task_from_card
 from mer_lightning.training.run_folder import (
@@ -67,6 +67,8 @@ class Announce(Callback):
                 f"{data.corpus.card.label}: {len(data.split('train'))} training and {len(data.split('valid'))} "
                 f"validation samples of {data.partition}; {self.folder}"
             )
+            for modality in pl_module.untrained:
+                print(f"! no training sample has {modality}: nothing is learnt of it, and results that show it say so")
 
 
 class WriteResults(Callback):
@@ -95,7 +97,7 @@ class WriteResults(Callback):
         rows = tidy(
             predictions,
             task,
-            method.protocol,
+            frozen.protocol,
             data.corpus.card,
             train_target,
             Provenance(
@@ -114,6 +116,11 @@ class WriteResults(Callback):
                 mask_hash=frozen.mask_hash,
                 seed=self.seed,
                 samples=len(predictions.index),
+            ),
+            Presence(
+                frozen.present[:, predictions.index],
+                data.split("test").present[predictions.index].cpu(),
+                method.untrained,
             ),
         )
         self.rows, self.task = rows, task

@@ -30,7 +30,7 @@ from mer_lightning.methods.base import Losses, MERMethod, Phase
 from mer_lightning.methods.cdat import losses as transfer
 from mer_lightning.methods.cdat.confidence import ConfidenceNetwork, ConfidenceOutput
 from mer_lightning.methods.cdat.transfer_log import TransferLog
-from mer_lightning.modalities import MODALITIES, letters_of
+from mer_lightning.modalities import MODALITIES, complete_among
 from mer_lightning.randomness import name_key, uniform
 from mer_lightning.tasks import MultiLabel
 
@@ -343,8 +343,8 @@ class CDaT(MERMethod):
 
     def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
         """How well confidence, and the trivial score beside it, tell right from wrong predictions of complete input."""
-        complete = letters_of(self.dims)
-        if "confidence" not in predictions.extras or complete not in conditions:
+        complete = complete_among(conditions)
+        if "confidence" not in predictions.extras or complete is None:
             return
         k = conditions.index(complete)
         logits, target = predictions.under(k), predictions.target

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mer_lightning.modalities import COMBINATIONS
+from mer_lightning.modalities import COMBINATIONS, COMPLETE
 from mer_lightning.numerals import number
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.report.settings import Setting
@@ -143,9 +143,10 @@ def _classification(contender: Contender) -> dict[str, Figure | None]:
     complete = contender.complete
     if complete is None:
         return {}
+    under = "the complete input" if complete == COMPLETE else complete
     return {
-        "confusion of classes under the complete input, all seeds": _confusion(contender, complete),
-        "calibration under the complete input, all seeds": _calibration(contender, complete),
+        f"confusion of classes under {under}, all seeds": _confusion(contender, complete),
+        f"calibration under {under}, all seeds": _calibration(contender, complete),
     }
 
 
