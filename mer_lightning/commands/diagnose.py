@@ -21,24 +21,26 @@ if TYPE_CHECKING:
 
     from mer_lightning.data.corpus import Corpus, CorpusCard
     from mer_lightning.evaluation.diagnosis import Views
-    from mer_lightning.studies.ledger import Run
+    from mer_lightning.studies.finished import Run
 
 
 def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="mer-lightning diagnose", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders with runs in or below them")
-    meaning = "probe the vectors and codes of the selected checkpoint, too: fitted on training samples, scored on test ones"
+    meaning = (
+        "probe the vectors and codes of the selected checkpoint, too: fitted on training samples, scored on test ones"
+    )
     parser.add_argument("--codes", action="store_true", help=meaning)
     given = parser.parse_args(args)
 
     from rich.console import Console
 
     from mer_lightning.evaluation.diagnosis import over_runs
-    from mer_lightning.studies.ledger import find_runs
+    from mer_lightning.studies.ledger import open_ledger
     from mer_lightning.studies.report.settings import settings_of
 
     console = Console(highlight=False)
-    for setting in settings_of(find_runs(given.runs)):
+    for setting in settings_of(open_ledger(given.runs)):
         console.print(f"[bold]{setting.title}[/]; {setting.provenance}\n")
         methods = {
             label: [_diagnose(run, label, given.codes, console) for run in contender.runs]
@@ -62,7 +64,7 @@ def _diagnose(run: Run, label: str, codes: bool, console: Console) -> dict[str, 
         console.print(f"  {len(views.target)} samples, of which {int(views.decided.sum())} can be right or wrong")
         notes += views.missing
     if views.untested and (run.folder / BEST).is_file():
-        notes.append(f"to test the others: {_test_command(run, views.letters)}")
+        notes.append(f"to test the others: {_test_command(run)}")
     probes = _probes(run) if codes else {}
     if isinstance(probes, str):
         notes.append(f"codes are not probed: {probes}")
@@ -90,12 +92,12 @@ def _probes(run: Run) -> dict[str, dict[str, float]] | str:
     corpus = _corpus_of(run, CorpusCard(**from_yaml((run.folder / CORPUS).read_text(encoding="utf-8"))))
     if isinstance(corpus, str):
         return corpus
+    partition = run.config["data"].get("partition") or next(iter(corpus.card.partitions))
     try:
         method = load_method(run.checkpoint)
+        return probes_of(method, *(corpus.split(partition, name) for name in ("train", "test")))
     except Refusal as refusal:
         return str(refusal)
-    partition = run.config["data"].get("partition") or next(iter(corpus.card.partitions))
-    return probes_of(method, corpus.split(partition, "train"), corpus.split(partition, "test"))
 
 
 def _wide(probes: dict[str, dict[str, float]]) -> pd.DataFrame:
@@ -111,14 +113,14 @@ def read(run: Run) -> tuple[Views, list[str]]:
 
     from mer_lightning.data.corpus import CorpusCard
     from mer_lightning.evaluation.diagnosis import CONFIDENCE, Views
-    from mer_lightning.studies.ledger import logits_of, targets_of
+    from mer_lightning.studies.finished import logits_of, targets_of
     from mer_lightning.training.run_folder import CORPUS, PREDICTIONS
     from mer_lightning.yaml_text import from_yaml
 
     card = CorpusCard(**from_yaml((run.folder / CORPUS).read_text(encoding="utf-8")))
     letters = combination_name(m in card.dims for m in MODALITIES)
     if not (run.folder / PREDICTIONS).is_file():
-        remedy = f"make them: {_test_command(run, letters)}"
+        remedy = f"make them: {_test_command(run)}"
         raise Refusal(run.folder, f"stored predictions ({PREDICTIONS})", "none", remedy)
     table, task = run.predictions(), run.task
     names = [name for name in dict.fromkeys(table["condition"]) if name in COMBINATIONS]
@@ -185,11 +187,9 @@ def _with_samples(views: Views, corpus: Corpus, ids: list[str]) -> tuple[Views, 
     return views, notes
 
 
-def _test_command(run: Run, letters: str) -> str:
+def _test_command(run: Run) -> str:
     """What tests a run under every combination of the modalities that its corpus has."""
-    combinations = [name for name in COMBINATIONS if set(name) <= set(letters)]
-    protocol = "fixed-7" if letters == COMPLETE else f"[{', '.join(combinations)}]"
-    return shlex.join(["mer-lightning", "test", "--run", str(run.folder), "--protocol", protocol])
+    return shlex.join(["mer-lightning", "test", "--run", str(run.folder), "--protocol", "combinations"])
 
 
 def _side_by_side(long: pd.DataFrame) -> pd.DataFrame:

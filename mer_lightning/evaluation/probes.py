@@ -44,8 +44,8 @@ class Representation:
         return torch.cat(codes).numpy(), torch.cat(numbers).numpy()
 
     def whole(self) -> tuple[Any, Any]:
-        """Arrays (N', d_t + d_a + d_v) and (N', O) of the samples that have every modality."""
-        rows = torch.stack(list(self.present.values())).all(0)
+        """Arrays (N', d_t + d_a + d_v) and (N', O) of the samples that have every modality and every label."""
+        rows = torch.stack(list(self.present.values())).all(0) & self.target.isfinite().all(1)
         return torch.cat(list(self.codes.values()), 1)[rows].numpy(), self.target[rows].numpy()
 
 
@@ -64,7 +64,7 @@ def probe(train: Representation, test: Representation) -> dict[str, float]:
 
 
 def modality_accuracy(train: Representation, test: Representation, hidden: tuple[int, ...] = ()) -> float:
-    """How often a fresh classifier tells the modality of a code; chance is 1 / M. Without hidden layers it is linear."""
+    """How often a fresh classifier, linear without hidden layers, tells the modality of a code; chance is 1 / M."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier

@@ -5,6 +5,7 @@ Shapes: S seeds, K conditions, N samples, O outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mer_lightning.errors import Refusal
-from mer_lightning.modalities import COMBINATIONS, COMPLETE
-from mer_lightning.studies.ledger import Run, logits_of, run_in, targets_of
+from mer_lightning.modalities import complete_among, means_over
+from mer_lightning.studies.finished import Run, logits_of, run_in, targets_of
 from mer_lightning.tasks import Task
 
 if TYPE_CHECKING:
@@ -39,9 +40,20 @@ class Contender:
     def target(self) -> Tensor:
         return targets_of(self.tables[0], self.task)
 
+    @cached_property
+    def validation_score(self) -> float:
+        """Mean over seeds of the best epoch's; less than any other where nothing was logged."""
+        best = [max(run.facts.curve, default=-math.inf) for run in self.runs]
+        return sum(best) / len(best)
+
     @property
     def conditions(self) -> list[str]:
         return list(dict.fromkeys(self.tables[0]["condition"]))
+
+    @property
+    def complete(self) -> str | None:
+        """The combination that contains all others that were tested."""
+        return complete_among(self.conditions)
 
     def logits(self, conditions: list[str]) -> Tensor:
         """(S, K, N, O)."""
@@ -59,9 +71,8 @@ class Contender:
 
     def condition_groups(self) -> dict[str, list[str]]:
         """{title: conditions to average over}: the complete input, and all combinations where they were tested."""
-        groups = {COMPLETE: [COMPLETE]} if COMPLETE in self.conditions else {}
-        if set(COMBINATIONS) <= set(self.conditions):
-            groups["mean-7"] = list(COMBINATIONS)
+        groups = {self.complete: [self.complete]} if self.complete else {}
+        groups |= {name: list(combinations) for name, combinations in means_over(self.conditions).items()}
         return groups or {name: [name] for name in self.conditions}
 
 

@@ -18,7 +18,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.probing import probes_of
 from mer_lightning.numerals import number
-from mer_lightning.studies.ledger import run_in
+from mer_lightning.studies.finished import run_in
 from tests.data.test_corpus import absent
 
 QUICK = ["--model.backbone", "early", "--model.backbone.width", "8", "--trainer.max_epochs", "2"]
@@ -98,9 +98,7 @@ def test_codes_of_the_checkpoint_are_probed_when_asked_for(here: Path, capsys: p
     assert number(found["label R2"]) in side
 
 
-def test_codes_that_cannot_be_probed_are_a_note(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_codes_that_cannot_be_probed_are_a_note(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     shutil.copytree(here / "runs" / "supervised", folder)
     (folder / "checkpoints" / "best.ckpt").unlink()

@@ -93,9 +93,13 @@ def test_energy_distance_is_that_of_all_pairs() -> None:
 
     pairs = [(0, 1), (0, 2), (1, 2)]
     terms = [2 * mean(of[i], of[j]) - mean(of[i], of[i]) - mean(of[j], of[j]) for i, j in pairs]
-    assert refinement.energy_distance(codes, present).item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-4)
+    assert refinement.energy_distance(codes, present).item() == pytest.approx(
+        torch.stack(terms).mean().item(), rel=1e-4
+    )
     codes[0, 1] = codes[3, 2] = math.nan  # what is absent plays no part
-    assert refinement.energy_distance(codes, present).item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-4)
+    assert refinement.energy_distance(codes, present).item() == pytest.approx(
+        torch.stack(terms).mean().item(), rel=1e-4
+    )
 
 
 def test_energy_distance_without_a_pair_is_zero() -> None:

@@ -85,9 +85,7 @@ class MGR(MERMethod):
         width = max(widths.values())
         self.project = nn.ModuleDict()
         if len(set(widths.values())) > 1:
-            self.project.update(
-                {m: nn.Sequential(nn.Linear(widths[m], width), nn.LayerNorm(width)) for m in self.dims}
-            )
+            self.project.update({m: nn.Sequential(nn.Linear(widths[m], width), nn.LayerNorm(width)) for m in self.dims})
         self.share = encoder(width, _SHARED, dropout)
         self.keep = nn.ModuleDict({m: encoder(width, _PRIVATE, dropout) for m in self.dims})
         self.standardise_shared = Standardised(modalities, _SHARED)

@@ -78,7 +78,7 @@ class Referee(nn.Module):
         change = _RATE * mean / (square.sqrt() + _EPS)
         parameters = list(self.layers.parameters())
         for parameter, part in zip(parameters, change.split([p.numel() for p in parameters]), strict=True):
-            parameter -= part.view_as(parameter)
+            parameter.sub_(part.view_as(parameter))
 
     @torch.enable_grad()
     def _gradient(self) -> Tensor:
