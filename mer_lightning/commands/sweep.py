@@ -14,6 +14,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.studies.runner import run_stream
 from mer_lightning.studies.search import Search
 from mer_lightning.studies.sweep_file import read_sweep
+from mer_lightning.studies.sweep_storage import sweep_storage
 from mer_lightning.studies.sweep_trials import SweepTrials, TrialResult, trials_table
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def main(args: list[str]) -> int:
     if trials is None:
         raise Refusal(given.file, "run_cap", f"none, and {sweep.method} does not end", "add it, or --max_runs")
     folder = given.runs / sweep.name
-    search = Search(sweep, folder, trials)
+    search = Search(sweep, sweep_storage(given.storage, sweep.name, folder), trials)
     over = sum(state not in ("running", "waiting") for _, state, _ in search.all_trials())
     console.print(f"{sweep.name}: {trials} trials by {sweep.method}, {over} over, {given.workers} at a time; {folder}")
 
@@ -45,6 +46,8 @@ def main(args: list[str]) -> int:
 
     stream = SweepTrials(search, folder, report)
     run_stream(stream.jobs(), _executor(given), stream)
+    while search.wait_for_others():
+        run_stream(stream.jobs(), _executor(given), stream)
     table = trials_table(search)
     path = folder / "trials.csv"
     table.to_csv(path, index=False)
@@ -59,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     add_workers_option(parser)
     parser.add_argument("--max_runs", type=int, default=None, help="trials, where the file has no run_cap")
     parser.add_argument("--runs", type=Path, default=Path("runs/sweeps"), help="where sweeps are kept")
+    parser.add_argument(
+        "--storage",
+        help="postgresql://USER@HOST/DATABASE: this command shares the trials with others; default: a file in --runs",
+    )
     parser.add_argument("--executor", choices=("local", "ray"), default="local")
     parser.add_argument("--address", default=None, help="of a Ray cluster; default: one on this machine")
     parser.add_argument("--gpus", type=float, default=0.0, help="GPUs for each run under Ray; may be a fraction")
