@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.label_spaces import label_map
-from mer_lightning.evaluation.protocols import Protocol
+from mer_lightning.evaluation.protocols import Protocol, refuse_unknown
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.phase import Phase
@@ -31,7 +31,8 @@ from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
-from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, new_run_folder
+from mer_lightning.training.processes import processes_of_one_run
+from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, marked_if_diverged, new_run_folder
 
 _TRAINER_DEFAULTS = {
     "max_epochs": 40,
@@ -54,7 +55,7 @@ class MERCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--protocol", type=str | list[str], default="fixed-7", help="conditions to test under, e.g. fixed-7"
+            "--protocol", type=str | list[str], default="combinations", help="conditions to test under, e.g. rate-cpm"
         )
         parser.add_argument("--mask_seed", type=int, default=0, help="seed of the evaluation masks")
         parser.add_argument("--name", type=str | None, default=None, help="of the experiment: runs/NAME/1, 2, ...")
@@ -86,7 +87,8 @@ class MERCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         asked = self._get(self.config, "protocol")
-        self.protocol = Protocol([asked] if isinstance(asked, str) else asked, seed=self._get(self.config, "mask_seed"))
+        self.protocol_names = [asked] if isinstance(asked, str) else asked
+        refuse_unknown(self.protocol_names)
         if self._get(self.config, "weights_only") is False:
             raise Refusal("weights_only", "true: a checkpoint that holds more may run anything", "false", "remove it")
         if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
@@ -101,7 +103,8 @@ class MERCLI(LightningCLI):
             self.model = load_method(self._get(self.config, "ckpt_path"))
         if self.subcommand == "test" and (labels := self._get(self.config, "labels")):
             self.model.label_map = label_map(self.model.task, task_from_card(self.datamodule.task_card), labels)
-        self.model.protocol = self.protocol
+        modalities = self.model.modalities_among(self.datamodule.dims)
+        self.model.protocol = Protocol(self.protocol_names, self._get(self.config, "mask_seed"), modalities)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         # Data and model exist by now, so a run that could not start leaves no folder behind.
@@ -128,6 +131,10 @@ class MERCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = [*self.own_callbacks, *callbacks]
         kwargs |= {"callbacks": copy.deepcopy(self.user_callbacks), "default_root_dir": str(self.folder)}
         return super().instantiate_trainer(logger=self.run_logger, **kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with marked_if_diverged(self.folder, lambda: self.trainer.is_global_zero):
+            super()._run_subcommand(subcommand)
 
     def fit(self, model: MERMethod, ckpt_path: str | None = None, **_: Any) -> None:
         """What `fit` runs in place of Trainer.fit: the method's phases."""
@@ -169,7 +176,7 @@ def run(args: list[str]) -> MERCLI:
     jsonargparse.set_loader("yaml", _load_yaml)
     Parser.arguments = args
     try:
-        with only_known_imports():
+        with only_known_imports(), processes_of_one_run():
             return MERCLI(
                 model_class=MERMethod,
                 datamodule_class=MERData,
