@@ -146,12 +146,13 @@ def test_two_hundred_trials_though_two_of_four_commands_are_killed(database: str
         options = ["--storage", database, "--workers", "1", "--runs", str(tmp_path / f"machine-{number}")]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MER_DATA": str(tmp_path / "data")}
         command = [sys.executable, "-m", "mer_lightning.cli", "sweep", str(path), *options]
-        return subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     commands = [start(number) for number in range(4)]
     search = Search(read_sweep(path), sweep_storage(database, tmp_path.name, tmp_path), 200)
     for command, trials in ((commands[0], 40), (commands[1], 90)):
         while len(search.all_trials()) < trials:
+            assert command.poll() is None, command.stderr.read() if command.stderr else ""
             time.sleep(0.2)
         command.send_signal(signal.SIGKILL)
     assert [command.wait(1200) for command in commands[2:]] == [0, 0]
