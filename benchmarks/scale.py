@@ -40,11 +40,23 @@ FAMILIES = {
         "utterances",
         (2_000, 20_000, 200_000, 2_000_000),
         stages.prepare_utterances,
-        (stages.import_file, stages.open_file, stages.epoch, stages.tested_under_7, stages.tested_under_15, stages.write_15)
-        + (stages.predict, stages.diagnose, stages.report),
+        (
+            stages.import_file,
+            stages.open_file,
+            stages.epoch,
+            stages.tested_under_7,
+            stages.tested_under_15,
+            stages.write_15,
+            stages.predict,
+            stages.diagnose,
+            stages.report,
+        ),
     ),
     "sequences": Family(
-        "sequences", (2_000, 10_000, 50_000), stages.prepare_sequences, (stages.import_file, stages.epoch, stages.tested_under_7)
+        "sequences",
+        (2_000, 10_000, 50_000),
+        stages.prepare_sequences,
+        (stages.import_file, stages.epoch, stages.tested_under_7),
     ),
     "conditions": Family("conditions", (7, 14, 35, 70), stages.prepare_conditions, (stages.test_conditions,)),
     "runs": Family(

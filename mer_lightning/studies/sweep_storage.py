@@ -1,9 +1,9 @@
 """Where the trials of a sweep are kept: a file, which one command works on, or a PostgreSQL database, which any number
 of commands on any number of machines work on at the same time.
 
-Two questions need an answer. Who draws the next trial? One command at a time. Which trials were left behind by a command
-that died? Those whose command no longer holds its lock: a lock of the database ends with the connection that took it,
-so no clock of any machine plays a part.
+Two questions need an answer. Who draws the next trial? One command at a time. Which trials were left behind by a
+command that died? Those whose command no longer holds its lock: a lock of the database ends with the connection that
+took it, so no clock of any machine plays a part.
 """
 
 from __future__ import annotations
