@@ -16,6 +16,7 @@ from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.results import Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.tasks import Task
+from mer_lightning.training.begun import write_begun
 from mer_lightning.training.run_folder import (
     CONFIG,
     CORPUS,
@@ -39,11 +40,11 @@ class RunConfig(SaveConfigCallback):
         if self.config.resume:  # what the fit was begun with is there already
             return
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / CONFIG, self.parser.dump(self.config, skip_none=False))
         write_environment(folder)
         card: CorpusCard = trainer.datamodule.corpus.card  # type: ignore[attr-defined]
         mapped = pl_module.label_map if isinstance(pl_module, MERMethod) else None
         write_whole(folder / CORPUS, (replace(card, task=mapped.task.card()) if mapped else card).dump())
+        write_begun(folder, self.parser.dump(self.config, skip_none=False), card.sha256)
         if trainer.logger is not None and not isinstance(trainer.logger, CSVLogger):  # the folder has it already
             trainer.logger.log_hyperparams(from_yaml((folder / CONFIG).read_text()))
 

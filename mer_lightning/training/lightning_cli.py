@@ -27,12 +27,20 @@ from mer_lightning.methods.phase import Phase
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
+from mer_lightning.training.begun import refuse_changed_config, refuse_other_run
 from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
 from mer_lightning.training.processes import processes_of_one_run
-from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, marked_if_diverged, new_run_folder
+from mer_lightning.training.run_folder import (
+    BEST,
+    CONFIG,
+    RESULTS,
+    forget_run_folder,
+    marked_if_diverged,
+    new_run_folder,
+)
 
 _TRAINER_DEFAULTS = {
     "max_epochs": 40,
@@ -114,6 +122,10 @@ class MERCLI(LightningCLI):
         )
         parent = _parent(self.subcommand, name)
         self.folder = new_run_folder(self._get(self.config, "run_dir"), parent, resume)
+        if resume:
+            resolved = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_none=False)
+            card = self.datamodule.corpus.card
+            refuse_other_run(self.folder, resolved, card.label, card.sha256)
         self.writer = WriteResults(self.folder, seed=int(self._get(self.config, "seed_everything")))
         self.own_callbacks = [Announce(self.folder), self.writer]
         self.user_callbacks = trainer.callbacks or []
@@ -166,8 +178,12 @@ class MERCLI(LightningCLI):
             write_predictions(self.model, self.datamodule, self._get(self.config, "output"), self.folder)
 
 
-def run(args: list[str]) -> MERCLI:
-    """Run one subcommand; what a test or a study calls, too."""
+def run(args: list[str]) -> MERCLI | None:
+    """Run one subcommand; what a test or a study calls, too. Nothing is left to run of a fit that is finished."""
+    _, finished, _ = _named_folder("--resume", args)
+    if finished is not None and (finished / RESULTS).is_file():
+        print(f"{finished}: finished, its results are in {finished / RESULTS}")
+        return None
     _quiet()
     make_ready()
     args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
@@ -202,7 +218,8 @@ def _with_run(args: list[str]) -> list[str]:
     before, folder, after = _named_folder("--run", args, CONFIG, BEST)
     if folder is None:
         return args
-    return [*before, "--config", str(folder / CONFIG), "--ckpt_path", str(folder / BEST), *after]
+    # The run's own folder is full, whatever --run_dir it was begun with.
+    return [*before, "--config", str(folder / CONFIG), "--run_dir", "null", "--ckpt_path", str(folder / BEST), *after]
 
 
 def _with_resume(args: list[str]) -> list[str]:
@@ -210,6 +227,7 @@ def _with_resume(args: list[str]) -> list[str]:
     before, folder, after = _named_folder("--resume", args, CONFIG)
     if folder is None:
         return args
+    refuse_changed_config(folder)
     return [*before, "--config", str(folder / CONFIG), "--run_dir", str(folder), "--resume", str(folder), *after]
 
 
