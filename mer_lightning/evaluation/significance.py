@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mer_lightning.tasks import MultiLabel, SingleLabel, Task
+from mer_lightning.tasks import MultiLabel, Ratings, SingleLabel, Task
 
 _RESAMPLES = 2000
 _CHUNK = 250  # resamples at a time, because (R, N) counts of a large split need much memory
@@ -46,7 +46,25 @@ def resampled_scores(task: Task, decision: Tensor, target: Tensor, counts: Tenso
         hits = (predicted & true).sum(1).double()
         predicted_and_true = (predicted.sum(1) + true.sum(1)).double()
         return 2 * (counts @ hits) / (counts @ predicted_and_true).clamp(min=1)
+    if isinstance(task, Ratings):
+        return _resampled_ratings(task, decision.double(), target.double(), counts)
     return -(counts @ (decision.double() - target.double()).abs()) / counts.sum(1)
+
+
+def _resampled_ratings(task: Ratings, decision: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+    """The same for ratings: minus the error of one target, the mean CCC of several. Missing labels do not count."""
+    t, p = (values.view(len(target), -1) for values in (target, decision))
+    known = ~t.isnan()
+    seen = (counts @ known.double()).clamp(min=1)
+    if task.score[0] == "mae":
+        return -(counts @ (p - t).abs().where(known, 0.0) / seen).mean(1)
+    # A CCC stays the same when truth and prediction move together; around zero, sums of squares lose no digits.
+    centre = t.nanmean(0)
+    t, p = ((values - centre).where(known, 0.0) for values in (t, p))
+    mean_t, mean_p = counts @ t / seen, counts @ p / seen
+    covariance = counts @ (t * p) / seen - mean_t * mean_p
+    spread = counts @ (t * t + p * p) / seen - mean_t.square() - mean_p.square() + (mean_t - mean_p).square()
+    return (2 * covariance / spread.clamp(min=1e-12)).mean(1)
 
 
 def compare(task: Task, first: Tensor, second: Tensor, target: Tensor, seed: int = 0) -> Difference:

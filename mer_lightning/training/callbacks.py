@@ -13,9 +13,9 @@ from lightning.pytorch.loggers import CSVLogger
 from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
-from mer_lightning.evaluation.results import Provenance, table, tidy
+from mer_lightning.evaluation.results import Presence, Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
-from mer_lightning.tasks import Task
+from mer_lightning.tasks import Task, task_from_card
 from mer_lightning.training.begun import write_begun
 from mer_lightning.training.run_folder import (
     CONFIG,
@@ -67,6 +67,8 @@ class Announce(Callback):
                 f"{data.corpus.card.label}: {len(data.split('train'))} training and {len(data.split('valid'))} "
                 f"validation samples of {data.partition}; {self.folder}"
             )
+            for modality in pl_module.untrained:
+                print(f"! no training sample has {modality}: nothing is learnt of it, and results that show it say so")
 
 
 class WriteResults(Callback):
@@ -79,7 +81,7 @@ class WriteResults(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        predictions = pl_module.predictions()
+        predictions = pl_module.stored_predictions()
         if trainer.is_global_zero:
             self._write(trainer, pl_module, predictions)
 
@@ -87,14 +89,15 @@ class WriteResults(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         frozen = method.frozen_protocol
         assert frozen is not None
-        task, labels, train_target = method.task, "its own", data.split("train").target
+        # The corpus's own task: what the model adds to it, such as the scale of its outputs, is undone already.
+        task, labels, train_target = task_from_card(method.task.card()), "its own", data.split("train").target
         if mapped := method.label_map:
             predictions, train_target = mapped.predictions(predictions), mapped.targets(train_target)
             task, labels = mapped.task, str(mapped)
         rows = tidy(
             predictions,
             task,
-            method.protocol,
+            frozen.protocol,
             data.corpus.card,
             train_target,
             Provenance(
@@ -113,6 +116,11 @@ class WriteResults(Callback):
                 mask_hash=frozen.mask_hash,
                 seed=self.seed,
                 samples=len(predictions.index),
+            ),
+            Presence(
+                frozen.present[:, predictions.index],
+                data.split("test").present[predictions.index].cpu(),
+                method.untrained,
             ),
         )
         self.rows, self.task = rows, task

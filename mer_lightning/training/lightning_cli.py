@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.label_spaces import label_map
-from mer_lightning.evaluation.protocols import Protocol
+from mer_lightning.evaluation.protocols import Protocol, refuse_unknown
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.phase import Phase
@@ -63,7 +63,7 @@ class MERCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--protocol", type=str | list[str], default="fixed-7", help="conditions to test under, e.g. fixed-7"
+            "--protocol", type=str | list[str], default="combinations", help="conditions to test under, e.g. rate-cpm"
         )
         parser.add_argument("--mask_seed", type=int, default=0, help="seed of the evaluation masks")
         parser.add_argument("--name", type=str | None, default=None, help="of the experiment: runs/NAME/1, 2, ...")
@@ -95,7 +95,8 @@ class MERCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         asked = self._get(self.config, "protocol")
-        self.protocol = Protocol([asked] if isinstance(asked, str) else asked, seed=self._get(self.config, "mask_seed"))
+        self.protocol_names = [asked] if isinstance(asked, str) else asked
+        refuse_unknown(self.protocol_names)
         if self._get(self.config, "weights_only") is False:
             raise Refusal("weights_only", "true: a checkpoint that holds more may run anything", "false", "remove it")
         if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
@@ -110,7 +111,8 @@ class MERCLI(LightningCLI):
             self.model = load_method(self._get(self.config, "ckpt_path"))
         if self.subcommand == "test" and (labels := self._get(self.config, "labels")):
             self.model.label_map = label_map(self.model.task, task_from_card(self.datamodule.task_card), labels)
-        self.model.protocol = self.protocol
+        modalities = self.model.modalities_among(self.datamodule.dims)
+        self.model.protocol = Protocol(self.protocol_names, self._get(self.config, "mask_seed"), modalities)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         # Data and model exist by now, so a run that could not start leaves no folder behind.

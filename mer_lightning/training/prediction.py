@@ -11,7 +11,8 @@ from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.predictions import prediction_table
 from mer_lightning.methods.base import MERMethod
-from mer_lightning.modalities import combination_name
+from mer_lightning.modalities import COMPLETE, MODALITIES, combination_name
+from mer_lightning.tasks import task_from_card
 from mer_lightning.whole_files import whole
 
 
@@ -21,9 +22,9 @@ def write_predictions(method: MERMethod, data: MERData, output: str | None, fold
     if path.suffix not in (".csv", ".parquet"):
         raise Refusal(path, "a name ending in .csv or .parquet", f"'{path.suffix}'", "choose --output accordingly")
     split = data.split("predict")
-    predictions = method.predictions()
-    rows = prediction_table(predictions, method.task, ["tav"], split.ids).drop(columns="condition")
-    known = [m in method.dims for m in ("text", "audio", "vision")]
+    predictions, task = method.stored_predictions(), task_from_card(method.task.card())
+    rows = prediction_table(predictions, task, [COMPLETE], split.ids).drop(columns="condition")
+    known = [m in method.dims for m in MODALITIES]
     # A name for each of the eight combinations, and not for each sample.
     kinds, kind = (split.present[predictions.index] & torch.tensor(known)).unique(dim=0, return_inverse=True)
     names = np.array([combination_name(row) or "none" for row in kinds.tolist()], dtype=object)

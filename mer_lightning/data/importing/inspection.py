@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from mer_lightning.data.corpus import CARD, Corpus, open_corpus
 from mer_lightning.data.importing.base import detect
-from mer_lightning.data.raw import SPLITS, PackedSequences, RawCorpus, Sequences
-from mer_lightning.data.store import chunks
+from mer_lightning.data.raw import SPLITS, PackedSequences, RawCorpus, Sequences, chunks
 from mer_lightning.modalities import MODALITIES
+from mer_lightning.tasks import Ratings
 from mer_lightning.yaml_text import from_yaml
 
 Progress = Callable[[int, int], None]
@@ -135,8 +135,10 @@ def _modality(
 
 
 def _histogram(raw: RawCorpus, rows: NDArray[np.bool_]) -> dict[str, int]:
-    """How often each label occurs. Intensities are sorted into seven grades; a sample may have several labels."""
+    """How often each label occurs. Numbers are sorted into seven grades; a sample may have several labels."""
     target = raw.target[rows]
+    if isinstance(raw.task, Ratings):
+        return _rating_histogram(raw.task, target.reshape(len(target), -1))
     if raw.task.kind == "regression":
         limit = raw.task.limit  # type: ignore[attr-defined]
         grades = np.rint(np.clip(target[np.isfinite(target)] / limit, -1, 1) * 3).astype(int)
@@ -145,6 +147,17 @@ def _histogram(raw: RawCorpus, rows: NDArray[np.bool_]) -> dict[str, int]:
     if raw.task.kind == "single_label":
         return {name: int((target == number).sum()) for number, name in enumerate(classes)}
     return {name: int(target[:, number].sum()) for number, name in enumerate(classes)}
+
+
+def _rating_histogram(task: Ratings, target: NDArray[Any]) -> dict[str, int]:
+    """Seven equal stretches of each target's range, by their middles."""
+    found = {}
+    for name, low, high, column in zip(task.targets, task.low, task.high, target.T, strict=True):
+        step = (high - low) / 6
+        grades = np.rint((column[np.isfinite(column)] - low) / step)
+        title = f"{name} " if len(task.targets) > 1 else ""
+        found |= {f"{title}{low + grade * step:g}": int((grades == grade).sum()) for grade in range(7)}
+    return found
 
 
 def _shared(groups: list[str], partition: NDArray[np.int8]) -> dict[str, list[str]]:

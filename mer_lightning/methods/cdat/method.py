@@ -30,7 +30,7 @@ from mer_lightning.methods.base import Losses, MERMethod, Phase
 from mer_lightning.methods.cdat import losses as transfer
 from mer_lightning.methods.cdat.confidence import ConfidenceNetwork, ConfidenceOutput
 from mer_lightning.methods.cdat.transfer_log import TransferLog
-from mer_lightning.modalities import COMPLETE, MODALITIES
+from mer_lightning.modalities import MODALITIES, complete_among
 from mer_lightning.randomness import name_key, uniform
 from mer_lightning.tasks import MultiLabel
 
@@ -334,7 +334,7 @@ class CDaT(MERMethod):
         logits, released = self.head(states), self.weighting == "ce_repaired"
         probabilities = self.task.probabilities(logits.flatten(0, 1))
         if probabilities is None:  # regression: how far a mask moves the prediction
-            return transfer.impact_weights((logits[:3] - logits[3]).abs().squeeze(-1), released)
+            return transfer.impact_weights((logits[:3] - logits[3]).abs().mean(-1), released)
         probabilities = probabilities.view(logits.shape)
         impact = transfer.cross_entropy_impact(probabilities[3], probabilities[:3], released)
         return transfer.impact_weights(impact, released)
@@ -351,9 +351,10 @@ class CDaT(MERMethod):
 
     def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
         """How well confidence, and the trivial score beside it, tell right from wrong predictions of complete input."""
-        if "confidence" not in predictions.extras or COMPLETE not in conditions:
+        complete = complete_among(conditions)
+        if "confidence" not in predictions.extras or complete is None:
             return
-        k = conditions.index(COMPLETE)
+        k = conditions.index(complete)
         logits, target = predictions.under(k), predictions.target
         assert target is not None
         right = self.task.right(logits, target)

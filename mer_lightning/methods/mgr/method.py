@@ -260,8 +260,8 @@ class MGR(MERMethod):
         values = target if target.dim() == 1 and target.is_floating_point() else self.task.category(target).float()
         labels = values.repeat_interleave(present.shape[1])
         near = (labels.unsqueeze(0) - labels.unsqueeze(1)).abs() <= 0.25
-        there = present.flatten()
-        return decoupling.label_margin(shared.flatten(0, 1), labels, near, rows=there)
+        there = present.flatten() & ~labels.isnan()
+        return decoupling.label_margin(shared.flatten(0, 1), labels.nan_to_num(), near, rows=there)
 
     def _reconstruction(self, codes: Codes, present: Tensor) -> Tensor:
         errors = [

@@ -61,13 +61,14 @@ class ModalityProbe(Callback):
 
     @torch.no_grad()
     def _codes(self, method: MGR, split: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Shared and private codes, and targets, of the samples that have every modality."""
+        """Shared and private codes, and targets, of the samples that have every modality and every label."""
         parts = []
         for index in torch.arange(min(len(split), _MOST)).split(256):
             batch = method.inputs(split.batch(index).to(method.device))
             codes = method.codes(method.backbone.encode(batch))
-            whole = batch.present[:, method.positions].all(1)
             assert batch.target is not None
+            labelled = batch.target.view(len(batch), -1).isfinite().all(1)
+            whole = batch.present[:, method.positions].all(1) & labelled
             parts.append([each[whole].float().cpu() for each in (codes.shared.drawn, codes.private.drawn)])
             parts[-1].append(batch.target[whole].cpu())
         shared, private, target = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
