@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mer_lightning.commands.studies import add_workers_option
+from mer_lightning.commands.studies import add_workers_option, study_folder
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.runner import run_stream
 from mer_lightning.studies.search import Search
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mer_lightning.studies.executor import Executor
+    from mer_lightning.studies.sweep_file import Sweep
 
 
 def main(args: list[str]) -> int:
@@ -35,6 +36,17 @@ def main(args: list[str]) -> int:
     if trials is None:
         raise Refusal(given.file, "run_cap", f"none, and {sweep.method} does not end", "add it, or --max_runs")
     folder = given.runs / sweep.name
+    with study_folder(folder):
+        table = _run(console, sweep, folder, trials, given)
+    path = folder / "trials.csv"
+    write_whole(path, table.to_csv(index=False))
+    _print_best(console, table, sweep.metric)
+    console.print(f"[dim]{path} has all of them[/]", highlight=False)
+    return 0
+
+
+def _run(console: Console, sweep: Sweep, folder: Path, trials: int, given: argparse.Namespace) -> pd.DataFrame:
+    """Runs the trials that are not over, and gives the table of all."""
     search = Search(sweep, folder, trials)
     over = sum(state not in ("running", "waiting") for _, state, _ in search.all_trials())
     console.print(f"{sweep.name}: {trials} trials by {sweep.method}, {over} over, {given.workers} at a time; {folder}")
@@ -46,12 +58,7 @@ def main(args: list[str]) -> int:
 
     stream = SweepTrials(search, folder, report)
     run_stream(stream.jobs(), _executor(given), stream)
-    table = trials_table(search)
-    path = folder / "trials.csv"
-    write_whole(path, table.to_csv(index=False))
-    _print_best(console, table, sweep.metric)
-    console.print(f"[dim]{path} has all of them[/]", highlight=False)
-    return 0
+    return trials_table(search)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from jsonargparse._loaders_dumpers import yaml_load
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
@@ -28,7 +30,7 @@ from mer_lightning.methods.places import only_known_imports, refuse_strange_clas
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
 from mer_lightning.training.begun import refuse_changed_config, refuse_other_run
-from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
+from mer_lightning.training.callbacks import Announce, EndAtOnce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
@@ -129,7 +131,8 @@ class MERCLI(LightningCLI):
             card = self.datamodule.corpus.card
             refuse_other_run(self.folder, resolved, card.label, card.sha256)
         self.writer = WriteResults(self.folder, seed=int(self._get(self.config, "seed_everything")))
-        self.own_callbacks = [Announce(self.folder), self.writer]
+        self.launchers: list[Any] = []  # of the trainers of all phases; the first one has started DDP's processes
+        self.own_callbacks = [Announce(self.folder), EndAtOnce(), self.writer]
         self.user_callbacks = trainer.callbacks or []
         self.run_logger = trainer.logger
         if trainer.logger in (None, True):
@@ -142,11 +145,19 @@ class MERCLI(LightningCLI):
         """One more Trainer: callbacks keep the state of a phase, so each phase needs fresh ones."""
         self.trainer_defaults["callbacks"] = [*self.own_callbacks, *callbacks]
         kwargs |= {"callbacks": copy.deepcopy(self.user_callbacks), "default_root_dir": str(self.folder)}
-        return super().instantiate_trainer(logger=self.run_logger, **kwargs)
+        trainer = super().instantiate_trainer(logger=self.run_logger, **kwargs)
+        self.launchers.append(trainer.strategy.launcher)
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with marked_if_diverged(self.folder, lambda: self.trainer.is_global_zero):
-            super()._run_subcommand(subcommand)
+        try:
+            with marked_if_diverged(self.folder, lambda: self.trainer.is_global_zero):
+                super()._run_subcommand(subcommand)
+        except BaseException:
+            for launcher in self.launchers:  # its processes would wait for this one
+                if isinstance(launcher, _SubprocessScriptLauncher):
+                    launcher.kill(signal.SIGKILL)
+            raise
 
     def fit(self, model: MERMethod, ckpt_path: str | None = None, **_: Any) -> None:
         """What `fit` runs in place of Trainer.fit: the method's phases."""
