@@ -1,17 +1,20 @@
 """`make bench`: every row, on one thread, as a table here and in benchmarks/RESULTS.md.
 
-`python -m benchmarks cdat memory` prints the rows of these groups and writes nothing.
+`python -m benchmarks cdat memory` prints the rows of these groups and writes nothing; `python -m benchmarks scale` measures
+how costs grow.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import sys
 import warnings
 from pathlib import Path
 
 import torch
 
+from benchmarks import scale
 from benchmarks.evaluation import evaluation_rows
 from benchmarks.harness import Row
 from benchmarks.limits import limit_rows
@@ -42,6 +45,8 @@ def line(row: Row) -> str:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["scale"]:
+        return scale.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("groups", nargs="*", help=f"of rows, among {', '.join(GROUPS)}; all are written to RESULTS.md")
     asked = parser.parse_args().groups
@@ -57,7 +62,7 @@ def main() -> None:
             rows.append(row)
             print(line(row), flush=True)
     if asked:
-        return
+        return None
     said = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     text = (
         "# Benchmarks\n\n"
