@@ -63,7 +63,7 @@ def main() -> None:
             rows.append(row)
             print(line(row), flush=True)
     if asked:
-        return None
+        return
     said = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     text = (
         "# Benchmarks\n\n"
