@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mer_lightning.errors import Refusal
-from mer_lightning.randomness import name_key
 
 if TYPE_CHECKING:
     import optuna
@@ -78,6 +77,8 @@ class PostgresStorage(SweepStorage):
             remedy = "pip install 'mer-lightning[postgres]'"
             raise Refusal("--storage", "the package psycopg, which talks to PostgreSQL", "none", remedy) from error
         from sqlalchemy.engine import make_url
+
+        from mer_lightning.randomness import name_key
 
         given = make_url(url)
         if given.password is not None:
