@@ -1,7 +1,7 @@
 """`make bench`: every row, on one thread, as a table here and in benchmarks/RESULTS.md.
 
-`python -m benchmarks cdat memory` prints the rows of these groups and writes nothing; `python -m benchmarks scale` measures
-how costs grow.
+`python -m benchmarks cdat memory` prints the rows of these groups and writes nothing. For `python -m benchmarks scale`
+see benchmarks/scale.py.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def line(row: Row) -> str:
 
 def main() -> None:
     if sys.argv[1:2] == ["scale"]:
-        return scale.main(sys.argv[2:])
+        scale.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("groups", nargs="*", help=f"of rows, among {', '.join(GROUPS)}; all are written to RESULTS.md")
     asked = parser.parse_args().groups
@@ -62,7 +63,7 @@ def main() -> None:
             rows.append(row)
             print(line(row), flush=True)
     if asked:
-        return None
+        return
     said = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     text = (
         "# Benchmarks\n\n"

@@ -47,8 +47,10 @@ FAMILIES = {
             stages.tested_under_7,
             stages.tested_under_15,
             stages.write_15,
-        )
-        + (stages.predict, stages.diagnose, stages.report),
+            stages.predict,
+            stages.diagnose,
+            stages.report,
+        ),
     ),
     "sequences": Family(
         "sequences",

@@ -86,8 +86,9 @@ def copy_runs(run: Path, folder: Path, runs: int, seeds: int = 5) -> None:
         (copy / "config.yaml").write_text(yaml.safe_dump(config))
         values = results["value"] + draw.normal(0, 0.01, len(results))
         results.assign(seed=seed, value=values).to_csv(copy / "results.csv", index=False)
-        for name in ("corpus.yaml", "phases.json", "environment.json"):
-            shutil.copy(run / name, copy / name)
+        for path in (run / "corpus.yaml", run / "phases.json"):
+            if path.is_file():  # a run that was only tested has no phases
+                shutil.copy(path, copy / path.name)
         for log in (run / "logs").rglob("metrics.csv"):
             shutil.copy(log, copy / "logs" / "metrics.csv")
         (copy / "predictions.parquet").hardlink_to(run / "predictions.parquet")

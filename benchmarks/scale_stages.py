@@ -98,9 +98,8 @@ def write_15(folder: Path, size: int) -> None:
 
 
 def predict(folder: Path, size: int) -> None:
-    _command(
-        "predict", "--run", "run", "--data.corpus", "corpus", "--output", "all.csv", *_QUIET, "--run_dir", "predicted"
-    )
+    output = ["--output", "all.csv", "--run_dir", "predicted"]
+    _command("predict", "--run", "run", "--data.corpus", "corpus", *output, *_QUIET)
 
 
 def diagnose(folder: Path, size: int) -> None:
@@ -134,7 +133,7 @@ def prepare_runs(folder: Path, size: int) -> None:
     prepare_utterances(folder, 2_000)
     import_file(folder, size)
     epoch(folder, size)
-    test_7(folder, size)
+    tested_under_7(folder, size)
     copy_runs(folder / "tests" / "fixed-7", folder / "runs", size)
 
 
@@ -155,9 +154,8 @@ def report_runs(folder: Path, size: int) -> None:
 def plan_reproduction(folder: Path, size: int) -> None:
     from mer_lightning.studies.reproduction import BUDGETS, Experiment, plan
 
-    experiments = [
-        Experiment(Path(f"{number}.yaml"), synthetic=True) for number in range(size // BUDGETS[_BUDGET].seeds)
-    ]
+    files = size // BUDGETS[_BUDGET].seeds
+    experiments = [Experiment(Path(f"{number}.yaml"), synthetic=True) for number in range(files)]
     assert len(plan(experiments, _BUDGET, folder)) == size
 
 
@@ -185,7 +183,8 @@ def _trials(folder: Path, size: int, method: str) -> None:
     (folder / "x.yaml").touch()
     file = folder / f"{method}.yaml"
     file.write_text(
-        f"method: {method}\ncommand: [mer-lightning, fit, --config, x.yaml, --config, '${{args_json_file}}']\nmetric: {{name: valid/score, goal: maximize}}\nparameters:\n"
+        f"method: {method}\ncommand: [mer-lightning, fit, --config, x.yaml, --config, '${{args_json_file}}']\n"
+        "metric: {name: valid/score, goal: maximize}\nparameters:\n"
         "  model.optimizer.init_args.lr: {min: 0.0001, max: 0.01, distribution: log_uniform_values}\n"
         "  model.backbone.init_args.width: {values: [16, 32, 64]}\n"
     )

@@ -1,9 +1,9 @@
 """Where the trials of a sweep are kept: a file, which one command works on, or a PostgreSQL database, which any number
 of commands on any number of machines work on at the same time.
 
-Two questions need an answer. Who draws the next trial? One command at a time. Which trials were left behind by a command
-that died? Those whose command no longer holds its lock: a lock of the database ends with the connection that took it,
-so no clock of any machine plays a part.
+Two questions need an answer. Who draws the next trial? One command at a time. Which trials were left behind by a
+command that died? Those whose command no longer holds its lock: a lock of the database ends with the connection that
+took it, so no clock of any machine plays a part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mer_lightning.errors import Refusal
-from mer_lightning.randomness import name_key
 
 if TYPE_CHECKING:
     import optuna
@@ -78,6 +77,8 @@ class PostgresStorage(SweepStorage):
             remedy = "pip install 'mer-lightning[postgres]'"
             raise Refusal("--storage", "the package psycopg, which talks to PostgreSQL", "none", remedy) from error
         from sqlalchemy.engine import make_url
+
+        from mer_lightning.randomness import name_key
 
         given = make_url(url)
         if given.password is not None:

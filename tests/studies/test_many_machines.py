@@ -146,9 +146,8 @@ def test_two_hundred_trials_though_two_of_four_commands_are_killed(database: str
         options = ["--storage", database, "--workers", "1", "--runs", str(tmp_path / f"machine-{number}")]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MER_DATA": str(tmp_path / "data")}
         command = [sys.executable, "-m", "mer_lightning.cli", "sweep", str(path), *options]
-        return subprocess.Popen(
-            command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, env=environment, cwd=tmp_path, **quiet)
 
     commands = [start(number) for number in range(4)]
     search = Search(read_sweep(path), sweep_storage(database, tmp_path.name, tmp_path), 200)
