@@ -66,10 +66,14 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from mer_lightning.errors import refusal_behind
+        from mer_lightning.errors import DEFECT, Diverged, refusal_behind
 
+        if isinstance(error, Diverged):
+            print(f"mer-lightning: {error}", file=sys.stderr)
+            return 3
         refusal = refusal_behind(error)
         if refusal is None:
+            error.add_note(DEFECT)
             raise
         print(f"mer-lightning: {refusal}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mer_lightning.commands.studies import StudyProgress, add_workers_option
 from mer_lightning.studies.ablation import differences, read_ablation
 from mer_lightning.studies.runner import run_study
+from mer_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ def main(args: list[str]) -> int:
         return 1
     table = differences(jobs)
     path = folder / "differences.csv"
-    table.to_csv(path, index=False)
+    write_whole(path, table.to_csv(index=False))
     _print_differences(console, table, ablation.full.stem)
     console.print(f"[dim]{path} has all of it[/]", highlight=False)
     return 0

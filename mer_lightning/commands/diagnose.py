@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mer_lightning.data.corpus import Corpus, CorpusCard
     from mer_lightning.evaluation.diagnosis import Views
-    from mer_lightning.studies.ledger import Run
+    from mer_lightning.studies.finished import Run
 
 
 def main(args: list[str]) -> int:
@@ -30,11 +30,11 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     from mer_lightning.evaluation.diagnosis import reliability
-    from mer_lightning.studies.ledger import find_runs
+    from mer_lightning.studies.ledger import open_ledger
     from mer_lightning.studies.report.settings import settings_of
 
     console = Console(highlight=False)
-    for setting in settings_of(find_runs(given.runs)):
+    for setting in settings_of(open_ledger(given.runs)):
         console.print(f"[bold]{setting.title}[/]; {setting.provenance}\n")
         methods = {
             label: [_diagnose(run, label, console) for run in contender.runs]
@@ -73,7 +73,7 @@ def read(run: Run) -> tuple[Views, list[str]]:
 
     from mer_lightning.data.corpus import CorpusCard
     from mer_lightning.evaluation.diagnosis import CONFIDENCE, Views
-    from mer_lightning.studies.ledger import logits_of, targets_of
+    from mer_lightning.studies.finished import logits_of, targets_of
     from mer_lightning.training.run_folder import CORPUS, PREDICTIONS
     from mer_lightning.yaml_text import from_yaml
 

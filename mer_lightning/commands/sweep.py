@@ -15,6 +15,7 @@ from mer_lightning.studies.runner import run_stream
 from mer_lightning.studies.search import Search
 from mer_lightning.studies.sweep_file import read_sweep
 from mer_lightning.studies.sweep_trials import SweepTrials, TrialResult, trials_table
+from mer_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def main(args: list[str]) -> int:
     run_stream(stream.jobs(), _executor(given), stream)
     table = trials_table(search)
     path = folder / "trials.csv"
-    table.to_csv(path, index=False)
+    write_whole(path, table.to_csv(index=False))
     _print_best(console, table, sweep.metric)
     console.print(f"[dim]{path} has all of them[/]", highlight=False)
     return 0

@@ -19,8 +19,11 @@ def cache_folder(name: str) -> Path:
     """In $MER_DATA if it is set, else in the user's cache folder."""
     if os.environ.get("MER_DATA"):
         return data_root() / name
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mer_lightning" / name
+    return user_cache() / name
+
+
+def user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mer_lightning"
 
 
 def synthetic_cache() -> Path:

@@ -100,7 +100,7 @@ def tidy(
         scores[name] = evaluate(task, logits, predictions.target)
         met = torch.ones(len(logits), dtype=torch.bool) if presence is None else presence.met(k)
         untrained = "" if presence is None else ", ".join(presence.untrained_in(k))
-        facts[name] = {"met": int(met.sum()), "untrained": untrained, "diverged": bool(logits.isnan().any())}
+        facts[name] = {"met": int(met.sum()), "untrained": untrained}
         if 0 < facts[name]["met"] < len(met):
             there = predictions.target[met]
             its_floor = best_floor(task, floors(task, train_target, there))
@@ -116,10 +116,7 @@ def tidy(
                 }
                 for metric, value in evaluate(task, logits[met], there).items()
             ]
-    of_averages = {
-        "untrained": ", ".join(m for m in MODALITIES if any(m in each["untrained"] for each in facts.values())),
-        "diverged": any(each["diverged"] for each in facts.values()),
-    }
+    somewhere = [m for m in MODALITIES if any(m in each["untrained"] for each in facts.values())]
     rows: list[dict[str, Any]] = []
     for metric, info in described.items():
         values = {name: scores[name][metric] for name in scores}
@@ -132,7 +129,7 @@ def tidy(
                 "value": value,
                 "floor": floor.get(metric),
                 "bayes": best_possible.get(condition, {}).get(metric),
-                **facts.get(condition, of_averages),
+                **facts.get(condition, {"untrained": ", ".join(somewhere)}),
                 **vars(provenance),
             }
             for condition, value in values.items()
@@ -190,6 +187,4 @@ def remarks(rows: pd.DataFrame) -> list[str]:
     partial = rows[rows["condition"].str.endswith(NATURAL)].drop_duplicates("condition")
     for condition, met, samples in zip(*(partial.get(c, []) for c in ("condition", "met", "samples")), strict=False):
         lines.append(f"{condition}: {met:.0f} of {samples} samples have what it shows")
-    if "diverged" in rows and (diverged := rows[rows["diverged"].fillna(False).astype(bool)])["condition"].size:
-        lines.append(f"diverged, so without a score: {', '.join(dict.fromkeys(diverged['condition']))}")
     return lines

@@ -19,6 +19,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
+from mer_lightning.methods.divergence import refuse_bad_predictions
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.phase import Phase
 from mer_lightning.modalities import COMPLETE, complete_among
@@ -42,6 +43,7 @@ class ConditionalEvaluation(LightningModule, ABC):
         super().__init__()
         self.store = PredictionStore()
         self.frozen_protocol: FrozenProtocol | None = None  # of the evaluation that runs, or ran last
+        self._split = ""  # that it is of
 
     @abstractmethod
     def states(self, encoded: Encoded, present: Tensor) -> Tensor:
@@ -50,10 +52,6 @@ class ConditionalEvaluation(LightningModule, ABC):
     @abstractmethod
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         """{name: (K, B)} what is stored beside the predictions."""
-
-    def stored_predictions(self) -> Predictions:
-        """What was stored, in the units of the labels: the task of the corpus reads it."""
-        return self.store.gather().in_label_units(self.task)
 
     def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
         """A method logs here what more it wants to know of the validation predictions."""
@@ -97,6 +95,7 @@ class ConditionalEvaluation(LightningModule, ABC):
 
     def _start_evaluation(self, protocol: Protocol, name: str) -> None:
         self.store.reset()
+        self._split = name
         split: Split = self.trainer.datamodule.split(name)  # type: ignore[attr-defined]
         self.frozen_protocol = freeze(protocol, split)
 
@@ -104,6 +103,17 @@ class ConditionalEvaluation(LightningModule, ABC):
         assert self.frozen_protocol is not None
         logits, extras = self.condition_outputs(batch, self.frozen_protocol)
         self.store.update(logits, batch.target, batch.index, extras)
+
+    def predictions(self) -> Predictions:
+        """Of the evaluation that is over, from all processes; raises Diverged where they are no numbers."""
+        assert self.frozen_protocol is not None
+        predictions = self.store.gather()
+        # A phase with validation losses of its own has one value for each sample, under no condition.
+        conditions = [each.name for each in self.frozen_protocol.conditions][: predictions.logits.shape[1]]
+        phase = self._split if self.phase is None or self._split != "valid" else self.phase.name
+        ids = self.trainer.datamodule.split(self._split).ids  # type: ignore[attr-defined]
+        refuse_bad_predictions(predictions.logits, predictions.index, ids, conditions, self._split, phase)
+        return predictions
 
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation(Protocol([self.select_under], modalities=tuple(self.dims)), "valid")
@@ -118,7 +128,7 @@ class ConditionalEvaluation(LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log `valid/score`, by which the checkpoint is chosen: higher is better for every task and phase."""
         assert self.frozen_protocol is not None
-        predictions = self.store.gather()
+        predictions = self.predictions()
         if self.phase is None or self.phase.validation_losses is None:
             assert predictions.target is not None
             names = [condition.name for condition in self.frozen_protocol.conditions]

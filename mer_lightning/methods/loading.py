@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.cli import instantiate_module
 
-from mer_lightning.errors import Refusal, refusal_behind
+from mer_lightning.errors import Refusal, reading, refusal_behind
 from mer_lightning.methods.base import MERMethod
+from mer_lightning.methods.checkpoints import read_checkpoint
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 
 
@@ -20,13 +20,10 @@ def load_method(path: str | Path) -> MERMethod:
 
     Lightning's ``load_from_checkpoint`` reads further keys that name classes, and builds what they name.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = read_checkpoint(path)
+    with reading(path, "a checkpoint that mer-lightning fit wrote", "check the path"):
         options = dict(checkpoint["hyper_parameters"])
         class_path = options.pop("_class_path")
-    except Exception as error:
-        found = type(error).__name__
-        raise Refusal(path, "a checkpoint that mer-lightning fit wrote", found, "check the path") from error
     options.pop("_instantiator", None)
     try:
         refuse_strange_classes({"class_path": class_path, "init_args": options}, ("model",))
@@ -41,6 +38,7 @@ def load_method(path: str | Path) -> MERMethod:
         reason = re.search(r"^\s*- (.*)", str(error), re.MULTILINE)  # of the first type that did not fit
         found, remedy = reason[1] if reason else str(error), "train it again, or ask where the file comes from"
         raise Refusal(path, f"options of {class_path}", found, remedy) from error
-    method.on_load_checkpoint(checkpoint)
-    method.load_state_dict(checkpoint["state_dict"])
+    with reading(path, f"the weights of {class_path}", "train it again, or ask where the file comes from"):
+        method.on_load_checkpoint(checkpoint)
+        method.load_state_dict(checkpoint["state_dict"])
     return method

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from mer_lightning.batch import Batch
+
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import OptimizerCallable
 
 Losses = dict[str, tuple[Tensor, float]]  # {name: (value, weight)}
 

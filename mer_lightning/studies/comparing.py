@@ -5,6 +5,7 @@ Shapes: S seeds, K conditions, N samples, O outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import complete_among, means_over
-from mer_lightning.studies.ledger import Run, logits_of, run_in, targets_of
+from mer_lightning.studies.finished import Run, logits_of, run_in, targets_of
 from mer_lightning.tasks import Task
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ class Contender:
     @cached_property
     def target(self) -> Tensor:
         return targets_of(self.tables[0], self.task)
+
+    @cached_property
+    def validation_score(self) -> float:
+        """Mean over seeds of the best epoch's; less than any other where nothing was logged."""
+        best = [max(run.facts.curve, default=-math.inf) for run in self.runs]
+        return sum(best) / len(best)
 
     @property
     def conditions(self) -> list[str]:

@@ -1,28 +1,26 @@
-"""The ledger: all runs in some folders as rows of one table, and their predictions where they are needed.
+"""The ledger: all runs in some folders, and their results as rows of one table.
 
-A *variant* is a configuration up to its seed. Runs of one variant may be averaged; others may not (rule 6).
+Reading thousands of folders takes a minute, so what was read of many is kept in the user's cache. A run whose files
+have changed since then is read again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mer_lightning.errors import Refusal
-from mer_lightning.tasks import Ratings, Task, task_from_card
-from mer_lightning.training.run_folder import BEST, CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS, metrics_over_time
-from mer_lightning.yaml_text import from_yaml
+from mer_lightning.studies.finished import Run, read_results, run_in
+from mer_lightning.studies.kept_ledger import kept_ledger
+from mer_lightning.training.run_folder import CONFIG, CORPUS, DIVERGED, PHASES, RESULTS, divergence_line
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
+    import pyarrow as pa
 
-# Runs of one variant may differ in these: the seed, and where and how the run is kept.
-_NOT_OF_THE_VARIANT = ("seed_everything", "run_dir", "name", "resume", "logger", "test_after_fit", "config")
 # Scores that differ in one of these are never put into one table.
 SETTING = [
     "trained_on",
@@ -37,145 +35,98 @@ SETTING = [
     "mask_hash",
     "metrics_version",
 ]
+_MANY = 100  # runs; fewer are read as quickly as a cache
+_READ_FILES = (CONFIG, RESULTS, CORPUS, PHASES)
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run that has results."""
-
-    folder: Path
-    config: dict[str, Any]
-
-    @property
-    def variant(self) -> str:
-        """A short hash of the configuration without the seed and the folder."""
-        text = json.dumps(flat(self.config), sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    @property
-    def task(self) -> Task:
-        return task_from_card(from_yaml((self.folder / CORPUS).read_text())["task"])
-
-    def results(self) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.read_csv(self.folder / RESULTS).assign(run=str(self.folder), variant=self.variant, **self.cost())
-
-    def cost(self) -> dict[str, float]:
-        """Seconds of training, epochs that it took and could have taken in all phases, and the most memory in use."""
-        path = self.folder / PHASES
-        phases = json.loads(path.read_text()).values() if path.is_file() else []
-        return {
-            "seconds": sum(phase["seconds"] for phase in phases),
-            "epochs": sum(phase["epochs"] for phase in phases),
-            "budget": sum(phase.get("max_epochs") or 0 for phase in phases),
-            "peak_megabytes": max((phase.get("peak_megabytes", 0.0) for phase in phases), default=0.0),
-        }
-
-    def predictions(self) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.read_parquet(self.folder / PREDICTIONS)
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / BEST
-
-    def metrics_over_time(self) -> pd.DataFrame:
-        return metrics_over_time(self.folder)
+class Ledger:
+    runs: list[Run]
+    rows: pd.DataFrame  # one per run, condition and metric; text as categories
+    diverged: dict[Path, str]  # {folder of a run that diverged and has no results: the line that says where}
 
 
-def run_in(folder: Path) -> Run:
-    return Run(folder, from_yaml((folder / CONFIG).read_text()))
-
-
-def find_runs(folders: Iterable[Path]) -> list[Run]:
-    """Every run with results in or below ``folders``."""
-    runs = []
+def open_ledger(folders: Iterable[Path]) -> Ledger:
+    """Every run with results in or below ``folders``, and those that diverged."""
+    folders = list(folders)
+    states: dict[Path, str] = {}
+    diverged: dict[Path, str] = {}
     for folder in folders:
-        paths = [path for path in sorted(folder.rglob(RESULTS)) if (path.parent / CONFIG).is_file()]
-        if not paths:
-            raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", "none", "name one that fit made")
-        runs += [run_in(path.parent) for path in paths]
-    return list({run.folder.resolve(): run for run in runs}.values())
+        walked = dict(_folders(folder))
+        diverged |= {path: divergence_line(path) for path in sorted(walked) if DIVERGED in walked[path]}
+        found = sorted(path for path, names in walked.items() if {RESULTS, CONFIG} <= names and path not in diverged)
+        if not found:
+            others = f"{len(diverged)} that diverged, and no other" if diverged else "none"
+            raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", others, "name one that fit made")
+        states |= {path: _state(path) for path in found}
+    each_once = {path.resolve(): path for path in states}  # the same run may lie below several of the folders
+    states = {path: states[path] for path in each_once.values()}
+    kept = kept_ledger(folders) if len(states) >= _MANY else None
+    known, rows = kept.load(states) if kept else ({}, [])
+    fresh = {path: run_in(path) for path in states if path not in known}
+    table = _joined([*rows, *map(_with_costs, fresh.values())])
+    runs = [(known | fresh)[path] for path in states]
+    if kept and fresh:
+        kept.save(runs, states, table)
+    return Ledger(runs, _in_order_of(runs, table.to_pandas()), diverged)
 
 
-def ledger(runs: list[Run]) -> pd.DataFrame:
-    """All rows of all runs."""
-    import pandas as pd
+def _folders(folder: Path) -> Iterator[tuple[Path, set[str]]]:
+    """This folder and those below it, with the names in each.
 
-    return pd.concat([run.results() for run in runs], ignore_index=True)
-
-
-def variant_labels(runs: list[Run]) -> dict[str, str]:
-    """{variant: a short name}: the method, and the options in which it differs from others of the same method."""
-    options = {run.variant: flat(run.config) for run in runs}
-    methods = {variant: _method(each) for variant, each in options.items()}
-    labels = {}
-    for variant, mine in options.items():
-        same_method = [each for other, each in options.items() if methods[other] == methods[variant]]
-        keys = [key for key in mine if _in_label(key) and any(each.get(key) != mine[key] for each in same_method)]
-        differing = ", ".join(f"{_short(key)} {_short(str(mine[key]))}" for key in keys)
-        labels[variant] = f"{methods[variant]} ({differing})" if differing else methods[variant]
-    return _unique(labels)
+    Links are not followed, and the folders of a run that never hold another are not looked into.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except NotADirectoryError:
+        return
+    names = {entry.name for entry in entries}
+    yield folder, names
+    for entry in entries:
+        if entry.name not in ("checkpoints", "logs") and entry.is_dir(follow_symlinks=False):
+            yield from _folders(folder / entry.name)
 
 
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{dotted key: value} of all options that make a variant."""
-    options: dict[str, Any] = {}
-    for key, value in config.items():
-        if not prefix and key in _NOT_OF_THE_VARIANT:
-            continue
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            options |= flat(value, f"{name}.")
-        else:
-            options[name] = value
-    return options
+def _state(folder: Path) -> str:
+    """Changes when one of the files that a ledger is made of does."""
+    paths = [str(folder / name) for name in _READ_FILES]
+    for logs, _, names in os.walk(folder / "logs"):
+        paths += [os.path.join(logs, name) for name in names if name == "metrics.csv"]
+    stats = [os.stat(path) for path in paths if os.path.isfile(path)]
+    return ",".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
 
 
-def logits_of(table: pd.DataFrame, conditions: list[str]) -> Tensor:
-    """(K, N, O) of some conditions of a run's predictions, in the order of the split."""
-    import torch
+def _with_costs(run: Run) -> pa.Table:
+    """The rows of a run, with where they come from and what they cost."""
+    import pyarrow as pa
 
-    columns = [name for name in table.columns if name.startswith("logit ")]
-    return torch.stack([torch.tensor(table[table["condition"] == name][columns].to_numpy()) for name in conditions])
-
-
-def targets_of(table: pd.DataFrame, task: Task) -> Tensor:
-    """The targets of a run's predictions as a tensor; the file has classes by their names."""
-    import torch
-
-    rows = table[table["condition"] == table["condition"].iloc[0]]  # the same under every condition
-    if isinstance(task, Ratings) and len(task.targets) > 1:
-        return torch.tensor(rows[[f"target {name}" for name in task.targets]].to_numpy())
-    targets, classes = rows["target"], getattr(task, "classes", None)
-    if classes is None:
-        return torch.tensor(targets.to_numpy())
-    if task.kind == "single_label":
-        return torch.tensor([classes.index(name) for name in targets])
-    return torch.tensor([[float(c in names.split("+")) for c in classes] for names in targets])
+    table = read_results(run.folder)
+    # Of a metric, and not of a run.
+    table = table.rename_columns(["metric_variant" if name == "variant" else name for name in table.column_names])
+    columns = {"run": str(run.folder), "variant": run.variant, **run.facts.cost}
+    for name, value in columns.items():
+        filled = pa.array([value], pa.string() if isinstance(value, str) else pa.float64())
+        table = table.append_column(name, pa.chunked_array([filled.take(pa.array([0] * len(table)))]))
+    return table
 
 
-def _method(options: dict[str, Any]) -> str:
-    """The method's name, or the name of its preset where it has one."""
-    name = str(options["model.class_path"]).rsplit(".", 2)[-2]
-    preset = options.get("model.init_args.preset")
-    masks = str(options.get("data.masks.class_path") or "")
-    if name == "supervised" and "Combinations" in masks:
-        return "modality_dropout"
-    return name if preset in (None, name) else str(preset)
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    """All rows, text as categories: what repeats in every row of a run is stored once."""
+    import pyarrow as pa
+
+    rows = pa.concat_tables(map(_with_categories, tables), promote_options="permissive")
+    return rows.unify_dictionaries().combine_chunks()
 
 
-def _in_label(key: str) -> bool:
-    """The method is named already, and all runs of one table share the corpus."""
-    return key != "model.class_path" and not key.startswith(("data.corpus", "data.alignment"))
+def _with_categories(table: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    for number, column in enumerate(table.schema):
+        if pa.types.is_string(column.type):
+            table = table.set_column(number, column.name, table.column(number).dictionary_encode())
+    return table
 
 
-def _short(text: str) -> str:
-    return text.rsplit(".", 1)[-1] if text.count(".") and not text.replace(".", "").replace("-", "").isdigit() else text
-
-
-def _unique(labels: dict[str, str]) -> dict[str, str]:
-    counts = {label: list(labels.values()).count(label) for label in labels.values()}
-    return {variant: label if counts[label] == 1 else f"{label} {variant}" for variant, label in labels.items()}
+def _in_order_of(runs: list[Run], rows: pd.DataFrame) -> pd.DataFrame:
+    order = {str(run.folder): number for number, run in enumerate(runs)}
+    return rows.iloc[rows["run"].map(order).astype(int).argsort(kind="stable")].reset_index(drop=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +22,9 @@ from mer_lightning.training.run_folder import (
     PREDICTIONS,
     RESULTS,
     write_environment,
-    write_whole,
 )
 from mer_lightning.training.wandb_logger import send_results
+from mer_lightning.whole_files import whole, write_whole
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class RunConfig(SaveConfigCallback):
         if self.config.resume:  # what the fit was begun with is there already
             return
         folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, str(folder / CONFIG), skip_none=False, overwrite=True)
+        write_whole(folder / CONFIG, self.parser.dump(self.config, skip_none=False))
         write_environment(folder)
         card: CorpusCard = trainer.datamodule.corpus.card  # type: ignore[attr-defined]
         mapped = pl_module.label_map if isinstance(pl_module, MERMethod) else None
@@ -81,7 +80,7 @@ class WriteResults(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        predictions = pl_module.stored_predictions()
+        predictions = pl_module.predictions().in_label_units(pl_module.task)
         if trainer.is_global_zero:
             self._write(trainer, pl_module, predictions)
 
@@ -127,9 +126,8 @@ class WriteResults(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         conditions = [condition.name for condition in frozen.conditions]
         table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
-        temporary = self.folder / f".{PREDICTIONS}.{os.getpid()}"
-        table_of_predictions.to_parquet(temporary, index=False)
-        os.replace(temporary, self.folder / PREDICTIONS)
+        with whole(self.folder / PREDICTIONS) as temporary:
+            table_of_predictions.to_parquet(temporary, index=False)
         write_whole(self.folder / RESULTS, rows.to_csv(index=False))
         if trainer.logger is not None:
             headline = [metric for metric, info in describe(task).items() if info.headline]

@@ -31,7 +31,8 @@ from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
-from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, new_run_folder
+from mer_lightning.training.processes import processes_of_one_run
+from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, marked_if_diverged, new_run_folder
 
 _TRAINER_DEFAULTS = {
     "max_epochs": 40,
@@ -131,6 +132,10 @@ class MERCLI(LightningCLI):
         kwargs |= {"callbacks": copy.deepcopy(self.user_callbacks), "default_root_dir": str(self.folder)}
         return super().instantiate_trainer(logger=self.run_logger, **kwargs)
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        with marked_if_diverged(self.folder, lambda: self.trainer.is_global_zero):
+            super()._run_subcommand(subcommand)
+
     def fit(self, model: MERMethod, ckpt_path: str | None = None, **_: Any) -> None:
         """What `fit` runs in place of Trainer.fit: the method's phases."""
         given = self._get(self.config_init, "trainer")
@@ -171,7 +176,7 @@ def run(args: list[str]) -> MERCLI:
     jsonargparse.set_loader("yaml", _load_yaml)
     Parser.arguments = args
     try:
-        with only_known_imports():
+        with only_known_imports(), processes_of_one_run():
             return MERCLI(
                 model_class=MERMethod,
                 datamodule_class=MERData,

@@ -22,7 +22,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.phase import Phase
 from mer_lightning.randomness import name_key, uniform
-from mer_lightning.training.run_folder import PHASES, write_whole
+from mer_lightning.training.run_folder import PHASES
+from mer_lightning.whole_files import write_whole
 
 # (phase, callbacks) -> its Trainer
 TrainerMaker = Callable[[Phase, list[Callback]], Trainer]

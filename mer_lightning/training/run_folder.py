@@ -5,6 +5,7 @@ environment.json     versions, device, git state, command
 corpus.yaml          the card of the corpus, with the SHA-256 of its tensors
 checkpoints/         best.ckpt by the selection rule, last.ckpt; those of earlier phases in folders of their own
 phases.json          the phases that are over
+diverged.json        of a run that met a number that is NaN or infinite: where, and the last good checkpoint
 logs/                metrics over time
 results.csv          one row per condition and metric, with floors and everything that rule 6 asks for
 predictions.parquet  one row per sample and condition
@@ -17,11 +18,14 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Diverged, Refusal
+from mer_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +35,7 @@ _VARIABLE = "MER_RUN_FOLDER"
 
 CONFIG, ENVIRONMENT, CORPUS = "config.yaml", "environment.json", "corpus.yaml"
 RESULTS, PREDICTIONS = "results.csv", "predictions.parquet"
-PHASES = "phases.json"
+PHASES, DIVERGED = "phases.json", "diverged.json"
 BEST = Path("checkpoints") / "best.ckpt"
 
 
@@ -75,13 +79,6 @@ def metrics_over_time(folder: Path) -> pd.DataFrame:
     return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True) if paths else pd.DataFrame()
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def environment() -> dict[str, Any]:
     """Versions, device, git state and command line."""
     import torch
@@ -96,6 +93,31 @@ def environment() -> dict[str, Any]:
         "devices": gpus or [f"CPU, {torch.get_num_threads()} threads"],
         "git": _git_state(),
     }
+
+
+@contextmanager
+def marked_if_diverged(folder: Path, first_process: Callable[[], bool]) -> Iterator[None]:
+    """Whatever diverges leaves a mark in the run's folder; a run that goes on beyond it takes the mark away."""
+    mark = folder / DIVERGED
+    try:
+        yield
+    except Diverged as diverged:
+        checkpoints = sorted((folder / "checkpoints").rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+        diverged.kept = str(checkpoints[-1]) if checkpoints else None
+        if first_process():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(mark, json.dumps({"line": str(diverged), **vars(diverged)}, indent=2) + "\n")
+        raise
+    if first_process():
+        mark.unlink(missing_ok=True)
+
+
+def divergence_line(folder: Path) -> str:
+    """What the mark of a run that diverged says."""
+    try:
+        return str(json.loads((folder / DIVERGED).read_text(encoding="utf-8"))["line"])
+    except (ValueError, KeyError, TypeError):
+        return "diverged; its mark cannot be read"
 
 
 def write_environment(folder: Path) -> None:

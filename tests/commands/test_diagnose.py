@@ -15,7 +15,7 @@ from mer_lightning.commands.diagnose import read
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
-from mer_lightning.studies.ledger import run_in
+from mer_lightning.studies.finished import run_in
 from tests.data.test_corpus import absent
 
 QUICK = ["--model.backbone", "early", "--model.backbone.width", "8", "--trainer.max_epochs", "2"]

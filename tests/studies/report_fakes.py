@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mer_lightning.studies.comparing import Contender
-from mer_lightning.studies.ledger import Run
+from mer_lightning.studies.finished import Facts, Run, gradient_shares_of, validation_curve
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.tasks import Task
 
@@ -22,7 +22,7 @@ class FakeRun(Run):
     log: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
-    def task(self) -> Task:
+    def task(self) -> Task:  # type: ignore[override]
         return self.predicts
 
     def predictions(self) -> pd.DataFrame:
@@ -50,8 +50,11 @@ def contender(
     class_path: str = "mer_lightning.methods.supervised.Supervised",
 ) -> Contender:
     config = {"model": {"class_path": class_path}}
-    logs = logs or [pd.DataFrame()] * len(tables)
-    return Contender(tuple(FakeRun(Path("run"), config, task, *each) for each in zip(tables, logs, strict=True)))
+    runs = []
+    for table, log in zip(tables, logs or [pd.DataFrame()] * len(tables), strict=True):
+        facts = Facts(config, {}, {}, validation_curve(log), gradient_shares_of(log))
+        runs.append(FakeRun(Path("run"), facts, task, table, log))
+    return Contender(tuple(runs))
 
 
 def setting(

@@ -20,7 +20,7 @@ from mer_lightning.methods.mcur import MCUR
 from mer_lightning.methods.mcur.figures import state_map
 from mer_lightning.numerals import spread
 from mer_lightning.studies.comparing import Contender
-from mer_lightning.studies.ledger import find_runs
+from mer_lightning.studies.ledger import open_ledger
 from mer_lightning.studies.report.page import page
 from mer_lightning.studies.report.settings import settings_of
 
@@ -171,7 +171,7 @@ def test_a_map_of_states(folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert main(given) == 0
     assert main(["report", str(tmp_path / "mcur"), "--output", str(tmp_path / "out")]) == 0
     assert "two principal components" in (tmp_path / "out" / "report.html").read_text()
-    run = find_runs([tmp_path / "mcur"])[0]
+    run = open_ledger([tmp_path / "mcur"]).runs[0]
     states = state_map(run)
     assert states is not None
     assert len(states.category) == run.predictions()["condition"].value_counts()["tav"]  # the whole split: it is small
@@ -228,7 +228,7 @@ def test_the_best_of_every_column_is_marked(folder: Path) -> None:
     CDaT trains for more epochs than `supervised`, so nothing is marked until both are taken to have one budget.
     """
     assert 'class="best"' not in (folder / "out" / "report.html").read_text()
-    settings = settings_of(find_runs([folder / "runs"]))
+    settings = settings_of(open_ledger([folder / "runs"]))
     even = [replace(setting, rows=setting.rows.assign(budget=1.0)) for setting in settings]
     html = page(even, [pd.DataFrame()] * len(even))
     tables = re.findall(r'<div data-metric="(\w+)">(.*?)</table>', html, re.S)

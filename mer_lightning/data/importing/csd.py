@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from mer_lightning.data.catalogue import CatalogueEntry
@@ -26,7 +25,7 @@ from mer_lightning.data.importing.base import Reader
 from mer_lightning.data.importing.csd_file import INSTANT, CsdFile, overlapping, word_means
 from mer_lightning.data.raw import SPLITS, RawCorpus, Sequences
 from mer_lightning.data.store import partition_from
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import MultiLabel, Regression, Task
 from mer_lightning.yaml_text import from_yaml
@@ -159,7 +158,7 @@ def _choose(folder: Path, files: list[CsdFile], features: dict[str, str]) -> dic
 def _segments(labels: CsdFile, reference: CsdFile, words: CsdFile | None) -> tuple[list[Segment], list[str]]:
     """The segments that have words. The others are left out: without words there is nothing to align frames to."""
     segments, empty = [], 0
-    for key in sorted(labels.data, key=_video_and_clip):
+    for key in sorted(labels.keys, key=_video_and_clip):
         intervals, values = labels.rows([key])  # a clip's number is that of its row, as in the SDK
         exact = "[" in key
         if exact and len(values) != 1:
@@ -219,11 +218,8 @@ def _target(labels: CsdFile, segments: list[Segment], task: Task) -> NDArray[Any
 
 
 def _columns(labels: CsdFile, count: int) -> list[str]:
-    try:
-        names = json.loads(labels.metadata["dimension names"][0])
-    except (KeyError, ValueError):
-        names = []
-    if isinstance(names, list) and len(names) == count:
+    names = labels.column_names()
+    if len(names) == count:
         return [str(name).lower() for name in names]
     return list(_MOSEI) if count == len(_MOSEI) else []
 
@@ -234,10 +230,8 @@ def _read_splits(folder: Path, videos: list[str]) -> NDArray[np.int8]:
     if file is None:
         found = f"neither {' nor '.join(_SPLIT_FILES)}"
         raise Refusal(folder, "the split of each video, which .csd files do not contain", found, remedy)
-    try:
-        splits = (json.loads if file.suffix == ".json" else from_yaml)(file.read_text())
-    except (ValueError, yaml.YAMLError) as error:
-        raise Refusal(file, "lists of videos", str(error), remedy) from error
+    with reading(file, "lists of videos", remedy):
+        splits = (json.loads if file.suffix == ".json" else from_yaml)(file.read_text(encoding="utf-8"))
     lists = {name for name, videos in splits.items() if isinstance(videos, list)} if isinstance(splits, dict) else set()
     if lists != set(SPLITS):
         found = f"lists named {', '.join(sorted(map(str, lists))) or 'nothing'}"

@@ -6,13 +6,14 @@ or ``video[number]`` for a piece of one.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_lightning.data.importing.feature_files import open_h5
+from mer_lightning.data.importing.hdf5 import H5File
 from mer_lightning.errors import Refusal
 
 INSTANT = 1e-5  # seconds; the SDK ignores shorter intervals and shorter overlaps
@@ -22,26 +23,25 @@ class CsdFile:
     """One .csd file, open."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        file = open_h5(path)
-        roots = [root for root in file if len(file.get(f"{root}/data", ()))]
+        self.path, self._file = path, H5File(path)
+        roots = [root for root in self._file.names() if self._file.names(f"{root}/data")]
         if len(roots) != 1:
             expected = "one root group with something under data"
-            raise Refusal(path, expected, f"the groups {', '.join(file) or 'none'}", "copy the file again")
-        self.name, root = roots[0], file[roots[0]]
-        self.data, self.metadata = root["data"], root.get("metadata", {})
+            raise Refusal(path, expected, f"the groups {', '.join(self._file.names()) or 'none'}", "copy it again")
+        self.name = roots[0]
+        self.keys = dict.fromkeys(self._file.names(f"{self.name}/data"))  # in the order of the file, quick to look up
         self.videos: dict[str, list[str]] = {}
-        for key in self.data:
+        for key in self.keys:
             self.videos.setdefault(key.split("[")[0], []).append(key)
-        features = self._dataset(next(iter(self.data)), "features")
-        self.holds_words = features.dtype.kind in "SO"
-        self.width = features.shape[-1]
+        first = self._dataset(next(iter(self.keys)), "features")
+        self.holds_words = self._file.is_text(first)
+        self.width = self._file.shape(first)[-1] if self._file.shape(first) else 0
         # The last entry that was read, because callers ask for all segments of a video one after the other.
         self._last: tuple[list[str] | None, Any] = None, None
 
     def entry(self, key: str, exact: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         """Intervals and features, by time, of one segment (``exact``) or of its whole video."""
-        keys = ([key] if key in self.data else []) if exact else self.videos.get(key.split("[")[0], [])
+        keys = ([key] if key in self.keys else []) if exact else self.videos.get(key.split("[")[0], [])
         if self._last[0] != keys:
             times, values = self.rows(keys)
             order = np.argsort(times[:, 0], kind="stable")
@@ -52,7 +52,7 @@ class CsdFile:
         """Intervals and features of some entries, in the order of the file."""
         intervals, features = [np.zeros((0, 2))], [np.zeros((0, self.width), "S1" if self.holds_words else np.float32)]
         for key in keys:
-            times, values = self._dataset(key, "intervals")[()], self._dataset(key, "features")[()]
+            times, values = (self._file.array(self._dataset(key, name)) for name in ("intervals", "features"))
             if values.ndim != 2 or values.shape[1] != self.width or times.shape != (len(values), 2):
                 found = f"{values.shape} and {times.shape} for '{key}'"
                 raise Refusal(self.path, f"features (n, {self.width}) and intervals (n, 2)", found, "copy it again")
@@ -60,10 +60,22 @@ class CsdFile:
             features.append(values)
         return np.concatenate(intervals), np.concatenate(features)
 
-    def _dataset(self, key: str, name: str) -> Any:
-        if name not in self.data[key]:
+    def column_names(self) -> list[Any]:
+        """What the metadata call the columns; nothing where they do not say it."""
+        name = f"{self.name}/metadata/dimension names"
+        if "dimension names" not in self._file.names(f"{self.name}/metadata"):
+            return []
+        try:
+            names = json.loads(self._file.array(name)[0])
+        except (ValueError, LookupError, TypeError):
+            return []
+        return names if isinstance(names, list) else []
+
+    def _dataset(self, key: str, name: str) -> str:
+        group = f"{self.name}/data/{key}"
+        if name not in self._file.names(group):
             raise Refusal(self.path, f"'features' and 'intervals' of '{key}'", f"no '{name}'", "copy the file again")
-        return self.data[key][name]
+        return f"{group}/{name}"
 
 
 def overlapping(interval: NDArray[Any], intervals: NDArray[Any]) -> NDArray[Any]:

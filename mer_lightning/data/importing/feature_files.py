@@ -7,68 +7,91 @@ Shapes: T time, D width.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from mer_lightning.bounds import array_bytes, refuse_growth
 from mer_lightning.data.importing.unpickle import load_pickle_stream
 from mer_lightning.data.raw import Sequences
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.modalities import MODALITIES
 
+_ARRAY = "an array as numpy.save writes it"
+_LONGEST_NAME = 200  # file systems end at 255 bytes
 _NUMBERS = "biuf"  # kinds of numpy numbers that a feature can have
 
 
-def read_header(stream: IO[bytes], where: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, Fortran order, dtype) of a .npy stream. Afterwards the stream is at the first byte of its data."""
-    try:
+def read_header(stream: IO[bytes], where: str | Path, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """(shape, Fortran order, dtype) of a .npy stream of ``size`` bytes. Afterwards the stream is at its data."""
+    with reading(where, _ARRAY):
         version = npy.read_magic(stream)
-        if version == (1, 0):
-            return npy.read_array_header_1_0(stream)
-        if version == (2, 0):
-            return npy.read_array_header_2_0(stream)
-    except (ValueError, EOFError) as error:
-        raise _no_array(where, str(error)) from error
-    raise _no_array(where, f"version {version[0]}.{version[1]} of it")
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+        if read is None:
+            raise _no_array(where, f"version {version[0]}.{version[1]} of it")
+        shape, fortran, dtype = read(stream)
+        declared = array_bytes(where, shape, dtype.itemsize)
+    if not dtype.hasobject and declared > size:
+        raise _no_array(where, f"{size} bytes where its header says shape {shape}")
+    return shape, fortran, dtype
 
 
-def read_array(stream: IO[bytes], where: Path) -> NDArray[Any]:
-    """The array of a .npy stream. Objects in it may be containers, strings, numbers and arrays, and nothing else."""
-    shape, fortran, dtype = read_header(stream, where)
+def read_array(stream: IO[bytes], where: str | Path, size: int, objects: bool = True) -> NDArray[Any]:
+    """The array of a .npy stream of ``size`` bytes.
+
+    Objects in it, where they are allowed, may be containers, strings, numbers and arrays, and nothing else.
+    """
+    shape, fortran, dtype = read_header(stream, where, size)
+    if dtype.hasobject and not objects:
+        remedy = "save strings as np.array(list_of_str), never as objects"
+        raise Refusal(where, "an array of numbers or strings", "one of objects", remedy)
     if dtype.hasobject:
-        values = load_pickle_stream(cast(BinaryIO, stream), where)
+        values = load_pickle_stream(stream, where, size)
         if not isinstance(values, np.ndarray) or values.shape != shape:
             raise _no_array(where, f"a pickled {type(values).__name__} where its header says an array of shape {shape}")
         return values
-    values = np.frombuffer(stream.read(), dtype)
+    values = np.frombuffer(stream.read(size), dtype)
     if len(values) != int(np.prod(shape)):
         raise _no_array(where, f"{len(values)} elements where its header says shape {shape}")
     return values.reshape(shape, order="F" if fortran else "C")
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    with open(path, "rb") as stream:
-        return read_array(stream, path)
+    with reading(path, _ARRAY), open(path, "rb") as stream:
+        return read_array(stream, path, path.stat().st_size)
 
 
-def _no_array(where: Path, found: str) -> Refusal:
-    return Refusal(where, "an array as numpy.save writes it", found, "copy or make the file again")
+class NpzFile:
+    """The members of a .npz file by their names, each an array of plain values."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._bytes = path, 0
+        with reading(path, "a .npz file", "copy the file again"), zipfile.ZipFile(path) as archive:
+            self._members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._members)
+
+    def array(self, name: str, objects: bool = True) -> NDArray[Any]:
+        """One member; with ``objects``, what :func:`read_array` allows may be in it."""
+        info = self._members[name]
+        self._bytes += info.file_size
+        refuse_growth(self.path, self._bytes, self.path.stat().st_size)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _no_array(self.path, f"'{name}' compressed in another way than numpy does")
+        where = f"{self.path}: {name}"
+        with reading(where, _ARRAY), zipfile.ZipFile(self.path) as archive, archive.open(info) as member:
+            return read_array(member, where, info.file_size, objects)
 
 
-def open_h5(path: Path) -> Any:
-    """An HDF5 file, open for reading."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise Refusal(path, "h5py, to read HDF5", "no h5py", "run pip install 'mer-lightning[h5]'") from error
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise Refusal(path, "an HDF5 file", str(error), "copy the file again; it may be cut off") from error
+def _no_array(where: str | Path, found: str) -> Refusal:
+    return Refusal(where, _ARRAY, found, "copy or make the file again")
 
 
 def feature_folders(root: Path, features: dict[str, str]) -> dict[str, Path]:
@@ -86,6 +109,8 @@ def feature_folders(root: Path, features: dict[str, str]) -> dict[str, Path]:
 
 def files_of(folder: Path, name: str) -> list[Path] | None:
     """The files of one sample: ``name.npy``, or those in the folder ``name``, sorted; None if neither exists."""
+    if Path(name).name != name or "\0" in name or len(name) > _LONGEST_NAME:
+        raise Refusal(folder, "ids that are names of files in it", f"'{name}'", "do not trust this file of labels")
     single = folder / f"{name}.npy"
     if single.is_file():
         return [single]
@@ -144,7 +169,7 @@ class ZeroFilled(Sequences):
 def _steps_and_width(path: Path) -> tuple[int, int]:
     """(T, D) from the header alone."""
     with open(path, "rb") as stream:
-        shape, _, dtype = read_header(stream, path)
+        shape, _, dtype = read_header(stream, path, path.stat().st_size)
     squeezed = [size for size in shape if size != 1] or [1]
     if dtype.kind not in _NUMBERS or len(squeezed) > 2:
         found = f"{dtype} of shape {shape}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from mer_lightning.data.catalogue import CatalogueEntry
 from mer_lightning.data.importing.base import Reader
-from mer_lightning.data.importing.feature_files import FileSequences, feature_folders, files_of, read_array
+from mer_lightning.data.importing.feature_files import FileSequences, NpzFile, feature_folders, files_of
 from mer_lightning.data.importing.folds import FOLDS_NOTE, session_folds
 from mer_lightning.data.raw import Alignment, RawCorpus
 from mer_lightning.data.store import carve_valid, partition_from
@@ -97,16 +96,10 @@ def _choose_labels(path: Path, entry: CatalogueEntry | None) -> Path:
 def _read_labels(path: Path) -> dict[str, Labels]:
     """{corpus: labels} of a .npz file. Each of its members is a 0-d array that holds one pickled dict."""
     corpora: dict[str, Any] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as stream:
-                    content = read_array(stream, path)
-                corpora[member.removesuffix(".npy").removesuffix("_corpus")] = (
-                    content.item() if content.ndim == 0 else content
-                )
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise Refusal(path, "a .npz file", str(error), "copy the file again") from error
+    archive = NpzFile(path)
+    for member in archive.names:
+        content = archive.array(member)
+        corpora[member.removesuffix("_corpus")] = content.item() if content.ndim == 0 else content
     for key, labels in corpora.items():
         rows = labels.values() if isinstance(labels, dict) else [None]
         if not all(isinstance(row, dict) and {"emo", "val"} <= row.keys() for row in rows):

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from mer_lightning.data.catalogue import CatalogueEntry
 from mer_lightning.data.importing.base import Reader
-from mer_lightning.data.importing.feature_files import open_h5, read_npy
+from mer_lightning.data.importing.feature_files import read_npy
+from mer_lightning.data.importing.hdf5 import H5File
 from mer_lightning.data.raw import SPLITS, UNUSED, LoadedSequences, RawCorpus
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import SingleLabel
@@ -154,13 +155,14 @@ def _name_classes(
 
 def _read_h5(path: Path, ids: list[str], modality: str, notes: list[str]) -> LoadedSequences:
     if not path.is_file():
-        existing = ", ".join(sorted(file.name for file in path.parent.glob("*.h5"))) or "no .h5"
-        raise Refusal(path, f"the {modality} features", existing, f"name another file with --features {modality}=NAME")
-    file = open_h5(path)
-    shapes = {name: file[name].shape for name in ids if name in file}
+        others = ", ".join(sorted(file.name for file in path.parent.glob("*.h5"))) or "no .h5"
+        raise Refusal(path, f"the {modality} features", others, f"name another file with --features {modality}=NAME")
+    file = H5File(path)
+    existing = set(file.names())
+    shapes = {name: file.shape(name) for name in ids if name in existing}
     if not shapes:
         remedy = "check that features and labels belong together"
-        raise Refusal(path, f"data sets named like '{ids[0]}'", f"{len(file)} others", remedy)
+        raise Refusal(path, f"data sets named like '{ids[0]}'", f"{len(existing)} others", remedy)
     widths = Counter(shape[-1] for shape in shapes.values() if len(shape) == 2)
     if len(widths) != 1 or widths.total() != len(shapes):
         odd = next(name for name in shapes if len(shapes[name]) != 2 or shapes[name][1] != max(widths, default=0))
@@ -175,7 +177,7 @@ def _read_h5(path: Path, ids: list[str], modality: str, notes: list[str]) -> Loa
             f"{path.stem}_mean_std.h5 holds the mean and deviation of each fold's training audio. It is not used."
         )
     lengths = [shapes[name][0] if name in shapes else 0 for name in ids]
-    return LoadedSequences(lambda i: file[ids[i]][()], lengths, next(iter(widths)))
+    return LoadedSequences(lambda i: file.array(ids[i]), lengths, next(iter(widths)))
 
 
 def _partition(labels: dict[str, Any], ids: list[str]) -> NDArray[np.int8]:

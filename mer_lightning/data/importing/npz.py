@@ -5,7 +5,6 @@ Shapes: N samples, L longest sequence, D width, C classes.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from mer_lightning.data.importing.arrays import (
     task_for_numbers,
 )
 from mer_lightning.data.importing.base import Reader
+from mer_lightning.data.importing.feature_files import NpzFile
 from mer_lightning.data.nonfinite import as_float32, repaired
 from mer_lightning.data.raw import SPLITS, UNUSED, Alignment, PackedSequences, RawCorpus, Sequences
 from mer_lightning.data.store import carve_valid
@@ -153,38 +153,38 @@ def open_npz(path: Path) -> Corpus:
 
 def array_names(path: Path) -> set[str]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile):
+        return set(NpzFile(path).names)
+    except Refusal:
         return set()
 
 
 def _load(path: Path) -> tuple[Arrays, list[str]]:
-    """The plain arrays, and a note on those that are none."""
-    names = array_names(path)
+    """The arrays that an import or a prediction may need, and a note on all others.
+
+    Beside those that the format knows, these are arrays of plain values with something to say of each sample.
+    """
+    archive = NpzFile(path)
+    names = set(archive.names)
     if not names & {*MODALITIES}:
-        found = ", ".join(sorted(names)) or "no .npz archive"
-        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", found, _HELP)
+        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), _HELP)
     arrays: Arrays = {}
-    ignored = []
-    with np.load(path, allow_pickle=False) as archive:
-        for name in sorted(names):
-            needed = name in _KNOWN or name.startswith("split_")
-            try:
-                values = archive[name]
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-                if not needed:
-                    ignored.append(name)
-                    continue
-                remedy = "save strings as np.array(list_of_str), never as objects, and copy the file again"
-                raise Refusal(path, f"a plain array '{name}'", str(error), remedy) from error
-            if np.ndim(values) and len(values):
-                arrays[name] = values
-            elif needed:
-                raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", _HELP)
-            else:
-                ignored.append(name)
-    return arrays, [f"Arrays that were not read: {', '.join(ignored)}."] if ignored else []
+    left = []
+    for name in sorted(names):
+        needed = name in _KNOWN or name.startswith("split_")
+        try:
+            arrays[name] = archive.array(name, objects=False)
+        except Refusal:
+            if needed:
+                raise
+            left.append(name)
+            continue
+        if arrays[name].ndim and len(arrays[name]):
+            continue
+        if needed:
+            raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", _HELP)
+        del arrays[name]
+        left.append(name)
+    return arrays, [f"Arrays that were not read: {', '.join(left)}."] if left else []
 
 
 def _samples(path: Path, arrays: Arrays) -> int:

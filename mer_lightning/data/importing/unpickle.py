@@ -3,26 +3,39 @@
 Nothing that a file names is imported or called. Harmless files need only a few names; for these there are replacements
 below, which build plain Python objects and arrays. Any other name is refused. Arrays are read-only views of the file,
 which is mapped into memory, so that loading a large file needs memory for its small objects only.
+
+A pickle is a program, and a short one can make much. So its work is counted and bounded by its length, keys are flat,
+and what it made must be what so long a file can hold, however often its parts are shared.
 """
 
 from __future__ import annotations
 
-import collections
 import functools
 import mmap
 import pickle
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, cast
+from typing import IO, Any, ClassVar, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mer_lightning.errors import Refusal
+from mer_lightning.data.importing.pickle_names import (
+    NAMES,
+    Array,
+    Unbuilt,
+    array,
+    encode_latin1,
+    flat_key,
+    frozenset_of,
+    set_of,
+)
+from mer_lightning.errors import Refusal, reading
 
 _HARMLESS = "a pickle of containers, strings, numbers and numpy arrays"
-_NDARRAY = object()  # what `numpy.ndarray` means inside a pickle: only ever an argument
+# Reads of the file, and what calls copy. Files of the field have a few reads for hundreds of bytes, most in arrays.
+_FREE_WORK, _BYTES_PER_WORK = 2**20, 16
+_COPIED_PER_WORK = 64  # bytes
+_DEEPEST = 60
 
 
 def load_pickle(path: str | Path) -> Any:
@@ -40,9 +53,16 @@ def load_pickle(path: str | Path) -> Any:
     return _load(mapped, path)
 
 
-def load_pickle_stream(stream: BinaryIO, where: Path) -> Any:
-    """The same for a pickle inside another file: the rest of ``stream`` is read into memory."""
-    return _load(stream.read(), where)
+def load_pickle_stream(stream: IO[bytes], where: str | Path, size: int = -1) -> Any:
+    """The same for a pickle inside another file: the rest of ``stream``, at most ``size`` bytes, is read."""
+    return _load(stream.read(size), where)
+
+
+def load_pickle_bytes(
+    data: bytes, where: str | Path, names: Mapping[tuple[str, str], Any], stored_elsewhere: Callable[[Any], Any]
+) -> Any:
+    """The same with other ``names``, and a function for what the pickle says to be stored beside it."""
+    return _load(data, where, names, stored_elsewhere)
 
 
 def outline(path: Path) -> dict[str, frozenset[str]]:
@@ -53,24 +73,34 @@ def outline(path: Path) -> dict[str, frozenset[str]]:
     try:
         status = path.stat()
         return _outline(path, status.st_size, status.st_mtime_ns) if path.is_file() else {}
-    except (OSError, Refusal):
+    except OSError:
         return {}
 
 
 @functools.lru_cache(maxsize=8)
 def _outline(path: Path, size: int, modified: int) -> dict[str, frozenset[str]]:
-    content = load_pickle(path)
-    if not isinstance(content, dict):
-        return {}
-    return {
-        str(key): frozenset(map(str, value)) if isinstance(value, dict) else frozenset()
-        for key, value in content.items()
-    }
-
-
-def _load(data: bytes | mmap.mmap, where: Path) -> Any:
     try:
-        return _RestrictedUnpickler(_Source(data), where).load()
+        content = load_pickle(path)
+        with reading(path, _HARMLESS):  # a number of a million digits has no text
+            return {
+                str(key): frozenset(map(str, value)) if isinstance(value, dict) else frozenset()
+                for key, value in (content.items() if isinstance(content, dict) else ())
+            }
+    except Refusal:
+        return {}
+
+
+def _load(
+    data: bytes | mmap.mmap,
+    where: str | Path,
+    names: Mapping[tuple[str, str], Any] = NAMES,
+    stored_elsewhere: Callable[[Any], Any] | None = None,
+) -> Any:
+    try:
+        source = _Source(data)
+        content = _RestrictedUnpickler(source, where, names, stored_elsewhere).load()
+        _refuse_bombs(content, source.allowed)
+        return content
     except Refusal:
         raise
     except EOFError as error:
@@ -85,6 +115,12 @@ class _Source:
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
         self.data, self.position = data, 0
+        self.allowed = self.left = _FREE_WORK + len(data) // _BYTES_PER_WORK
+
+    def work(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise pickle.UnpicklingError("more work than a file of this size asks for")
 
     def _advance(self, count: int) -> slice:
         start, self.position = self.position, self.position + count
@@ -93,6 +129,7 @@ class _Source:
         return slice(start, self.position)
 
     def read(self, count: int) -> bytes:
+        self.work(1)
         return self.data[self._advance(count)]
 
     def readline(self) -> bytes:
@@ -105,118 +142,12 @@ class _Source:
         return memoryview(self.data)[self._advance(count)]
 
 
-class _Unbuilt:
-    """An object that a pickle makes in two steps: a call without content, then a state.
-
-    Numpy changes such an object in place. In this module the second step makes another object to replace the first.
-    """
-
-    built: Any = None
-
-    def build(self, state: Any) -> Any:
-        raise NotImplementedError
-
-
-class _DType(_Unbuilt):
-    """Replaces `numpy.dtype`, which takes flags from the state, so that a file could make it read memory addresses."""
-
-    def __init__(self, code: str, align: Any = False, copy: Any = True) -> None:
-        if not re.fullmatch(r"[?biufcSUO]\d*", code):
-            raise pickle.UnpicklingError(f"dtype {code}")
-        self.dtype = np.dtype("O" if code.startswith("O") else code)
-
-    def build(self, state: Any) -> np.dtype[Any]:
-        _version, byte_order, subarray, names, fields, *_ = state
-        if not (subarray is names is fields is None):
-            raise pickle.UnpicklingError("an array of records")
-        return self.dtype.newbyteorder(byte_order)
-
-
-class _Array(_Unbuilt):
-    """Replaces `numpy.core.multiarray._reconstruct`: shape, dtype and content of the array come with the state."""
-
-    def __init__(self, subtype: Any, shape: Any, code: Any) -> None:
-        if subtype is not _NDARRAY:
-            raise pickle.UnpicklingError("an array of a special class")
-
-    def build(self, state: Any) -> NDArray[Any]:
-        *_, shape, dtype, fortran, data = state
-        return _array(data, dtype, shape, "F" if fortran else "C")
-
-
-def _array(data: Any, dtype: Any, shape: Any, order: str, axes: Any = None) -> NDArray[Any]:
-    """Replaces `numpy.core.numeric._frombuffer`, by which protocol 5 writes an array."""
-    if not isinstance(dtype, np.dtype):
-        raise pickle.UnpicklingError("an array without a dtype")
-    if dtype.hasobject:
-        if not isinstance(data, list):
-            raise pickle.UnpicklingError("an array of objects whose content is not a list")
-        values = np.empty(len(data), dtype)
-        for position, item in enumerate(data):
-            values[position] = item
-        return values.reshape(shape)  # numpy lists objects in C order, whatever their order in memory
-    values = _numbers(data, dtype)
-    if order == "K":  # C order, after the axes are put in the order that they have in memory
-        return values.reshape(shape).transpose(axes)
-    return values.reshape(shape, order=cast(Any, order))
-
-
-def _scalar(dtype: Any, data: Any) -> Any:
-    """Replaces `numpy.core.multiarray.scalar`."""
-    if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise pickle.UnpicklingError("a scalar that is neither a number nor a string")
-    return _numbers(data, dtype).reshape(())[()]
-
-
-def _numbers(data: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype.itemsize == 0:  # the empty string
-        return np.zeros(1, dtype)
-    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype)
-
-
-def _encode(text: str | memoryview, encoding: str) -> bytes:
-    """Replaces `_codecs.encode`, by which protocols 0 to 2 write bytes."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"bytes as {encoding}")
-    return (str(text, "utf-8") if isinstance(text, memoryview) else text).encode("latin1")
-
-
-def _bytes() -> bytes:
-    """Replaces `bytes`, which protocols 0 to 2 call for empty bytes. A number as argument could fill the memory."""
-    return b""
-
-
-def _bytearray(data: str | bytes = b"", encoding: str = "latin-1") -> bytearray:
-    return bytearray(_encode(data, encoding) if isinstance(data, str) else bytes(memoryview(data)))
-
-
-def _defaultdict(factory: Any = None, items: Iterable[Any] = ()) -> collections.defaultdict[Any, Any]:
-    if factory not in (None, list, dict, set, int, float):
-        raise pickle.UnpicklingError("a defaultdict of something unusual")
-    return collections.defaultdict(factory, items)
-
-
-_NAMES: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _DType,
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy.core.numeric", "_frombuffer"): _array,
-    ("_codecs", "encode"): _encode,
-    ("builtins", "bytes"): _bytes,
-    ("builtins", "bytearray"): _bytearray,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("collections", "defaultdict"): _defaultdict,
-    **{("builtins", kind.__name__): kind for kind in (set, frozenset, list, dict, tuple, complex, int, float, bool)},
-}
-
-
 class _Memo(dict[int, Any]):
     """The objects that a pickle may use again. Once an unbuilt object has its state, the built one is returned."""
 
     def __getitem__(self, key: int) -> Any:
         remembered = super().__getitem__(key)
-        is_built = isinstance(remembered, _Unbuilt) and remembered.built is not None
+        is_built = isinstance(remembered, Unbuilt) and remembered.built is not None
         return remembered.built if is_built else remembered
 
 
@@ -228,32 +159,88 @@ class _RestrictedUnpickler(pickle._Unpickler):
     metastack: list[list[Any]]  # before it
     append: Callable[[Any], None]
 
-    def __init__(self, source: _Source, where: Path) -> None:
+    def __init__(
+        self,
+        source: _Source,
+        where: str | Path,
+        names: Mapping[tuple[str, str], Any],
+        stored_elsewhere: Callable[[Any], Any] | None,
+    ) -> None:
         super().__init__(source, encoding="latin1")
         self.source, self.where, self.memo = source, where, _Memo()
+        self.names, self.stored_elsewhere = names, stored_elsewhere
 
     def find_class(self, module: str, name: str) -> Any:
         usual = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
-        if (usual, name) not in _NAMES:
+        if (usual, name) not in self.names:
             self._refuse(f"{module}.{name}")
-        return _NAMES[usual, name]
+        return self.names[usual, name]
 
     def get_extension(self, code: int) -> None:
         self._refuse(f"extension {code}")
 
-    def persistent_load(self, pid: Any) -> None:
-        self._refuse("an object that is not in the file")
+    def persistent_load(self, pid: Any) -> Any:
+        if self.stored_elsewhere is None:
+            self._refuse("an object that is not in the file")
+        return self.stored_elsewhere(pid)
 
-    def _refuse(self, what: str) -> None:
+    def _refuse(self, what: str) -> NoReturn:
         remedy = "nothing was executed; do not trust this file unless you know why it needs that"
         raise Refusal(self.where, _HARMLESS, f"one that asks for {ascii(what)[1:-1][:100]}", remedy)
 
     def load_build(self) -> None:
         state, unbuilt = self.stack.pop(), self.stack.pop()
-        if not isinstance(unbuilt, _Unbuilt):
+        if not isinstance(unbuilt, Unbuilt):
             raise pickle.UnpicklingError(f"a state for a {type(unbuilt).__name__}")
+        self._count_copies(state)
         unbuilt.built = unbuilt.build(state)
         self.append(unbuilt.built)
+
+    def _call(self, function: Any, arguments: Any) -> Any:
+        """Every way to call something in a pickle."""
+        self._count_copies(arguments)
+        return function(*arguments)
+
+    def _count_copies(self, values: Any) -> None:
+        for value in values if isinstance(values, tuple) else ():
+            if isinstance(value, (list, tuple, set, frozenset, dict)):
+                self.source.work(len(value))
+            elif isinstance(value, (str, bytes, bytearray, memoryview)):
+                self.source.work(len(value) // _COPIED_PER_WORK)
+
+    def _instantiate(self, function: Any, arguments: list[Any]) -> None:
+        self.append(self._call(function, tuple(arguments)))
+
+    def load_reduce(self) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.append(self._call(function, arguments))
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._mapping()[flat_key(key)] = value
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        mapping = self._mapping()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            mapping[flat_key(key)] = value
+
+    def _mapping(self) -> dict[Any, Any]:
+        if not isinstance(self.stack[-1], dict):
+            raise pickle.UnpicklingError(f"keys for a {type(self.stack[-1]).__name__}")
+        return self.stack[-1]
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({flat_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)})
+
+    def load_additems(self) -> None:
+        items = self.pop_mark()
+        self.stack[-1].update(set_of(items))
+
+    def load_frozenset(self) -> None:
+        items = self.pop_mark()  # which puts another function in the place of `append`
+        self.append(frozenset_of(items))
 
     def load_frame(self) -> None:
         self.source.read(8)  # a frame only announces how much to buffer; a mapped file needs no buffer
@@ -263,12 +250,12 @@ class _RestrictedUnpickler(pickle._Unpickler):
 
     def expects_content(self) -> bool:
         """Whether the next value is the content of an array, or the text that encodes it in protocols 1 and 2."""
-        if self.stack and self.stack[-1] is _encode:
+        if self.stack and self.stack[-1] is encode_latin1:
             return True
         called = self.metastack[-1][-1] if self.metastack and self.metastack[-1] else None
-        if isinstance(called, _Array):  # after the version, shape, dtype and order of its state
+        if isinstance(called, Array):  # after the version, shape, dtype and order of its state
             return len(self.stack) == 4
-        return not self.stack and (called is _array or called is _encode)
+        return not self.stack and (called is array or called is encode_latin1)
 
 
 def _left_in_place(usual: Callable[[Any], None], length_bytes: int) -> Callable[[_RestrictedUnpickler], None]:
@@ -284,8 +271,42 @@ def _left_in_place(usual: Callable[[Any], None], length_bytes: int) -> Callable[
     return load
 
 
+def _refuse_bombs(content: Any, most: int) -> None:
+    """Refuse what holds itself, is nested deeply, or has more than ``most`` values, each counted where it is shared."""
+    sizes: dict[int, int] = {}
+    path = [(0, iter([content]), 0)]  # (id, children that were not visited, values so far)
+    open_ones = set()
+    while path:
+        identity, children, size = path.pop()
+        for child in children:
+            size += 1
+            if not isinstance(child, _CONTAINERS) or (type(child) is np.ndarray and child.dtype != object):
+                continue
+            if id(child) in sizes:
+                size += sizes[id(child)]
+                continue
+            if id(child) in open_ones or len(path) > _DEEPEST:
+                raise pickle.UnpicklingError(f"more than {_DEEPEST} levels in each other")
+            open_ones.add(id(child))
+            inside = child.values() if isinstance(child, dict) else child.flat if type(child) is np.ndarray else child
+            path += [(identity, children, size), (id(child), iter(inside), 0)]
+            break
+        else:
+            open_ones.discard(identity)
+            sizes[identity] = size
+            if path:
+                outer, rest, before = path.pop()
+                path.append((outer, rest, before + size))
+        if size > most:
+            raise pickle.UnpicklingError("parts that are shared more often than a file of this size can hold them")
+
+
+_CONTAINERS = (list, tuple, dict, set, frozenset, np.ndarray)
 _dispatch = _RestrictedUnpickler.dispatch
-_dispatch[pickle.BUILD[0]] = _RestrictedUnpickler.load_build
+for _changed in ("build", "reduce", "setitem", "setitems", "dict", "additems"):
+    _dispatch[getattr(pickle, _changed.upper())[0]] = getattr(_RestrictedUnpickler, f"load_{_changed}")
+_dispatch[pickle.NEWOBJ[0]] = _RestrictedUnpickler.load_reduce
+_dispatch[pickle.FROZENSET[0]] = _RestrictedUnpickler.load_frozenset
 _dispatch[pickle.FRAME[0]] = _RestrictedUnpickler.load_frame
 _dispatch[pickle.BYTEARRAY8[0]] = _RestrictedUnpickler.load_bytearray8
 for _instruction, _width in (

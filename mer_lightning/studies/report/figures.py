@@ -34,8 +34,8 @@ def figures(setting: Setting) -> dict[str, Figure]:
             **_rate_curves(setting),
             "Learning curves: validation score of the last phase, mean over seeds": _learning_curves(setting),
         }
-        classification = {label: _classification(contender) for label, contender in setting.contenders.items()}
-    for label, contender in setting.contenders.items():
+        classification = {label: _classification(contender) for label, contender in setting.shown.items()}
+    for label, contender in setting.shown.items():
         own = {**classification[label], **_figures_of_method(contender)}
         drawn |= {f"{label}: {caption}": figure for caption, figure in own.items()}
     return {caption: figure for caption, figure in drawn.items() if figure is not None}
@@ -78,13 +78,13 @@ def _combinations(setting: Setting) -> Figure | None:
     combinations = [name for name in COMBINATIONS if name in table.columns]
     if len(combinations) < 2:
         return None
-    values = table.loc[list(setting.contenders), combinations].to_numpy()
+    values = table.loc[list(setting.shown), combinations].to_numpy()
     goodness = -values if metric.lower_is_better else values
     middle = (goodness.max() + goodness.min()) / 2
     figure, axes = _figure(height=1.0 + 0.45 * len(values))
     axes.imshow(goodness, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(combinations)), combinations)
-    axes.set_yticks(range(len(values)), list(setting.contenders))
+    axes.set_yticks(range(len(values)), list(setting.shown))
     for (row, column), value in np.ndenumerate(values):
         colour = "black" if goodness[row, column] > middle else "white"
         axes.text(column, row, number(value), ha="center", va="center", color=colour, fontsize=8)
@@ -105,8 +105,8 @@ def _rate_curves(setting: Setting) -> dict[str, Figure | None]:
         if len(rates) < 2:
             continue
         figure, axes = _figure()
-        for label, part in table.groupby("label", sort=False):
-            row = part.set_index("condition").loc[list(rates)]
+        for label in setting.shown:
+            row = table[table["label"] == label].set_index("condition").loc[list(rates)]
             deviation = row["std"].fillna(0)
             axes.errorbar(
                 list(rates.values()), row["mean"], deviation, label=label, capsize=2, marker="o", markersize=3
@@ -120,9 +120,8 @@ def _rate_curves(setting: Setting) -> dict[str, Figure | None]:
 
 def _learning_curves(setting: Setting) -> Figure | None:
     curves = {}
-    for label, contender in setting.contenders.items():
-        logs = [run.metrics_over_time() for run in contender.runs]
-        seeds = [log.groupby("epoch")["valid/score"].last().dropna() for log in logs if "valid/score" in log]
+    for label, contender in setting.shown.items():
+        seeds = [run.facts.curve for run in contender.runs if run.facts.curve]
         if seeds:
             padded = np.full((len(seeds), max(map(len, seeds))), np.nan)
             for row, scores_of_seed in zip(padded, seeds, strict=True):

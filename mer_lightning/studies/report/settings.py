@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mer_lightning.evaluation.results import remarks
-from mer_lightning.methods.materiality import COSINE, SHARE, immaterial
+from mer_lightning.methods.materiality import immaterial
 from mer_lightning.studies.comparing import Contender
-from mer_lightning.studies.ledger import SETTING, Run, ledger, variant_labels
+from mer_lightning.studies.finished import Run
+from mer_lightning.studies.ledger import SETTING, Ledger
+from mer_lightning.studies.variants import variant_labels
 from mer_lightning.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MOST = 12  # methods in a figure
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,15 @@ class Setting:
         return "(synthetic)" in self.fact("corpus")
 
     @cached_property
+    def shown(self) -> dict[str, Contender]:
+        """Those in figures and tests: all, or the best on validation where there are more than a reader can see."""
+        if len(self.contenders) <= _MOST:
+            return self.contenders
+        ranked = sorted(self.contenders, key=lambda label: -self.contenders[label].validation_score)
+        best = set(ranked[:_MOST])
+        return {label: contender for label, contender in self.contenders.items() if label in best}
+
+    @cached_property
     def task(self) -> Task:
         return next(iter(self.contenders.values())).task
 
@@ -65,6 +80,10 @@ class Setting:
             notes.append("Checkpoints of the methods were chosen by different rules; see the column.")
         if of_label["training_masks"].first().nunique() > 1:
             notes.append("Methods were trained under different masks; see the column.")
+        if len(self.shown) < len(self.contenders):
+            notes.append(
+                f"Of {len(self.contenders)} methods, figures and tests have the {len(self.shown)} best on validation."
+            )
         counts = {label: len(contender.runs) for label, contender in self.contenders.items()}
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{label} {count}" for label, count in counts.items())
@@ -90,30 +109,29 @@ class Setting:
 
     @cached_property
     def gradient_shares(self) -> pd.DataFrame:
-        """label, loss, share, cosine: means over measurements and seeds of what each loss does to the encoders."""
+        """label, loss, share, cosine: means over seeds of what each loss does to the encoders."""
         import pandas as pd
 
         rows = []
         for label, contender in self.contenders.items():
-            logs = pd.concat([run.metrics_over_time() for run in contender.runs])
-            for name in map(str, logs.columns):
-                phase, measured, loss = name.partition(SHARE)
-                if measured:
-                    means = logs[[name, f"{phase}{COSINE}{loss}"]].mean()
-                    rows.append((label, f"{phase}{loss}", *means))
+            seeds = [run.facts.gradient_shares for run in contender.runs]
+            for loss in dict.fromkeys(loss for shares in seeds for loss in shares):
+                share, cosine = np.mean([shares[loss] for shares in seeds if loss in shares], axis=0)
+                rows.append((label, loss, share, cosine))
         return pd.DataFrame(rows, columns=["label", "loss", "share", "cosine"])
 
 
-def settings_of(runs: list[Run]) -> list[Setting]:
+def settings_of(ledger: Ledger) -> list[Setting]:
     """The settings of some runs, in the order of the first run of each."""
-    rows, settings = ledger(runs), []
-    for _, part in rows.groupby(SETTING, sort=False, dropna=False):
-        folders = set(part["run"])
-        here = [run for run in runs if str(run.folder) in folders]
-        labels = variant_labels(here)
+    runs, settings = {str(run.folder): run for run in ledger.runs}, []
+    for _, part in ledger.rows.groupby(SETTING, sort=False, dropna=False, observed=True):
+        here = [runs[folder] for folder in part["run"].unique()]
+        labels = variant_labels({run.variant: run.options for run in here})
         contenders: dict[str, list[Run]] = {}
         for run in here:
             contenders.setdefault(labels[run.variant], []).append(run)
-        part = part.assign(label=part["variant"].map(labels))
+        texts = part.select_dtypes("category")
+        part = part.astype(dict.fromkeys(texts, object))
+        part["label"] = part["variant"].map(labels)
         settings.append(Setting(part, {label: Contender(tuple(mine)) for label, mine in contenders.items()}))
     return settings
