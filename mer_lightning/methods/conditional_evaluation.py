@@ -53,6 +53,10 @@ class ConditionalEvaluation(LightningModule, ABC):
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         """{name: (K, B)} what is stored beside the predictions."""
 
+    def stored_predictions(self) -> Predictions:
+        """Of the evaluation that is over, in the units of the labels: the task of the corpus reads it."""
+        return self.predictions().in_label_units(self.task)
+
     def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
         """A method logs here what more it wants to know of the validation predictions."""
 

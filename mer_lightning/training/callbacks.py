@@ -81,7 +81,7 @@ class WriteResults(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        predictions = pl_module.predictions().in_label_units(pl_module.task)
+        predictions = pl_module.stored_predictions()
         if trainer.is_global_zero:
             self._write(trainer, pl_module, predictions)
 

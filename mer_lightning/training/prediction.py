@@ -22,8 +22,7 @@ def write_predictions(method: MERMethod, data: MERData, output: str | None, fold
     if path.suffix not in (".csv", ".parquet"):
         raise Refusal(path, "a name ending in .csv or .parquet", f"'{path.suffix}'", "choose --output accordingly")
     split = data.split("predict")
-    # The corpus's own task: what the model adds to it, such as the scale of its outputs, is undone here.
-    predictions, task = method.predictions().in_label_units(method.task), task_from_card(method.task.card())
+    predictions, task = method.stored_predictions(), task_from_card(method.task.card())
     rows = prediction_table(predictions, task, [COMPLETE], split.ids).drop(columns="condition")
     known = [m in method.dims for m in MODALITIES]
     # A name for each of the eight combinations, and not for each sample.
