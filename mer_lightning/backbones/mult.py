@@ -85,7 +85,7 @@ class MulT(Backbone):
         super().__init__()
         if len(dims) < 2:
             raise Refusal(
-                "mult", "two modalities that attend to each other", ", ".join(dims), "choose another backbone"
+                "mult", "modalities that attend to each other", f"only {', '.join(dims)}", "take another backbone"
             )
         given = (
             no_positions,
