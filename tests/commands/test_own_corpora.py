@@ -182,7 +182,9 @@ def test_ratings_from_the_file_to_the_report() -> None:
     errors = (complete["prediction arousal"] - complete["target arousal"])[known].abs()
     assert results.loc[("ta", "arousal_mae"), "value"] == pytest.approx(errors.mean(), abs=1e-5)
     np.savez("clips.npz", **{k: v for k, v in arrays().items() if k in ("ids", "text")})
-    assert main(["predict", "--run", "runs/ccc", "--data.corpus", "clips.npz", "--output", "p.csv"]) == 0
+    assert (
+        main(["predict", "--run", "runs/ccc", "--data.corpus", "clips.npz", "--output", "p.csv", "--run_dir", "p"]) == 0
+    )
     assert pd.read_csv("p.csv")["prediction valence"].between(0, 9).all()
     assert main(["report", "runs", "--by", "speaker", "--output", "out"]) == 0
     assert "CCC" in Path("out/report.md").read_text()
