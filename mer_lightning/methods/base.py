@@ -167,7 +167,8 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         self.trained_on = checkpoint["trained_on"]
         self.untrained = tuple(checkpoint.get("untrained", ()))  # older ones do not have it
         if isinstance(self.task, Ratings):
-            self.task = replace(self.task, **{name: tuple(values) for name, values in checkpoint["labels"].items()})
+            scale = checkpoint["labels"]
+            self.task = replace(self.task, mean=tuple(scale["mean"]), deviation=tuple(scale["deviation"]))
 
 
 def all_methods() -> dict[str, type[MERMethod]]:

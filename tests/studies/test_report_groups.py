@@ -55,7 +55,7 @@ def test_each_group_the_worst_and_the_gap() -> None:
     assert rows["samples"].tolist() == [30, 30, 10, 60]
     expected = {}
     for name in ("ann", "bob"):
-        here = SPEAKERS == name
+        here = name == SPEAKERS
         expected[name] = np.mean([f1_score(TRUTH[here], d[here], average="weighted") for d in decisions])
         assert rows.loc[name, "score"] == pytest.approx(expected[name])
         assert rows.loc[name, "low"] <= expected[name] <= rows.loc[name, "high"]
