@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mer_lightning.commands.studies import StudyProgress, add_workers_option
+from mer_lightning.commands.studies import StudyProgress, add_workers_option, study_folder
 from mer_lightning.studies.ablation import differences, read_ablation
 from mer_lightning.studies.runner import run_study
 from mer_lightning.whole_files import write_whole
@@ -35,7 +35,7 @@ def main(args: list[str]) -> int:
     ablation = read_ablation(given.file)
     folder = given.runs / given.file.stem
     jobs = ablation.jobs(folder, more)
-    with StudyProgress(console, jobs) as progress:
+    with study_folder(folder), StudyProgress(console, jobs) as progress:
         failed = run_study(jobs, ProcessPool(given.workers), progress)
     if failed:
         return 1

@@ -89,6 +89,9 @@ class MERData(LightningDataModule):
         names = {"fit": ("train", "valid"), "validate": ("train", "valid"), "test": ("train", "test")}.get(stage, ())
         for name in names:
             self._splits.setdefault(name, self.corpus.split(self.partition, name))
+        if stage == "fit" and len(self._splits["train"]) < 2:
+            remedy = "choose another --data.partition, or a corpus with more samples"
+            raise Refusal(f"{self.corpus.card.label}, {self.partition}", "2 training samples or more", "1", remedy)
         if stage == "predict":
             self._splits["predict"] = self.corpus.everything()
 

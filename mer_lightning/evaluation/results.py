@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 UNTRAINED_MARK = "*"  # behind a condition that shows what the model was never trained on
 NATURAL = "natural-subset"  # of the samples that have by nature what a condition shows
 
+# Of a value. Predictions differ by about 1e-7 between sizes of the evaluation batches, and so between machines.
+DECIMALS = 5
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -109,7 +112,7 @@ def tidy(
                     "condition": f"{name} {NATURAL}",
                     "metric": metric,
                     "variant": NATURAL,
-                    "value": value,
+                    "value": round(value, DECIMALS),
                     "floor": its_floor.get(metric),
                     **facts[name],
                     **vars(provenance),
@@ -126,7 +129,7 @@ def tidy(
                 "condition": condition,
                 "metric": metric,
                 "variant": info.variant,
-                "value": value,
+                "value": round(value, DECIMALS),
                 "floor": floor.get(metric),
                 "bayes": best_possible.get(condition, {}).get(metric),
                 **facts.get(condition, {"untrained": ", ".join(somewhere)}),

@@ -101,6 +101,11 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         """{name: (K, B)} to be kept beside the predictions, for reports."""
         return {}
 
+    def representations(self, encoded: Encoded, present: Tensor) -> dict[str, dict[str, Tensor]]:
+        """{name: {modality: (B, d)}} what probes look at (`mer-lightning diagnose --codes`): the backbone's vectors,
+        unless a method makes codes of them. ``present`` (B, M) says what samples have."""
+        return {"vectors": encoded.vectors}
+
     @staticmethod
     def figures(runs: FinishedRuns) -> dict[str, Figure]:
         """{caption: figure} for the report, of what only this method has; none unless a method draws some."""

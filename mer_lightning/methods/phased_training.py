@@ -79,6 +79,11 @@ class PhasedTraining(LightningModule, ABC):
         gathered: Any = self.all_gather(tensor, sync_grads=tensor.requires_grad)
         return gathered.reshape(-1, *tensor.shape[1:])
 
+    def mean_where(self, values: Tensor, counted: Tensor) -> Tensor:
+        """The mean of the values that count: over all processes, once DDP has averaged what each of them returns."""
+        own = counted.sum().float().view(1)
+        return (values * counted).sum() / self.from_all_processes(own).mean().clamp(min=1 / self._processes)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.phase is not None
         losses = self.phase.losses(self.inputs(batch))

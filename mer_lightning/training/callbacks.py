@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.results import Presence, Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
+from mer_lightning.signals import terminate
 from mer_lightning.tasks import Task, task_from_card
+from mer_lightning.training.begun import write_begun
 from mer_lightning.training.run_folder import (
     CONFIG,
     CORPUS,
@@ -40,13 +43,25 @@ class RunConfig(SaveConfigCallback):
         if self.config.resume:  # what the fit was begun with is there already
             return
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / CONFIG, self.parser.dump(self.config, skip_none=False))
         write_environment(folder)
         card: CorpusCard = trainer.datamodule.corpus.card  # type: ignore[attr-defined]
         mapped = pl_module.label_map if isinstance(pl_module, MERMethod) else None
         write_whole(folder / CORPUS, (replace(card, task=mapped.task.card()) if mapped else card).dump())
+        write_begun(folder, self.parser.dump(self.config, skip_none=False), card.sha256)
         if trainer.logger is not None and not isinstance(trainer.logger, CSVLogger):  # the folder has it already
             trainer.logger.log_hyperparams(from_yaml((folder / CONFIG).read_text()))
+
+
+class EndAtOnce(Callback):
+    """Takes SIGTERM back from Lightning, which would note it, tell the other processes, and go on for a while."""
+
+    def _take_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        connector = trainer._signal_connector
+        ours = connector._original_handlers.get(signal.SIGTERM)
+        if ours is terminate:
+            signal.signal(signal.SIGTERM, ours)
+
+    on_fit_start = on_validation_start = on_test_start = on_predict_start = _take_back
 
 
 class Announce(Callback):

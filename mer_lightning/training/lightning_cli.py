@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from jsonargparse._loaders_dumpers import yaml_load
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
@@ -27,12 +29,20 @@ from mer_lightning.methods.phase import Phase
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
-from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
+from mer_lightning.training.begun import refuse_changed_config, refuse_other_run
+from mer_lightning.training.callbacks import Announce, EndAtOnce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
 from mer_lightning.training.processes import processes_of_one_run
-from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, marked_if_diverged, new_run_folder
+from mer_lightning.training.run_folder import (
+    BEST,
+    CONFIG,
+    RESULTS,
+    forget_run_folder,
+    marked_if_diverged,
+    new_run_folder,
+)
 
 _TRAINER_DEFAULTS = {
     "max_epochs": 40,
@@ -116,8 +126,13 @@ class MERCLI(LightningCLI):
         )
         parent = _parent(self.subcommand, name)
         self.folder = new_run_folder(self._get(self.config, "run_dir"), parent, resume)
+        if resume:
+            resolved = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_none=False)
+            card = self.datamodule.corpus.card
+            refuse_other_run(self.folder, resolved, card.label, card.sha256)
         self.writer = WriteResults(self.folder, seed=int(self._get(self.config, "seed_everything")))
-        self.own_callbacks = [Announce(self.folder), self.writer]
+        self.launchers: list[Any] = []  # of the trainers of all phases; the first one has started DDP's processes
+        self.own_callbacks = [Announce(self.folder), EndAtOnce(), self.writer]
         self.user_callbacks = trainer.callbacks or []
         self.run_logger = trainer.logger
         if trainer.logger in (None, True):
@@ -130,11 +145,19 @@ class MERCLI(LightningCLI):
         """One more Trainer: callbacks keep the state of a phase, so each phase needs fresh ones."""
         self.trainer_defaults["callbacks"] = [*self.own_callbacks, *callbacks]
         kwargs |= {"callbacks": copy.deepcopy(self.user_callbacks), "default_root_dir": str(self.folder)}
-        return super().instantiate_trainer(logger=self.run_logger, **kwargs)
+        trainer = super().instantiate_trainer(logger=self.run_logger, **kwargs)
+        self.launchers.append(trainer.strategy.launcher)
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with marked_if_diverged(self.folder, lambda: self.trainer.is_global_zero):
-            super()._run_subcommand(subcommand)
+        try:
+            with marked_if_diverged(self.folder, lambda: self.trainer.is_global_zero):
+                super()._run_subcommand(subcommand)
+        except BaseException:
+            for launcher in self.launchers:  # its processes would wait for this one
+                if isinstance(launcher, _SubprocessScriptLauncher):
+                    launcher.kill(signal.SIGKILL)
+            raise
 
     def fit(self, model: MERMethod, ckpt_path: str | None = None, **_: Any) -> None:
         """What `fit` runs in place of Trainer.fit: the method's phases."""
@@ -168,8 +191,12 @@ class MERCLI(LightningCLI):
             write_predictions(self.model, self.datamodule, self._get(self.config, "output"), self.folder)
 
 
-def run(args: list[str]) -> MERCLI:
-    """Run one subcommand; what a test or a study calls, too."""
+def run(args: list[str]) -> MERCLI | None:
+    """Run one subcommand; what a test or a study calls, too. Nothing is left to run of a fit that is finished."""
+    _, finished, _ = _named_folder("--resume", args)
+    if finished is not None and (finished / RESULTS).is_file():
+        print(f"{finished}: finished, its results are in {finished / RESULTS}")
+        return None
     _quiet()
     make_ready()
     args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
@@ -204,7 +231,8 @@ def _with_run(args: list[str]) -> list[str]:
     before, folder, after = _named_folder("--run", args, CONFIG, BEST)
     if folder is None:
         return args
-    return [*before, "--config", str(folder / CONFIG), "--ckpt_path", str(folder / BEST), *after]
+    # The run's own folder is full, whatever --run_dir it was begun with.
+    return [*before, "--config", str(folder / CONFIG), "--run_dir", "null", "--ckpt_path", str(folder / BEST), *after]
 
 
 def _with_resume(args: list[str]) -> list[str]:
@@ -212,6 +240,7 @@ def _with_resume(args: list[str]) -> list[str]:
     before, folder, after = _named_folder("--resume", args, CONFIG)
     if folder is None:
         return args
+    refuse_changed_config(folder)
     return [*before, "--config", str(folder / CONFIG), "--run_dir", str(folder), "--resume", str(folder), *after]
 
 

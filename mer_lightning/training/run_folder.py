@@ -2,6 +2,7 @@
 
 config.yaml          the resolved configuration; `mer-lightning fit --config` runs it again
 environment.json     versions, device, git state, command
+begun.json           SHA-256 of both when the fit was begun; a fit that goes on must find them again
 corpus.yaml          the card of the corpus, with the SHA-256 of its tensors
 checkpoints/         best.ckpt by the selection rule, last.ckpt; those of earlier phases in folders of their own
 phases.json          the phases that are over
@@ -14,18 +15,20 @@ samples.parquet      the samples of the split: id, and columns that form groups 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Diverged, Refusal
+from mer_lightning.locks import locked
+from mer_lightning.training.processes import of_first_process
 from mer_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -36,40 +39,67 @@ _VARIABLE = "MER_RUN_FOLDER"
 
 CONFIG, ENVIRONMENT, CORPUS = "config.yaml", "environment.json", "corpus.yaml"
 RESULTS, PREDICTIONS, SAMPLES = "results.csv", "predictions.parquet", "samples.parquet"
-PHASES, DIVERGED = "phases.json", "diverged.json"
+PHASES, DIVERGED, BEGUN = "phases.json", "diverged.json", "begun.json"
 BEST = Path("checkpoints") / "best.ckpt"
 
 
+_taken = contextlib.ExitStack()  # what this process holds of its run's folder
+
+
 def new_run_folder(asked: str | None, parent: Path, resume: bool = False) -> Path:
-    """``asked``, or the next number under ``parent``; the same in every process of one run."""
+    """``asked``, or the next number under ``parent``; the same in every process of one run.
+
+    Until ``forget_run_folder`` no other command can take it.
+    """
     if shared := os.environ.get(_VARIABLE):
         return Path(shared)
-    folder = Path(asked) if asked else _next_number(parent)
-    if (folder / RESULTS).exists():
-        raise Refusal(folder, "a folder without results", "those of another run", "choose another --run_dir")
-    if not resume and (folder / "checkpoints").exists():
-        remedy = f"go on with it: mer-lightning fit --resume {folder}"
-        raise Refusal(folder, "a folder without checkpoints", "those of an unfinished run", remedy)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(of_first_process(lambda: str(_take(asked, parent, resume))))
     if "LOCAL_RANK" not in os.environ:
         os.environ[_VARIABLE] = str(folder)
     return folder
 
 
 def forget_run_folder() -> None:
-    """The next run of this process gets a folder of its own."""
+    """The next run of this process gets a folder of its own; one that is empty, as after a refusal, goes."""
     os.environ.pop(_VARIABLE, None)
+    _taken.close()
+
+
+def _take(asked: str | None, parent: Path, resume: bool) -> Path:
+    folder = Path(asked) if asked else _next_number(parent)
+    _create(folder)
+    _taken.enter_context(locked(folder))
+    if (folder / RESULTS).exists():
+        raise Refusal(folder, "a folder without results", "those of another run", "choose another --run_dir")
+    if not resume and (folder / "checkpoints").exists():
+        remedy = f"go on with it: mer-lightning fit --resume {folder}"
+        raise Refusal(folder, "a folder without checkpoints", "those of an unfinished run", remedy)
+    return folder
+
+
+def _create(folder: Path) -> None:
+    new = [path for path in (*reversed(folder.parents), folder) if not path.exists()]
+    for path in new:
+        _taken.callback(_remove_empty, path)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not empty
+        folder.rmdir()
 
 
 def _next_number(parent: Path) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
+    _create(parent)
     number = 1 + max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0)
     while True:
         try:
             (parent / str(number)).mkdir()
-            return parent / str(number)
         except FileExistsError:  # another run took it just now
             number += 1
+        else:
+            _taken.callback(_remove_empty, parent / str(number))
+            return parent / str(number)
 
 
 def metrics_over_time(folder: Path) -> pd.DataFrame:
@@ -96,7 +126,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def marked_if_diverged(folder: Path, first_process: Callable[[], bool]) -> Iterator[None]:
     """Whatever diverges leaves a mark in the run's folder; a run that goes on beyond it takes the mark away."""
     mark = folder / DIVERGED

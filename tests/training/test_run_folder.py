@@ -23,7 +23,9 @@ def _no_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_runs_are_numbered(tmp_path: Path) -> None:
     for expected in ("1", "2", "3"):
-        assert new_run_folder(None, tmp_path / "x").name == expected
+        folder = new_run_folder(None, tmp_path / "x")
+        assert folder.name == expected
+        (folder / "config.yaml").touch()  # an empty one would be removed
         forget_run_folder()
 
 

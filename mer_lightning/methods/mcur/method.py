@@ -241,7 +241,7 @@ class MCUR(MERMethod):
         """Mean distance of predictions for incomplete views to those for the complete view, which does not move."""
         incomplete = combinations[:-1] != combinations[-1]
         distances = torch.stack([self.task.distances(each, logits[-1].detach()) for each in logits[:-1]])
-        return (distances * incomplete).sum() / incomplete.sum().clamp(min=1)
+        return self.mean_where(distances, incomplete)
 
     def unimodal_loss(self, encoded: Encoded, present: Tensor, target: Tensor) -> Tensor:
         """Each sample's mean loss over a classifier for each modality that it has (B, M)."""
