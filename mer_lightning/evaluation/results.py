@@ -168,8 +168,7 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     best = cells.xs(task.score[0], level="metric")["bayes"]
     if best.notna().any():
         shown.add_column(f"Best\n{headline[task.score[0]].title}", justify="right", style="dim")
-    marked = rows["condition"][rows["untrained"].fillna("") != ""] if "untrained" in rows else ()
-    untrained = set(marked)
+    untrained = {c for c, which in zip(rows["condition"], _untrained(rows), strict=True) if which}
     for condition in dict.fromkeys(rows["condition"]):
         values = cells.loc[condition]
         row = [cell(*values.loc[m, ["mean", "std"]]) if m in values.index else "" for m in headline]
@@ -185,9 +184,16 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
 def remarks(rows: pd.DataFrame) -> list[str]:
     """What a reader of a table must know of some of its conditions. Results of older versions do not say it."""
     lines = []
-    if "untrained" in rows and (which := sorted({each for each in rows["untrained"].dropna() if each})):
+    if which := sorted({each for each in _untrained(rows) if each}):
         lines.append(f"{UNTRAINED_MARK} shows {' or '.join(which)}, of which the model saw nothing in training")
     partial = rows[rows["condition"].str.endswith(NATURAL)].drop_duplicates("condition")
-    for condition, met, samples in zip(*(partial.get(c, []) for c in ("condition", "met", "samples")), strict=False):
-        lines.append(f"{condition}: {met:.0f} of {samples} samples have what it shows")
+    if len(partial):
+        met = zip(partial["condition"].str.removesuffix(f" {NATURAL}"), partial["met"], strict=True)
+        counts = ", ".join(f"{condition} {count:.0f}" for condition, count in met)
+        lines.append(f"{NATURAL}: of {partial['samples'].iloc[0]} samples, those that have what is shown: {counts}")
     return lines
+
+
+def _untrained(rows: pd.DataFrame) -> list[str]:
+    """Of each row. What is empty comes back from a file as no text; results of older versions do not have it."""
+    return [which if isinstance(which, str) else "" for which in rows.get("untrained", [""] * len(rows))]
