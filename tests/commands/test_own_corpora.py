@@ -13,6 +13,7 @@ import pytest
 from mer_lightning.cli import main
 from mer_lightning.data.corpus import Corpus, open_corpus
 from mer_lightning.data.places import find_corpus
+from mer_lightning.errors import Refusal
 from mer_lightning.studies.report.page_tables import published_tables
 from tests.studies.report_fakes import setting
 
@@ -205,3 +206,31 @@ def test_the_example_of_the_format_is_imported_and_trained_as_it_stands() -> Non
     assert len(commands) == 2
     for command in commands:
         assert main([*command.split(), *(QUICK if command.startswith("fit") else [])]) == 0
+
+
+def test_the_catalogue_of_the_how_to_works_as_it_stands(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS / "how-to" / "bring-your-own-data.md").read_text()
+    written = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert written is not None
+    (here / "data").mkdir()
+    (here / "data" / "catalogue.yaml").write_text(written[1])
+    assert main(["data", "list", "moods"]) == 0
+    assert "one of calm, glad, sad" in capsys.readouterr().out
+    corpus = load(name="moods", classes=np.array(["calm", "glad", "sad"]))
+    assert corpus is not None
+    assert corpus.card.task == {"kind": "single_label", "classes": ["calm", "glad", "sad"]}
+
+
+def test_a_name_means_its_aligned_import_or_the_only_one() -> None:
+    load()
+    assert find_corpus("mine", None).name == "mine-utterance"
+    steps = np.full(N, 2)
+    sequences = {"text": np.zeros((2 * N, 4)), "text_lengths": steps}
+    np.savez("mine.npz", **arrays(**sequences, audio=np.zeros((N, 3, 2)), audio_lengths=steps + 1))
+    assert main(["data", "import", "mine.npz", "--as", "mine"]) == 0
+    with pytest.raises(Refusal, match="one import; found unaligned, utterance; choose --data.alignment unaligned"):
+        find_corpus("mine", None)
+    assert find_corpus("mine", "utterance").name == "mine-utterance"
+    np.savez("mine.npz", **arrays(**sequences, audio=np.zeros((N, 2, 2)), audio_lengths=steps))
+    assert main(["data", "import", "mine.npz", "--as", "mine"]) == 0
+    assert find_corpus("mine", None).name == "mine-aligned"
