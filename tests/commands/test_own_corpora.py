@@ -228,7 +228,7 @@ def test_a_name_means_its_aligned_import_or_the_only_one() -> None:
     sequences = {"text": np.zeros((2 * N, 4)), "text_lengths": steps}
     np.savez("mine.npz", **arrays(**sequences, audio=np.zeros((N, 3, 2)), audio_lengths=steps + 1))
     assert main(["data", "import", "mine.npz", "--as", "mine"]) == 0
-    with pytest.raises(Refusal, match="one import; found unaligned, utterance; choose --data.alignment unaligned"):
+    with pytest.raises(Refusal, match=r"one import; found unaligned, utterance; choose --data\.alignment unaligned"):
         find_corpus("mine", None)
     assert find_corpus("mine", "utterance").name == "mine-utterance"
     np.savez("mine.npz", **arrays(**sequences, audio=np.zeros((N, 2, 2)), audio_lengths=steps))
