@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from mer_lightning.methods.materiality import COSINE, SHARE
 from mer_lightning.studies.variants import Options, flat, variant_of
 from mer_lightning.tasks import Ratings, Task, task_from_card
-from mer_lightning.training.run_folder import BEST, CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS, metrics_over_time
+from mer_lightning.training.run_folder import (
+    BEST,
+    CONFIG,
+    CORPUS,
+    PHASES,
+    PREDICTIONS,
+    RESULTS,
+    SAMPLES,
+    metrics_over_time,
+)
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
@@ -69,6 +78,13 @@ class Run:
         import pandas as pd
 
         return pd.read_parquet(self.folder / PREDICTIONS)
+
+    def samples(self) -> pd.DataFrame:
+        """What is known of the samples that were predicted: id, and columns that form groups of them."""
+        import pandas as pd
+
+        path = self.folder / SAMPLES
+        return pd.read_parquet(path) if path.is_file() else pd.DataFrame({"id": []})  # older runs have none
 
     def metrics_over_time(self) -> pd.DataFrame:
         return metrics_over_time(self.folder)
