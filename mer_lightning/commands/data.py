@@ -93,7 +93,7 @@ def _inspect(given: argparse.Namespace) -> None:
 
 def _import(given: argparse.Namespace) -> None:
     from mer_lightning.data.catalogue import lookup
-    from mer_lightning.data.importing.base import all_readers, detect
+    from mer_lightning.data.importing.base import all_readers, read_raw
     from mer_lightning.data.places import corpus_folder
     from mer_lightning.data.store import write_corpus
 
@@ -102,8 +102,8 @@ def _import(given: argparse.Namespace) -> None:
         raise Refusal(
             "--format", f"one of {', '.join(all_readers())}", f"'{given.format}'", "leave it out to detect it"
         )
-    reader = all_readers()[given.format] if given.format else detect(given.path)
-    raw = reader.read(given.path, entry, _features(given.features))
+    reader = all_readers()[given.format] if given.format else None
+    raw = read_raw(given.path, entry, _features(given.features), reader)
     folder = given.folder or corpus_folder(given.name, raw.alignment)
     with _progress("importing") as report:
         card = write_corpus(raw, folder, given.name, progress=report)

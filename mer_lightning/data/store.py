@@ -15,13 +15,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard, TwinFacts
+from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard, TwinFacts, map_tensors
 from mer_lightning.data.raw import SPLITS, UNUSED, RawCorpus, Sequences
-from mer_lightning.errors import Refusal
+from mer_lightning.data.verification import fingerprint
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.modalities import MODALITIES
 
 IMPORTER_VERSION = 1
 _CHUNK_BYTES = 16 * 2**20
+_WIDEST = 10**6
 _DTYPES = {"float32": "F32", "int64": "I64", "int32": "I32", "int8": "I8"}
 
 Progress = Callable[[int, int], None]  # (samples written, samples in all)
@@ -61,6 +63,7 @@ def write_corpus(
                 for key, part in raw.partitions.items()
             },
             sha256=sha256,
+            fingerprint=fingerprint(map_tensors(staging / TENSORS)),
             source={
                 "file": raw.source.name,
                 "format": raw.format,
@@ -121,6 +124,8 @@ def check(raw: RawCorpus) -> None:
     for modality, sequences in raw.features.items():
         if len(sequences) != n:
             refuse(f"{n} samples of {modality}", f"{len(sequences)}", "check how the file was made")
+        if sequences.width > _WIDEST:
+            refuse(f"{modality} of width {_WIDEST} or less", str(sequences.width), "check how the file was made")
         if sequences.lengths.min() < 0:
             refuse(f"{modality} lengths of 0 or more", str(int(sequences.lengths.min())), "check how the file was made")
     if len(raw.target) != n:
@@ -254,7 +259,8 @@ def chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple[
     step = max(_CHUNK_BYTES // (4 * longest * sequences.width), 1)
     for start in range(0, len(sequences), step):
         stop = min(start + step, len(sequences))
-        chunk = sequences.packed(start, stop)
+        with reading(source, f"the {modality} of its samples"):
+            chunk = sequences.packed(start, stop)
         needed = (int(sequences.lengths[start:stop].sum()), sequences.width)
         if chunk.shape != needed:
             expected = f"{needed[0]} steps of width {needed[1]} in {modality} of samples {start} to {stop - 1}"

@@ -32,6 +32,7 @@ from mer_lightning.training.hints import Parser
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
 from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, new_run_folder
+from mer_lightning.yaml_text import from_yaml
 
 _TRAINER_DEFAULTS = {
     "max_epochs": 40,
@@ -189,7 +190,7 @@ def run(args: list[str]) -> MERCLI:
 
 
 def _load_yaml(text: str) -> Any:
-    return names.in_config(yaml_load(text))
+    return names.in_config(from_yaml(text, yaml_load))
 
 
 def _with_run(args: list[str]) -> list[str]:
