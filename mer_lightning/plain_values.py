@@ -40,6 +40,13 @@ def expect(where: str | Path, value: Any, kind: Any, expected: str, remedy: str)
     return value
 
 
+def refuse_path(where: str | Path, name: str) -> str:
+    """``name``, if it can be that of a file or folder that lies where its maker says; a file may not choose another."""
+    if Path(name).name != name or name.startswith(".") or len(name) > 100 or not name.isprintable():
+        raise Refusal(where, "the name of a folder, without slashes", repr(name), "rename it")
+    return name
+
+
 def made_of(cls: type[_T], values: Any, where: str | Path, remedy: str) -> _T:
     """An object of a dataclass from the mapping that a file holds."""
     kinds = get_type_hints(cls)

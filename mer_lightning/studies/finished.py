@@ -113,7 +113,7 @@ def _config(path: Path) -> dict[str, Any]:
         value = config.get(name) if isinstance(config, dict) else config
         expect(path, value, kind, f"the configuration of a run, with '{name}'", _REMEDY)
     class_path = config["model"].get("class_path")
-    if not isinstance(class_path, str) or class_path.count(".") < 2:
+    if not isinstance(class_path, str) or "." not in class_path:
         raise Refusal(path, "a method as model.class_path", repr(class_path), _REMEDY)
     expect(path, config["data"].get("masks"), dict[str, Any] | None, "options of data.masks", _REMEDY)
     return dict(config)
