@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_CELL = 8  # bytes of a number, and of the place of a text
+_CELL = 24  # bytes of a number or of the place of a text, with the copies that are made of it
 _CODECS = ("SNAPPY", "UNCOMPRESSED")  # others make a thousandth of what repeats itself, and nothing here writes them
 
 
@@ -72,4 +72,5 @@ def _plain(path: Path, table: pa.Table) -> pa.Table:
                 size += pc.sum(lengths).as_py() or 0
             refuse_growth(path, size, path.stat().st_size)
             table = table.set_column(number, field.name, table.column(number).cast(pa.string()))
+    table.validate(full=True)  # a text may hold bytes that are none
     return table

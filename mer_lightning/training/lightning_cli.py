@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mer_lightning.data.datamodule import MERData
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.evaluation.label_spaces import label_map
 from mer_lightning.evaluation.protocols import Protocol
 from mer_lightning.methods.base import MERMethod
@@ -88,6 +88,10 @@ class MERCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         asked = self._get(self.config, "protocol")
         self.protocol = Protocol([asked] if isinstance(asked, str) else asked, seed=self._get(self.config, "mask_seed"))
+        if self._get(self.config, "trainer").max_epochs is None:
+            raise Refusal(
+                "trainer.max_epochs", "a number of epochs, -1 for no limit", "none", "write one, or leave it out"
+            )
         if self._get(self.config, "weights_only") is False:
             raise Refusal("weights_only", "true: a checkpoint that holds more may run anything", "false", "remove it")
         if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
@@ -97,7 +101,8 @@ class MERCLI(LightningCLI):
         return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
 
     def instantiate_classes(self) -> None:
-        super().instantiate_classes()
+        with reading("the configuration", "options that fit each other", "mend it"):
+            super().instantiate_classes()
         if self.subcommand != "fit":
             self.model = load_method(self._get(self.config, "ckpt_path"))
         if self.subcommand == "test" and (labels := self._get(self.config, "labels")):
