@@ -1,17 +1,20 @@
 """`make bench`: every row, on one thread, as a table here and in benchmarks/RESULTS.md.
 
-`python -m benchmarks cdat memory` prints the rows of these groups and writes nothing.
+`python -m benchmarks cdat memory` prints the rows of these groups and writes nothing. For `python -m benchmarks scale`
+see benchmarks/scale.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import sys
 import warnings
 from pathlib import Path
 
 import torch
 
+from benchmarks import scale
 from benchmarks.evaluation import evaluation_rows
 from benchmarks.harness import Row
 from benchmarks.limits import limit_rows
@@ -42,6 +45,9 @@ def line(row: Row) -> str:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["scale"]:
+        scale.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("groups", nargs="*", help=f"of rows, among {', '.join(GROUPS)}; all are written to RESULTS.md")
     asked = parser.parse_args().groups

@@ -58,16 +58,22 @@ def main(args: list[str] | None = None) -> int:
 
         print(f"mer-lightning {__version__}")
         return 0
+    from mer_lightning.signals import code_of_signal, ending_on_signals
     from mer_lightning.trust import trusting
 
     try:
-        with trusting(args[1:]) as rest:
+        with ending_on_signals(), trusting(args[1:]) as rest:
             return _run(args[0], rest)
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        from mer_lightning.errors import DEFECT, refusal_behind
+    except BaseException as error:
+        if (code := code_of_signal(error)) is not None:
+            return code
+        if not isinstance(error, Exception):
+            raise
+        from mer_lightning.errors import DEFECT, Diverged, refusal_behind
 
+        if isinstance(error, Diverged):
+            print(f"mer-lightning: {error}", file=sys.stderr)
+            return 3
         refusal = refusal_behind(error)
         if refusal is None:
             error.add_note(DEFECT)

@@ -23,17 +23,6 @@ def classes_by_file(package: str, base: type) -> dict[str, Any]:
     return classes
 
 
-@functools.cache
-def classes_below(package: str, base: type) -> list[Any]:
-    """Every concrete subclass of ``base`` that is defined anywhere in ``package``."""
-    found = []
-    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-        values = vars(importlib.import_module(module.name)).values()
-        classes = [value for value in values if isinstance(value, type) and value.__module__ == module.name]
-        found += [cls for cls in classes if issubclass(cls, base) and not inspect.isabstract(cls)]
-    return found
-
-
 def import_path(cls: type) -> str:
     """The path to import a class from: the package of its module if the class is also there, else the module."""
     package = cls.__module__.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""The error for files, folders and options that this package does not accept, and where it is made of other errors.
+"""What ends a command with one line in place of a traceback: something refused, or a training that diverged.
 
 Whatever a file does to the code that reads it becomes a :class:`Refusal` that names the file: inside :func:`reading`,
 which stands around the reading of one file and nothing else, and in :func:`refusal_behind` for what the disk refuses.
@@ -44,10 +44,49 @@ def reading(where: str | Path, expected: str, remedy: str = _AGAIN) -> Iterator[
     """Inside, an error is what the content of the file ``where`` did to its reader: a Refusal that names the file."""
     try:
         yield
-    except (Refusal, *_DEFECTS):
+    except (Refusal, Diverged, *_DEFECTS):
         raise
     except Exception as error:
         raise Refusal(where, expected, f"{type(error).__name__}: {error}", remedy) from error
+
+
+class Diverged(Exception):
+    """Training or evaluation gave a number that is NaN or infinite. The command line exits with code 3.
+
+    Args:
+        phase: of the fit, or `test`.
+        what: came out, such as `loss task is nan`.
+        step: of the phase, where it was in training.
+        epoch: of the phase, where it was in training.
+        origin: {modality, or `target`: ids of the samples where it began}, where it can be told; no ids: all of them.
+        kept: the last checkpoint of before.
+    """
+
+    def __init__(
+        self,
+        phase: str,
+        what: str,
+        step: int | None = None,
+        epoch: int | None = None,
+        origin: dict[str, list[str]] | None = None,
+        kept: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.phase, self.what, self.step, self.epoch, self.origin, self.kept = phase, what, step, epoch, origin, kept
+
+    def __str__(self) -> str:
+        when = "" if self.step is None else f", step {self.step} (epoch {self.epoch})"
+        parts = [f"diverged in phase {self.phase}{when}: {self.what}"]
+        parts += [f"{name} of {first_names(ids) or 'all samples'}" for name, ids in (self.origin or {}).items()]
+        parts += [f"the last good checkpoint is {self.kept}"] if self.kept else []
+        parts += ["try a smaller --model.optimizer.lr, or --trainer.gradient_clip_val 1"]
+        return "; ".join(parts)
+
+
+def first_names(names: list[str]) -> str:
+    """The first five of many, for a message."""
+    more = len(names) - 5
+    return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")
 
 
 def refusal_behind(error: BaseException | None) -> Refusal | None:
@@ -66,6 +105,8 @@ def refusal_behind(error: BaseException | None) -> Refusal | None:
 
 def error_text(error: BaseException) -> str:
     """An error of a run in another process, as text: the refusal's line, or the whole traceback."""
+    if isinstance(error, Diverged):
+        return str(error)
     return str(refusal_behind(error) or "".join(traceback.format_exception(error)))
 
 

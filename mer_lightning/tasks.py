@@ -5,9 +5,10 @@ Shapes: B batch, C classes, O outputs of the model. ``logits`` is always (B, O),
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,11 @@ class Task(ABC):
     """One kind of label. Metrics live in :mod:`mer_lightning.evaluation.metrics`, which looks them up by ``kind``."""
 
     kind: ClassVar[str]
-    score: ClassVar[tuple[str, str]]  # the metric that selects checkpoints on validation, and "min" or "max"
+
+    @property
+    @abstractmethod
+    def score(self) -> tuple[str, str]:
+        """The metric that selects checkpoints on validation, and "min" or "max"."""
 
     @property
     @abstractmethod
@@ -63,6 +68,14 @@ class Task(ABC):
     def category(self, target: Tensor) -> Tensor:
         """(B,) int64: the emotion category that contrastive losses compare."""
 
+    def fitted_to(self, target: Tensor) -> Self:
+        """The task as a model learns it, given the labels of the training split. Most tasks need nothing of them."""
+        return self
+
+    def in_label_units(self, logits: Tensor) -> Tensor:
+        """Outputs (..., O) of a model that learns this task, as the task of the corpus reads them."""
+        return logits
+
     def right(self, logits: Tensor, target: Tensor) -> Tensor:
         """(B,) 1 where the predicted category is the true one, 0 where it is not, NaN where the target cannot tell.
 
@@ -78,12 +91,12 @@ class Task(ABC):
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """Sentiment intensity in [-limit, limit]: 3 for MOSI and MOSEI, 1 for SIMS."""
+    """Sentiment intensity in [-limit, limit]: 3 for MOSI and MOSEI, 1 for SIMS. :class:`Ratings` for other scales."""
 
     limit: float = 3.0
 
     kind: ClassVar[str] = "regression"
-    score: ClassVar[tuple[str, str]] = ("mae", "min")
+    score = ("mae", "min")
     outputs: ClassVar[int] = 1
     categories: ClassVar[int] = 3
 
@@ -126,7 +139,7 @@ class SingleLabel(Task):
     classes: tuple[str, ...]
 
     kind: ClassVar[str] = "single_label"
-    score: ClassVar[tuple[str, str]] = ("wf1", "max")
+    score = ("wf1", "max")
 
     @property
     def outputs(self) -> int:
@@ -169,7 +182,7 @@ class MultiLabel(Task):
     threshold: float = 0.5
 
     kind: ClassVar[str] = "multi_label"
-    score: ClassVar[tuple[str, str]] = ("micro_f1", "max")
+    score = ("micro_f1", "max")
 
     @property
     def outputs(self) -> int:
@@ -211,7 +224,135 @@ class MultiLabel(Task):
         return (target.long() * weights).sum(1)
 
 
-_KINDS: dict[str, type[Task]] = {cls.kind: cls for cls in (Regression, SingleLabel, MultiLabel)}
+@dataclass(frozen=True)
+class Ratings(Task):
+    """Numbers on scales of one's own: named targets (valence, arousal, a trait), each with its range.
+
+    A scale may begin and end anywhere, so no label counts as neutral, and there are no Acc-2 and Acc-7. A label may be
+    missing (NaN): it takes no part in losses and metrics.
+
+    A model learns standardised labels: (label - mean) / deviation, both of the training split (:meth:`fitted_to`). A
+    scale of 1 to 7 then trains as well as one of -1 to 1, and no target outweighs another one by its unit. What a model
+    that was not fitted says is in the units of the labels.
+    """
+
+    targets: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    loss: Literal["mae", "ccc"] = "mae"
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+    kind: ClassVar[str] = "ratings"
+
+    def __post_init__(self) -> None:
+        if not self.targets or not len(self.targets) == len(self.low) == len(self.high):
+            raise ValueError(f"ratings need one low and one high for each target, not {self.low} and {self.high}")
+        if any(not low < high for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError(f"each range must have low below high, not {self.low} and {self.high}")
+
+    @property
+    def score(self) -> tuple[str, str]:
+        """The mean CCC of several targets; the error of one."""
+        return ("mae", "min") if len(self.targets) == 1 else ("ccc", "max")
+
+    @property
+    def outputs(self) -> int:
+        return len(self.targets)
+
+    @property
+    def categories(self) -> int:
+        return int(2 ** len(self.targets))
+
+    def fitted_to(self, target: Tensor) -> Self:
+        columns = self._columns(target.double())
+        known = [column[~column.isnan()] for column in columns.unbind(1)]
+        mean = tuple(float(column.mean()) if len(column) else 0.0 for column in known)
+        deviation = (float(column.std(unbiased=False)) if len(column) else 0.0 for column in known)
+        return replace(self, mean=mean, deviation=tuple(each if each > 1e-6 else 1.0 for each in deviation))
+
+    def in_label_units(self, logits: Tensor) -> Tensor:
+        logits = _precise(logits)
+        return logits * _constant(self.deviation, logits) + _constant(self.mean, logits) if self.mean else logits
+
+    def losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean over the targets that a sample has a label of; 0 for a sample without any.
+
+        mae: |p - y|. ccc: (p - y)^2 / D with D = var p + var y + (mean p - mean y)^2 over the samples given, so that
+        the mean over the samples is 1 - CCC.
+        """
+        p, y = _precise(logits), self._standardised(target).to(_precise(logits).dtype)
+        known = ~y.isnan()
+        # What is unknown is set equal before the difference: a NaN times 0 would still be NaN in the gradient.
+        y = y.where(known, p.detach())
+        errors = (p - y).abs() if self.loss == "mae" else self._concordance_losses(p, y, known)
+        return errors.where(known, 0.0).sum(1) / known.sum(1).clamp(min=1)
+
+    @staticmethod
+    def _concordance_losses(p: Tensor, y: Tensor, known: Tensor) -> Tensor:
+        """(B, T)"""
+        count = known.sum(0).clamp(min=1)
+        mean_p, mean_y = (p.where(known, 0.0).sum(0) / count, y.where(known, 0.0).sum(0) / count)
+        around = ((p - mean_p).square() + (y - mean_y).square()).where(known, 0.0).sum(0) / count
+        return (p - y).square() / (around + (mean_p - mean_y).square()).clamp(min=1e-8)
+
+    def distances(self, logits: Tensor, target_logits: Tensor) -> Tensor:
+        return (_precise(logits) - _precise(target_logits)).abs().mean(1)
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """(B, T), or (B,) for one target, as its labels are."""
+        values = self.in_label_units(logits)
+        return values.squeeze(1) if len(self.targets) == 1 else values
+
+    def probabilities(self, logits: Tensor) -> None:
+        return None
+
+    def true_class_probability(self, logits: Tensor, target: Tensor) -> Tensor:
+        """exp(-mean |p - y|), as for a sentiment; in deviations of the training labels once the task is fitted."""
+        return torch.exp(-replace(self, loss="mae").losses(logits, target))
+
+    def certainty(self, logits: Tensor) -> Tensor:
+        """How far the predictions are from the middle of their ranges, as a share of half the range; the mean."""
+        values = self.in_label_units(logits)
+        low, high = _constant(self.low, values), _constant(self.high, values)
+        return (2 * (values - (low + high) / 2).abs() / (high - low)).mean(1)
+
+    def category(self, target: Tensor) -> Tensor:
+        """Which labels are in the upper part of their scale, as a binary number; a missing one is not.
+
+        The upper part begins above the mean of the training labels, or above the middle of the range where the task
+        is not fitted.
+        """
+        values = self._columns(target)
+        middle = self.mean or tuple((low + high) / 2 for low, high in zip(self.low, self.high, strict=True))
+        weights = 2 ** torch.arange(len(self.targets), device=target.device)
+        return ((values > _constant(middle, values)).long() * weights).sum(1)
+
+    def card(self) -> dict[str, Any]:
+        """Without what a model adds: the task of the corpus stays the same."""
+        return {"kind": self.kind, "targets": list(self.targets), "low": list(self.low), "high": list(self.high)}
+
+    def _columns(self, target: Tensor) -> Tensor:
+        """(B, T)"""
+        return target.unsqueeze(1) if target.dim() == 1 else target
+
+    def _standardised(self, target: Tensor) -> Tensor:
+        values = self._columns(target)
+        return (values - _constant(self.mean, values)) / _constant(self.deviation, values) if self.mean else values
+
+
+@functools.lru_cache(maxsize=64)
+def _tensor_of(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # it is kept, and training may meet what validation made
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
+def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """(T,) kept on the device of ``like``: making it anew in each step would wait for the accelerator."""
+    return _tensor_of(values, like.dtype, like.device)
+
+
+_KINDS: dict[str, type[Task]] = {cls.kind: cls for cls in (Regression, SingleLabel, MultiLabel, Ratings)}
 
 
 def task_from_card(card: dict[str, Any]) -> Task:

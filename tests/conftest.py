@@ -52,46 +52,47 @@ def make_batch(alignment: str = "unaligned", task: Task | None = None, samples: 
     return Batch(features, lengths, torch.ones(samples, 3, dtype=torch.bool), target, torch.arange(samples))
 
 
+def make_raw(task: Task | None = None, alignment: str = "unaligned", samples: int = 60, seed: int = 0) -> RawCorpus:
+    """60 samples, 12 videos; text carries the label."""
+    task = task or Regression()
+    rng = np.random.default_rng(seed)
+    longest = {"aligned": (6, 6, 6), "unaligned": (6, 9, 11), "utterance": (1, 1, 1)}[alignment]
+    shared = rng.integers(1, 7, samples)
+    if task.kind == "regression":
+        target = np.round(rng.uniform(-3, 3, samples), 1)
+        evidence = target
+    elif task.kind == "single_label":
+        target = rng.integers(0, task.outputs, samples)
+        target[: task.outputs] = np.arange(task.outputs)
+        evidence = target - target.mean()
+    else:
+        target = rng.integers(0, 2, (samples, task.outputs))
+        evidence = target[:, 0] * 2.0 - 1
+    features = {}
+    for (m, dim), steps in zip(DIMS.items(), longest, strict=True):
+        lengths = shared if alignment == "aligned" else rng.integers(1, steps + 1, samples)
+        values = rng.normal(size=(samples, steps, dim)).astype(np.float32)
+        values[:, :, 0] += evidence[:, None]
+        features[m] = PaddedSequences(values, np.minimum(lengths, steps))
+    split = np.array([0, 0, 0, 0, 1, 2] * (samples // 6) + [0] * (samples % 6), dtype=np.int8)
+    return RawCorpus(
+        format="test",
+        source=Path("tiny"),
+        task=task,
+        alignment=alignment,  # type: ignore[arg-type]
+        features=features,
+        feature_set={m: f"random {dim}" for m, dim in DIMS.items()},
+        target=target,
+        ids=[f"video{i // 5}$_${i}" for i in range(samples)],
+        partitions={"official": split},
+        groups=[f"video{i // 5}" for i in range(samples)],
+    )
+
+
 @pytest.fixture
 def tiny_raw():
-    """A function that makes a small RawCorpus: 60 samples, 12 videos, text carries the label."""
-
-    def make(task: Task | None = None, alignment: str = "unaligned", samples: int = 60, seed: int = 0) -> RawCorpus:
-        task = task or Regression()
-        rng = np.random.default_rng(seed)
-        longest = {"aligned": (6, 6, 6), "unaligned": (6, 9, 11), "utterance": (1, 1, 1)}[alignment]
-        shared = rng.integers(1, 7, samples)
-        if task.kind == "regression":
-            target = np.round(rng.uniform(-3, 3, samples), 1)
-            evidence = target
-        elif task.kind == "single_label":
-            target = rng.integers(0, task.outputs, samples)
-            target[: task.outputs] = np.arange(task.outputs)
-            evidence = target - target.mean()
-        else:
-            target = rng.integers(0, 2, (samples, task.outputs))
-            evidence = target[:, 0] * 2.0 - 1
-        features = {}
-        for (m, dim), steps in zip(DIMS.items(), longest, strict=True):
-            lengths = shared if alignment == "aligned" else rng.integers(1, steps + 1, samples)
-            values = rng.normal(size=(samples, steps, dim)).astype(np.float32)
-            values[:, :, 0] += evidence[:, None]
-            features[m] = PaddedSequences(values, np.minimum(lengths, steps))
-        split = np.array([0, 0, 0, 0, 1, 2] * (samples // 6) + [0] * (samples % 6), dtype=np.int8)
-        return RawCorpus(
-            format="test",
-            source=Path("tiny"),
-            task=task,
-            alignment=alignment,  # type: ignore[arg-type]
-            features=features,
-            feature_set={m: f"random {dim}" for m, dim in DIMS.items()},
-            target=target,
-            ids=[f"video{i // 5}$_${i}" for i in range(samples)],
-            partitions={"official": split},
-            groups=[f"video{i // 5}" for i in range(samples)],
-        )
-
-    return make
+    """The function that makes a small RawCorpus."""
+    return make_raw
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mer_lightning.commands.studies import StudyProgress, add_workers_option
+from mer_lightning.commands.studies import StudyProgress, add_workers_option, study_folder
 from mer_lightning.studies.ablation import differences, read_ablation
 from mer_lightning.studies.runner import run_study
+from mer_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,13 +35,13 @@ def main(args: list[str]) -> int:
     ablation = read_ablation(given.file)
     folder = given.runs / given.file.stem
     jobs = ablation.jobs(folder, more)
-    with StudyProgress(console, jobs) as progress:
+    with study_folder(folder), StudyProgress(console, jobs) as progress:
         failed = run_study(jobs, ProcessPool(given.workers), progress)
     if failed:
         return 1
     table = differences(jobs)
     path = folder / "differences.csv"
-    table.to_csv(path, index=False)
+    write_whole(path, table.to_csv(index=False))
     _print_differences(console, table, ablation.full.stem)
     console.print(f"[dim]{path} has all of it[/]", highlight=False)
     return 0

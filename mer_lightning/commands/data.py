@@ -10,15 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mer_lightning.errors import Refusal
 
 if TYPE_CHECKING:
-    from mer_lightning.data.catalogue import CatalogueEntry
     from mer_lightning.data.corpus import CorpusCard
 
-ALIGNMENTS = ("aligned", "unaligned")
+ALIGNMENTS = ("aligned", "unaligned")  # of twins
+_REPLACED = {
+    "median": " set to the training median of the column",
+    "zero": " set to 0",
+    "missing": ": those steps are missing",
+}
 
 
 def main(args: list[str]) -> int:
@@ -54,10 +58,20 @@ def _parser() -> argparse.ArgumentParser:
 
     load = commands.add_parser("import", help="bring a feature file or folder into the native form")
     load.add_argument("path", type=Path)
-    load.add_argument("--as", dest="name", required=True, metavar="CORPUS", help="a name of `mer-lightning data list`")
+    load.add_argument("--as", dest="name", required=True, metavar="CORPUS", help="a name of `data list`, or your own")
     load.add_argument("-o", dest="folder", type=Path, help="folder to write (default: $MER_DATA/CORPUS-ALIGNMENT)")
     load.add_argument("--features", default="", metavar="text=A,audio=B,vision=C", help="which of several feature sets")
     load.add_argument("--format", help="read the path as this format, whatever it looks like")
+    tasks = "of a corpus of your own: regression, ratings, single_label, multi_label, or a card of the catalogue's kind"
+    load.add_argument("--task", default="", help=f"{tasks} (default: what the file shows)")
+    load.add_argument("--classes", default="", metavar="'MINE: THEIRS, ...'", help="which class of the file is which")
+    replaced = "by the training median of its column, by zero, or the whole step is missing"
+    load.add_argument(
+        "--nonfinite", choices=("median", "zero", "missing"), default="median", help=f"-inf, inf and NaN: {replaced}"
+    )
+    load.add_argument(
+        "--allow_missing_labels", action="store_true", help="ratings may be NaN: left out of loss and metrics"
+    )
     load.set_defaults(run=_import)
 
     synthesize = commands.add_parser("synthesize", help="make the synthetic twin of a corpus")
@@ -96,22 +110,29 @@ def _inspect(given: argparse.Namespace) -> None:
 
 
 def _import(given: argparse.Namespace) -> None:
-    from mer_lightning.data.catalogue import lookup
-    from mer_lightning.data.importing.base import all_readers, read_raw
+    from mer_lightning.data.importing.asked import read_asked, refuse_strange_name
+    from mer_lightning.data.importing.base import all_readers, detect
     from mer_lightning.data.places import corpus_folder
     from mer_lightning.data.store import write_corpus
 
-    entry = lookup(given.name)
+    refuse_strange_name(given.name)
     if given.format and given.format not in all_readers():
         raise Refusal(
             "--format", f"one of {', '.join(all_readers())}", f"'{given.format}'", "leave it out to detect it"
         )
-    reader = all_readers()[given.format] if given.format else None
-    raw = read_raw(given.path, entry, _features(given.features), reader)
+    reader = all_readers()[given.format] if given.format else detect(given.path)
+    raw = read_asked(given.path, given.name, reader, _features(given.features), given.task, given.classes)
     folder = given.folder or corpus_folder(given.name, raw.alignment)
     with _progress("importing") as report:
-        card = write_corpus(raw, folder, given.name, progress=report)
-    _print_imported(card, entry, folder)
+        card = write_corpus(
+            raw,
+            folder,
+            given.name,
+            progress=report,
+            nonfinite=given.nonfinite,
+            allow_missing_labels=given.allow_missing_labels,
+        )
+    _print_imported(card, folder)
 
 
 def _features(text: str) -> dict[str, str]:
@@ -128,24 +149,42 @@ def _features(text: str) -> dict[str, str]:
     return {modality: name for modality, _, name in pairs}
 
 
-def _print_imported(card: CorpusCard, entry: CatalogueEntry, folder: Path) -> None:
+def _print_imported(card: CorpusCard, folder: Path) -> None:
     from rich.console import Console
 
+    from mer_lightning.data.catalogue import known_corpus, nearest
+    from mer_lightning.data.places import data_root
+
+    entry = known_corpus(card.name)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{card.label}[/]: {card.samples} samples in {folder}")
+    if entry is None:
+        console.print(f"  a corpus of your own; {nearest(card.name)}".removesuffix("; "), markup=False)
     console.print("  " + ", ".join(f"{m} {card.feature_set[m]} ({width} wide)" for m, width in card.dims.items()))
+    console.print(f"  task: {_task_in_words(card.task)}", markup=False)
     for name, counts in card.partitions.items():
         console.print(f"  {name}: " + ", ".join(f"{split} {count}" for split, count in counts.items()))
-        expected = entry.counts.get(name)
+        expected = entry.counts.get(name) if entry else None
         if expected and expected != counts:
             usual = ", ".join(f"{split} {count}" for split, count in expected.items())
             console.print(f"  [yellow]! {name} usually has {usual}: results on other counts are not comparable[/]")
     for modality, cleaned in card.cleaned.items():
         replaced = ", ".join(f"{count} {kind}" for kind, count in cleaned.items())
-        console.print(f"  {modality}: {replaced} set to 0")
+        console.print(f"  {modality}: {replaced}{_REPLACED[card.nonfinite]}")
     for note in card.notes:
         console.print(f"  [dim]note: {note}[/]")
-    console.print(f"next: mer-lightning fit --model supervised --model.backbone early --data.corpus {folder}")
+    named = card.name if folder.parent == data_root() else folder
+    console.print(f"next: mer-lightning fit --model supervised --model.backbone early --data.corpus {named}")
+
+
+def _task_in_words(task: dict[str, Any]) -> str:
+    if "classes" in task:
+        how = "one of" if task["kind"] == "single_label" else "any of"
+        return f"{how} {', '.join(task['classes'])}"
+    if "limit" in task:
+        return f"sentiment from -{task['limit']:g} to {task['limit']:g}"
+    ranges = zip(task["targets"], task["low"], task["high"], strict=True)
+    return "ratings: " + ", ".join(f"{name} from {low:g} to {high:g}" for name, low, high in ranges)
 
 
 def _synthesize(given: argparse.Namespace) -> None:
@@ -188,31 +227,48 @@ def _list(given: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mer_lightning.data.catalogue import catalogue, lookup
-    from mer_lightning.data.corpus import read_card
+    from mer_lightning.data.catalogue import catalogue, lookup, own_catalogue
     from mer_lightning.data.importing.base import all_readers
-    from mer_lightning.data.places import data_root
     from mer_lightning.data.synthetic.twins import SHAPES
 
     console = Console(highlight=False)
     if given.name:
         entry = lookup(given.name)
-        for line in (f"[bold]{entry.name}[/]: {entry.title}", entry.obtain, f"licence: {entry.licence}"):
-            console.print(line)
-        console.print(f"labels: {entry.labels}")
+        console.print(f"[bold]{entry.name}[/]: {entry.title}")
+        console.print(f"task: {_task_in_words(entry.task_card)}", markup=False)
+        for what in ("obtain", "licence", "labels"):
+            if text := getattr(entry, what):
+                console.print(f"{what}: {text}", markup=False)
         return
+    here = _imported()
     corpora = Table("corpus", "what it is", "here", title="corpora", title_justify="left")
-    for name, entry in catalogue().items():
-        here = sorted(path.parent for path in data_root().glob(f"{name}-*/card.yaml"))
+    for name, entry in (catalogue() | own_catalogue()).items():
         twin = " (or its synthetic twin)" if name in SHAPES else ""
-        imported = "\n".join(f"{folder}: {read_card(folder).samples}" for folder in here)
-        corpora.add_row(name, entry.title, imported or f"no{twin}")
+        corpora.add_row(name, entry.title, "\n".join(here.pop(name, [])) or f"no{twin}")
+    for name, lines in sorted(here.items()):
+        corpora.add_row(name, "your own", "\n".join(lines))
     formats = Table("format", "what it is", title="formats that are read", title_justify="left")
     for name, reader in all_readers().items():
         formats.add_row(name, reader.describes)
     console.print(corpora)
     console.print(formats)
     console.print("[dim]`mer-lightning data list CORPUS` says where to ask for it[/]")
+
+
+def _imported() -> dict[str, list[str]]:
+    """{name: "folder: samples" of each import under the data root}"""
+    from mer_lightning.data.corpus import read_card
+    from mer_lightning.data.places import data_root
+
+    found: dict[str, list[str]] = {}
+    for path in sorted(data_root().glob("*/card.yaml")):
+        try:
+            card = read_card(path.parent)
+        except Refusal as refusal:  # one bad folder must not hide the others
+            found.setdefault(path.parent.name, []).append(str(refusal))
+            continue
+        found.setdefault(card.name, []).append(f"{path.parent}: {card.samples}")
+    return found
 
 
 @contextmanager

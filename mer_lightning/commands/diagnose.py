@@ -1,4 +1,6 @@
-"""`mer-lightning diagnose RUN ...`: how reliable runs are when a modality is masked, from their stored predictions."""
+"""`mer-lightning diagnose RUN ...`: how reliable runs are when a modality is masked, from their stored predictions.
+
+With --codes also what can be read from the vectors and codes of their checkpoints: the modality, and the label."""
 
 from __future__ import annotations
 
@@ -25,11 +27,15 @@ if TYPE_CHECKING:
 def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="mer-lightning diagnose", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders with runs in or below them")
+    meaning = (
+        "probe the vectors and codes of the selected checkpoint, too: fitted on training samples, scored on test ones"
+    )
+    parser.add_argument("--codes", action="store_true", help=meaning)
     given = parser.parse_args(args)
 
     from rich.console import Console
 
-    from mer_lightning.evaluation.diagnosis import reliability
+    from mer_lightning.evaluation.diagnosis import over_runs
     from mer_lightning.studies.ledger import open_ledger
     from mer_lightning.studies.report.settings import settings_of
 
@@ -37,17 +43,17 @@ def main(args: list[str]) -> int:
     for setting in settings_of(open_ledger(given.runs)):
         console.print(f"[bold]{setting.title}[/]; {setting.provenance}\n")
         methods = {
-            label: [_diagnose(run, label, console) for run in contender.runs]
+            label: [_diagnose(run, label, given.codes, console) for run in contender.runs]
             for label, contender in setting.contenders.items()
         }
         if sum(map(len, methods.values())) > 1:
-            _print(console, "Side by side: mean±deviation over seeds", _side_by_side(reliability(methods)))
+            _print(console, "Side by side: mean±deviation over seeds", _side_by_side(over_runs(methods)))
     return 0
 
 
-def _diagnose(run: Run, label: str, console: Console) -> Views:
-    """Print the tables of one run."""
-    from mer_lightning.evaluation.diagnosis import tables
+def _diagnose(run: Run, label: str, codes: bool, console: Console) -> dict[str, float]:
+    """Print the tables of one run, and give back its measures."""
+    from mer_lightning.evaluation.diagnosis import measures, tables
     from mer_lightning.training.run_folder import BEST
 
     views, notes = read(run)
@@ -58,13 +64,47 @@ def _diagnose(run: Run, label: str, console: Console) -> Views:
         console.print(f"  {len(views.target)} samples, of which {int(views.decided.sum())} can be right or wrong")
         notes += views.missing
     if views.untested and (run.folder / BEST).is_file():
-        notes.append(f"to test the others: {_test_command(run, views.letters)}")
+        notes.append(f"to test the others: {_test_command(run)}")
+    probes = _probes(run) if codes else {}
+    if isinstance(probes, str):
+        notes.append(f"codes are not probed: {probes}")
+        probes = {}
     for note in notes:
         console.print(f"  note: {note}", style="dim", markup=False, soft_wrap=True)
     console.print()
     for title, table in tables(views).items():
         _print(console, title, table)
-    return views
+    if probes:
+        _print(console, "Codes of the checkpoint: what fresh models read from those of test samples", _wide(probes))
+    return measures(views) | {
+        f"{name}: {measure}": value for name, found in probes.items() for measure, value in found.items()
+    }
+
+
+def _probes(run: Run) -> dict[str, dict[str, float]] | str:
+    """{representation: {measure: value}} of a run's checkpoint, or why there are none."""
+    from mer_lightning.data.corpus import CorpusCard
+    from mer_lightning.methods.loading import load_method
+    from mer_lightning.methods.probing import probes_of
+    from mer_lightning.training.run_folder import CORPUS
+    from mer_lightning.yaml_text import from_yaml
+
+    corpus = _corpus_of(run, CorpusCard(**from_yaml((run.folder / CORPUS).read_text(encoding="utf-8"))))
+    if isinstance(corpus, str):
+        return corpus
+    partition = run.config["data"].get("partition") or next(iter(corpus.card.partitions))
+    try:
+        method = load_method(run.checkpoint)
+        return probes_of(method, *(corpus.split(partition, name) for name in ("train", "test")))
+    except Refusal as refusal:
+        return str(refusal)
+
+
+def _wide(probes: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """One row per representation, one column per measure."""
+    import pandas as pd
+
+    return pd.DataFrame.from_dict(probes, orient="index").rename_axis("representation").reset_index()
 
 
 def read(run: Run) -> tuple[Views, list[str]]:
@@ -79,7 +119,7 @@ def read(run: Run) -> tuple[Views, list[str]]:
     card = card_in(run.folder / CORPUS)
     letters = combination_name(m in card.dims for m in MODALITIES)
     if not (run.folder / PREDICTIONS).is_file():
-        remedy = f"make them: {_test_command(run, letters)}"
+        remedy = f"make them: {_test_command(run)}"
         raise Refusal(run.folder, f"stored predictions ({PREDICTIONS})", "none", remedy)
     table, task = run.predictions(), run.task
     names = [name for name in dict.fromkeys(table["condition"]) if name in COMBINATIONS]
@@ -146,11 +186,9 @@ def _with_samples(views: Views, corpus: Corpus, ids: list[str]) -> tuple[Views, 
     return views, notes
 
 
-def _test_command(run: Run, letters: str) -> str:
+def _test_command(run: Run) -> str:
     """What tests a run under every combination of the modalities that its corpus has."""
-    combinations = [name for name in COMBINATIONS if set(name) <= set(letters)]
-    protocol = "fixed-7" if letters == COMPLETE else f"[{', '.join(combinations)}]"
-    return shlex.join(["mer-lightning", "test", "--run", str(run.folder), "--protocol", protocol])
+    return shlex.join(["mer-lightning", "test", "--run", str(run.folder), "--protocol", "combinations"])
 
 
 def _side_by_side(long: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mer_lightning.commands.studies import CORES, StudyProgress
+from mer_lightning.commands.studies import CORES, StudyProgress, study_folder
 from mer_lightning.studies.jobs import Job, by_group
 from mer_lightning.studies.reproduction import BUDGETS, Experiment, find_experiments, plan
 from mer_lightning.studies.runner import run_study
@@ -36,7 +36,7 @@ def main(args: list[str]) -> int:
     experiments = find_experiments(given.names, given.experiments, given.budget)
     jobs = plan(experiments, given.budget, given.runs)
     _announce(console, experiments, jobs, BUDGETS[given.budget].seconds)
-    with StudyProgress(console, jobs) as progress:
+    with study_folder(given.runs / given.budget), StudyProgress(console, jobs) as progress:
         failed = run_study(jobs, ProcessPool(CORES), progress)
     done = [job for job in jobs if job.done]
     _print_results(console, done)

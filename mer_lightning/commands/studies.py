@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from mer_lightning.locks import locked
 from mer_lightning.studies.jobs import Job, by_group
 from mer_lightning.studies.runner import Observer
 
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CORES = os.cpu_count() or 1
+
+
+@contextmanager
+def study_folder(folder: Path) -> Iterator[None]:
+    """The folder is there, and this command alone runs jobs in it: a second one would take up what is running."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        yield
 
 
 def add_workers_option(parser: argparse.ArgumentParser) -> None:

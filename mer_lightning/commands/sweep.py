@@ -6,21 +6,25 @@ The same file runs under `wandb sweep` and `wandb agent`. A sweep that was kille
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mer_lightning.commands.studies import add_workers_option
+from mer_lightning.commands.studies import add_workers_option, study_folder
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.runner import run_stream
 from mer_lightning.studies.search import Search
 from mer_lightning.studies.sweep_file import read_sweep
+from mer_lightning.studies.sweep_storage import sweep_storage
 from mer_lightning.studies.sweep_trials import SweepTrials, TrialResult, trials_table
+from mer_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
     from mer_lightning.studies.executor import Executor
+    from mer_lightning.studies.sweep_file import Sweep
 
 
 def main(args: list[str]) -> int:
@@ -34,7 +38,19 @@ def main(args: list[str]) -> int:
     if trials is None:
         raise Refusal(given.file, "run_cap", f"none, and {sweep.method} does not end", "add it, or --max_runs")
     folder = given.runs / sweep.name
-    search = Search(sweep, folder, trials)
+    # With a storage of their own, commands share the trials, and a trial is one command's.
+    with nullcontext() if given.storage else study_folder(folder):
+        table = _run(console, sweep, folder, trials, given)
+    path = folder / "trials.csv"
+    write_whole(path, table.to_csv(index=False))
+    _print_best(console, table, sweep.metric)
+    console.print(f"[dim]{path} has all of them[/]", highlight=False)
+    return 0
+
+
+def _run(console: Console, sweep: Sweep, folder: Path, trials: int, given: argparse.Namespace) -> pd.DataFrame:
+    """Runs the trials that are not over, and gives the table of all."""
+    search = Search(sweep, sweep_storage(given.storage, sweep.name, folder), trials)
     over = sum(state not in ("running", "waiting") for _, state, _ in search.all_trials())
     console.print(f"{sweep.name}: {trials} trials by {sweep.method}, {over} over, {given.workers} at a time; {folder}")
 
@@ -45,12 +61,9 @@ def main(args: list[str]) -> int:
 
     stream = SweepTrials(search, folder, report)
     run_stream(stream.jobs(), _executor(given), stream)
-    table = trials_table(search)
-    path = folder / "trials.csv"
-    table.to_csv(path, index=False)
-    _print_best(console, table, sweep.metric)
-    console.print(f"[dim]{path} has all of them[/]", highlight=False)
-    return 0
+    while search.wait_for_others():
+        run_stream(stream.jobs(), _executor(given), stream)
+    return trials_table(search)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     add_workers_option(parser)
     parser.add_argument("--max_runs", type=int, default=None, help="trials, where the file has no run_cap")
     parser.add_argument("--runs", type=Path, default=Path("runs/sweeps"), help="where sweeps are kept")
+    parser.add_argument(
+        "--storage",
+        help="postgresql://USER@HOST/DATABASE: this command shares the trials with others; default: a file in --runs",
+    )
     parser.add_argument("--executor", choices=("local", "ray"), default="local")
     parser.add_argument("--address", default=None, help="of a Ray cluster; default: one on this machine")
     parser.add_argument("--gpus", type=float, default=0.0, help="GPUs for each run under Ray; may be a fraction")

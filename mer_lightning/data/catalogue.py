@@ -1,12 +1,20 @@
-"""The corpora of the field: labels, expected counts, and where to request each of them."""
+"""What is known of corpora before a file is read: labels, expected counts, and where to request each of them.
+
+The corpora of the field are in catalogue.yaml in this folder. A person's own are in $MER_DATA/catalogue.yaml, in the
+same words; of those only ``task_card`` is needed.
+"""
 
 from __future__ import annotations
 
+import difflib
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from mer_lightning.data.places import data_root
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import Task, task_from_card
 from mer_lightning.yaml_text import from_yaml
@@ -14,13 +22,13 @@ from mer_lightning.yaml_text import from_yaml
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """One corpus. The values are in catalogue.yaml in the same folder."""
+    """One corpus."""
 
     name: str
-    title: str
-    task_card: dict[str, Any]
-    obtain: str  # where to request it
-    licence: str  # what its licence requires of a user
+    title: str = ""
+    task_card: dict[str, Any] = field(default_factory=dict)
+    obtain: str = ""  # where to request it
+    licence: str = ""  # what its licence requires of a user
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # {partition: {split: expected samples}}
     labels: str = ""  # how its labels are to be read
 
@@ -31,11 +39,38 @@ class CatalogueEntry:
 
 @functools.cache
 def catalogue() -> dict[str, CatalogueEntry]:
+    """The corpora of the field."""
     values = from_yaml((Path(__file__).with_name("catalogue.yaml")).read_text())
     return {name: CatalogueEntry(name=name, **entry) for name, entry in values.items()}
 
 
+def own_catalogue() -> dict[str, CatalogueEntry]:
+    """The corpora that a person describes beside the data; none without such a file."""
+    path = data_root() / "catalogue.yaml"
+    if not path.is_file():
+        return {}
+    remedy = "describe each corpus as mer_lightning/data/catalogue.yaml does, e.g. mine: {task_card: {kind: ...}}"
+    try:
+        entries = {name: CatalogueEntry(name=name, **entry) for name, entry in from_yaml(path.read_text()).items()}
+        tasks = {name: entry.task for name, entry in entries.items()}
+    except (OSError, yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise Refusal(path, "a catalogue of corpora", f"{type(error).__name__}: {error}", remedy) from error
+    if taken := sorted(tasks.keys() & catalogue().keys()):
+        raise Refusal(path, "names of your own", f"'{taken[0]}', a corpus of the field", "choose another name")
+    return entries
+
+
+def known_corpus(name: str) -> CatalogueEntry | None:
+    return catalogue().get(name) or own_catalogue().get(name)
+
+
 def lookup(name: str) -> CatalogueEntry:
-    if name not in catalogue():
-        raise Refusal(name, f"a corpus among {', '.join(catalogue())}", "another name", "see `mer-lightning data list`")
-    return catalogue()[name]
+    if entry := known_corpus(name):
+        return entry
+    raise Refusal(name, f"a corpus among {', '.join([*catalogue(), *own_catalogue()])}", "another name", nearest(name))
+
+
+def nearest(name: str) -> str:
+    """What a person may have meant by the name of a corpus."""
+    close = difflib.get_close_matches(name, [*catalogue(), *own_catalogue()], 1, 0.7)
+    return f"did you mean {close[0]}?" if close else "see `mer-lightning data list`"

@@ -59,7 +59,8 @@ class CorpusCard:
     sha256: str  # of tensors.safetensors
     source: dict[str, Any]
     fingerprint: str = ""  # of the ends of the tensors; older cards have none
-    cleaned: dict[str, dict[str, int]] = field(default_factory=dict)  # non-finite values that became 0
+    cleaned: dict[str, dict[str, int]] = field(default_factory=dict)  # {modality: non-finite values by kind}
+    nonfinite: str = "zero"  # what became of them; older imports set them to 0
     notes: list[str] = field(default_factory=list)
     synthetic: bool = False
     process: str = ""  # that made a synthetic corpus
@@ -111,10 +112,12 @@ class Corpus:
         """The sample numbers of one split, ascending."""
         if split == "test" and self.test_sealed:
             raise RuntimeError("the test split cannot be reached during fit")
+        if not self.card.partitions:
+            remedy = "give it an array label and an array split, see docs/reference/npz-format.md"
+            raise Refusal(self.card.name, "labels and splits, to train or test on", "a file for prediction", remedy)
         if partition not in self.card.partitions:
             known = list(self.card.partitions)
-            expected = f"one of the partitions {', '.join(known)}" if known else "a corpus with splits"
-            remedy = f"set --data.partition {known[0]}" if known else "import the file: mer-lightning data import"
+            expected, remedy = f"one of the partitions {', '.join(known)}", f"set --data.partition {known[0]}"
             raise Refusal(self.folder or self.card.name, expected, f"'{partition}'", remedy)
         return torch.nonzero(self.tensors[f"partition.{partition}"] == SPLITS.index(split)).squeeze(1)
 
@@ -156,6 +159,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @functools.cached_property
+    def there(self) -> tuple[str, ...]:
+        """The modalities that some sample of the split has."""
+        return tuple(m for m in self.modalities if bool((self._host_lengths[m] > 0).any()))
 
     @functools.cached_property
     def ids(self) -> list[str]:

@@ -25,8 +25,8 @@ class MERData(LightningDataModule):
     """Batches of one corpus.
 
     Args:
-        corpus: a name of the catalogue (`mer-lightning data list`), a corpus folder, or an .npz file.
-        alignment: which import of a named corpus; a folder knows its own.
+        corpus: a name (`mer-lightning data list`), a corpus folder, or an .npz file.
+        alignment: which import of a named corpus; default: the aligned one, or the only one. A folder knows its own.
         partition: the assignment of samples to train, valid and test, e.g. `official` or `fold-1`; default: the first.
         batch_size: samples per training step (and process).
         eval_batch_size: samples per evaluation step.
@@ -46,7 +46,7 @@ class MERData(LightningDataModule):
     def __init__(
         self,
         corpus: str = "mosi",
-        alignment: Literal["aligned", "unaligned", "utterance"] = "aligned",
+        alignment: Literal["aligned", "unaligned", "utterance"] | None = None,
         partition: str | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 256,
@@ -71,6 +71,7 @@ class MERData(LightningDataModule):
         self.resident, self.workers, self.seed = resident, workers, seed
         self.masks = masks or Complete()
         self.corpus = open_named(corpus, alignment, synthetic, samples, process)
+        self.masks.present(1, 0, seed, tuple(self.dims))  # masks that the corpus cannot have are refused now
         self.partition = partition or next(iter(self.corpus.card.partitions), "all")
         self._splits: dict[str, Split] = {}
 
@@ -88,6 +89,9 @@ class MERData(LightningDataModule):
         names = {"fit": ("train", "valid"), "validate": ("train", "valid"), "test": ("train", "test")}.get(stage, ())
         for name in names:
             self._splits.setdefault(name, self.corpus.split(self.partition, name))
+        if stage == "fit" and len(self._splits["train"]) < 2:
+            remedy = "choose another --data.partition, or a corpus with more samples"
+            raise Refusal(f"{self.corpus.card.label}, {self.partition}", "2 training samples or more", "1", remedy)
         if stage == "predict":
             self._splits["predict"] = self.corpus.everything()
 
@@ -124,7 +128,7 @@ class MERData(LightningDataModule):
         groups = None
         if self.balanced and split.target is not None:
             groups = Groups(self.corpus.task.category(split.target), split.present)
-        plan = TrainingPlan(len(split), self.batch_size, self.masks, self.seed, steps, rank, world, groups)
+        plan = TrainingPlan(len(split), self.batch_size, self.masks, self.seed, steps, rank, world, groups, split.there)
         return self._loader(split, plan)
 
     def val_dataloader(self) -> DataLoader[Batch]:

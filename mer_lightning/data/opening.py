@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from mer_lightning.data.corpus import Corpus, open_corpus
-from mer_lightning.data.places import find_corpus, synthetic_cache
+from mer_lightning.data.places import cache_folder, find_corpus, synthetic_cache
 from mer_lightning.errors import Refusal
 
 
 def open_named(
     corpus: str,
-    alignment: str,
+    alignment: str | None,
     synthetic: bool = False,
     samples: int | None = None,
     process: str = "default",
@@ -20,12 +21,28 @@ def open_named(
     if synthetic:
         from mer_lightning.data.synthetic.twins import synthetic_corpus
 
-        return open_corpus(synthetic_corpus(corpus, alignment, synthetic_cache(), samples=samples, process=process))
+        folder = synthetic_corpus(corpus, alignment or "aligned", synthetic_cache(), samples=samples, process=process)
+        return open_corpus(folder)
     if process != "default":
         remedy = "add --data.synthetic true, or leave out --data.process"
         raise Refusal("--data.process", "a synthetic twin", f"'{process}' beside the corpus itself", remedy)
     if Path(corpus).suffix == ".npz":
-        from mer_lightning.data.importing.npz import open_npz
-
-        return open_npz(Path(corpus))
+        return open_file(Path(corpus))
     return open_corpus(find_corpus(corpus, alignment))
+
+
+def open_file(path: Path) -> Corpus:
+    """An .npz file with labels and splits is imported into a cache, by its content; one without is for prediction."""
+    from mer_lightning.data.importing.npz import NPZ, array_names, open_npz
+    from mer_lightning.data.store import IMPORTER_VERSION, write_corpus
+
+    names = array_names(path)
+    if "label" not in names or not any(name.startswith("split") for name in names):
+        return open_npz(path)
+    with open(path, "rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = cache_folder("imported") / f"{path.stem}-{content[:16]}-{IMPORTER_VERSION}"
+    if not (folder / "card.yaml").is_file():
+        # By the name of the file, so that no file passes for a corpus of the field.
+        write_corpus(NPZ().read(path, None, {}), folder, path.name)
+    return open_corpus(folder)

@@ -6,7 +6,7 @@ on any number of processes, except for its distribution among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from mer_lightning.masks.training import TrainingMasks, combination_number, left_by
+from mer_lightning.modalities import MODALITIES
 from mer_lightning.randomness import name_key, uniform
 
 _TOGETHER = 4  # samples of one group that follow each other in a balanced order
@@ -60,7 +61,9 @@ class TrainingPlan(Sampler[Request]):
         rank: int = 0,
         world: int = 1,
         groups: Groups | None = None,
+        modalities: Sequence[str] = MODALITIES,
     ) -> None:
+        self.modalities = modalities  # of the corpus
         self.samples, self.batch_size, self.masks, self.seed = samples, batch_size, masks, seed
         self.steps, self.rank, self.world, self.groups = steps, rank, world, groups
         self.epoch = 0
@@ -77,7 +80,7 @@ class TrainingPlan(Sampler[Request]):
         return -(-self.samples // self.world)
 
     def __iter__(self) -> Iterator[Request]:
-        present = self.masks.present(self.samples, self.epoch, self.seed)
+        present = self.masks.present(self.samples, self.epoch, self.seed, self.modalities)
         order = self._order(present)
         wrapped = torch.cat([order, order[: self._share * self.world - self.samples]])
         batches = wrapped[self.rank :: self.world].split(self.batch_size)

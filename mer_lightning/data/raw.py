@@ -8,7 +8,7 @@ Shapes: N samples, L longest sequence, D width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.tasks import Task
 
 Alignment = Literal["aligned", "unaligned", "utterance"]
 SPLITS = ("train", "valid", "test")
+_CHUNK_BYTES = 16 * 2**20
 UNUSED = -1  # a sample that belongs to no split of a partition
 
 
@@ -94,6 +96,21 @@ class JoinedSequences(Sequences):
         return np.concatenate(pieces) if pieces else np.zeros((0, self.width), np.float32)
 
 
+def chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple[int, NDArray[Any]]]:
+    """(samples done, packed steps) in pieces of about 16 MiB of float32; a Refusal if they do not have the lengths."""
+    longest = max(int(sequences.lengths.max()), 1)
+    step = max(_CHUNK_BYTES // (4 * longest * sequences.width), 1)
+    for start in range(0, len(sequences), step):
+        stop = min(start + step, len(sequences))
+        with reading(source, f"the {modality} of its samples"):
+            chunk = sequences.packed(start, stop)
+        needed = (int(sequences.lengths[start:stop].sum()), sequences.width)
+        if chunk.shape != needed:
+            expected = f"{needed[0]} steps of width {needed[1]} in {modality} of samples {start} to {stop - 1}"
+            raise Refusal(source, expected, f"shape {chunk.shape}", "check the lengths")
+        yield stop, chunk
+
+
 @dataclass
 class RawCorpus:
     """A corpus as a reader returns it. The samples of all splits are in one list."""
@@ -104,7 +121,7 @@ class RawCorpus:
     alignment: Alignment
     features: dict[str, Sequences]  # {modality: N sequences}; a modality may be missing from the dict
     feature_set: dict[str, str]  # {modality: what its features are}, "bert 768" or "covarep 74"
-    target: NDArray[Any]  # (N,) float or int, or (N, C) of 0 and 1
+    target: NDArray[Any]  # (N,) float or int, (N, C) of 0 and 1, or (N, T) ratings
     ids: list[str]
     partitions: dict[str, NDArray[np.int8]]  # {name: (N,) index into SPLITS, or UNUSED}
     groups: list[str]  # video or dialogue of each sample: what must not be in two splits

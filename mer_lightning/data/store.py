@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard, TwinFacts, map_tensors
-from mer_lightning.data.raw import SPLITS, UNUSED, RawCorpus, Sequences
+from mer_lightning.data.nonfinite import Nonfinite, as_float32, repaired
+from mer_lightning.data.raw import SPLITS, UNUSED, RawCorpus, chunks
 from mer_lightning.data.verification import fingerprint
-from mer_lightning.errors import Refusal, reading
+from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
+from mer_lightning.tasks import Ratings
 
 IMPORTER_VERSION = 1
-_CHUNK_BYTES = 16 * 2**20
 _WIDEST = 10**6
+_ROUNDING = 1e-4  # by which a label may be beyond its scale
 _DTYPES = {"float32": "F32", "int64": "I64", "int32": "I32", "int8": "I8"}
 
 Progress = Callable[[int, int], None]  # (samples written, samples in all)
@@ -35,12 +38,14 @@ def write_corpus(
     name: str,
     twin: TwinFacts | None = None,
     progress: Progress | None = None,
+    nonfinite: Nonfinite = "median",
+    allow_missing_labels: bool = False,
 ) -> CorpusCard:
     """Write ``raw`` to ``folder``, replacing what is there, in memory of a few chunks beside what the reader holds.
 
     ``twin`` is given for a synthetic corpus, and marks it as one.
     """
-    check(raw)
+    check(raw, allow_missing_labels)
     folder = Path(folder)
     _refuse_other_content(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -48,8 +53,11 @@ def write_corpus(
     staging = private / "corpus"  # a folder inside, because mkdtemp's own is readable by its owner only
     try:
         staging.mkdir()
-        cleaned: dict[str, Counter[str]] = {m: Counter() for m in raw.features}
-        sha256 = _write_tensors(raw, staging / TENSORS, cleaned, progress)
+        first = next(iter(raw.partitions.values()), None)
+        training = np.ones(len(raw), bool) if first is None else np.asarray(first) == SPLITS.index("train")
+        features, counts = repaired(raw.source, raw.features, nonfinite, training, raw.alignment)
+        raw = replace(raw, features=features)
+        sha256 = _write_tensors(raw, staging / TENSORS, progress)
         _write_samples(raw, staging / SAMPLES)
         card = CorpusCard(
             name=name,
@@ -70,7 +78,8 @@ def write_corpus(
                 "importer_version": IMPORTER_VERSION,
                 "sha256": _sha256_of(raw.source),
             },
-            cleaned={m: dict(counts) for m, counts in cleaned.items() if counts},
+            cleaned=counts,
+            nonfinite=nonfinite if counts else "",
             notes=list(raw.notes),
             synthetic=twin is not None,
             **(vars(twin) if twin else {}),
@@ -106,7 +115,7 @@ def _refuse_other_content(folder: Path) -> None:
         raise Refusal(folder, "an empty place or an older import", found, "choose another folder with -o")
 
 
-def check(raw: RawCorpus) -> None:
+def check(raw: RawCorpus, allow_missing_labels: bool = False) -> None:
     """Refuse what would fail later, or give wrong results."""
     n = len(raw)
 
@@ -130,24 +139,7 @@ def check(raw: RawCorpus) -> None:
             refuse(f"{modality} lengths of 0 or more", str(int(sequences.lengths.min())), "check how the file was made")
     if len(raw.target) != n:
         refuse(f"{n} labels", f"{len(raw.target)}", "check how the file was made")
-    bad = np.flatnonzero(~np.isfinite(raw.target.reshape(n, -1).astype(np.float64)).all(axis=1))
-    if len(bad):
-        refuse(
-            "a finite label for every sample",
-            f"{len(bad)} of {n} not finite, the first '{raw.ids[bad[0]]}'",
-            "remove those samples or repair their labels",
-        )
-    if raw.task.kind == "single_label":
-        classes = raw.task.outputs
-        if raw.target.shape != (n,) or not np.isin(raw.target, range(classes)).all():
-            found = f"{raw.target.min()} to {raw.target.max()}, of shape {raw.target.shape}"
-            refuse(f"whole labels 0 to {classes - 1}, one per sample", found, "check the label scheme")
-    elif raw.task.kind == "multi_label":
-        if raw.target.shape != (n, raw.task.outputs) or not np.isin(raw.target, (0, 1)).all():
-            found = f"{raw.target.min()} to {raw.target.max()}, of shape {raw.target.shape}"
-            refuse(f"0 or 1 for each of {raw.task.outputs} classes", found, "check the label scheme")
-    elif raw.target.shape != (n,):
-        refuse("one number per sample as label", f"shape {raw.target.shape}", "check the label scheme")
+    _check_labels(raw, allow_missing_labels, refuse)
     duplicates = [key for key, count in Counter(raw.ids).items() if count > 1]
     if duplicates:
         refuse("each id once", f"'{duplicates[0]}' and {len(duplicates) - 1} more ids repeated", "make the ids unique")
@@ -155,6 +147,44 @@ def check(raw: RawCorpus) -> None:
         for number, split in enumerate(SPLITS):
             if not (np.asarray(partition) == number).any():
                 refuse(f"samples in split '{split}' of partition '{name}'", "none", "check how the file was made")
+
+
+def _check_labels(raw: RawCorpus, allow_missing: bool, refuse: Callable[[str, str, str], None]) -> None:
+    n, target, task = len(raw), raw.target, raw.task
+    labels = target.reshape(n, -1).astype(np.float64)
+    may_miss = isinstance(task, Ratings)
+    accepted = np.isfinite(labels) | (np.isnan(labels) if allow_missing and may_miss else False)
+    bad = np.flatnonzero(~accepted.all(axis=1))
+    if len(bad):
+        remedy = "remove those samples or repair their labels"
+        if may_miss:
+            remedy = "add --allow_missing_labels to leave missing ones out of losses and metrics, or remove the samples"
+        refuse(
+            "a finite label for every sample", f"{len(bad)} of {n} not finite, the first '{raw.ids[bad[0]]}'", remedy
+        )
+    if task.kind in ("single_label", "multi_label"):
+        single = task.kind == "single_label"
+        shape, values = ((n,), range(task.outputs)) if single else ((n, task.outputs), (0, 1))
+        if target.shape != shape or not np.isin(target, values).all():
+            expected = f"whole labels 0 to {task.outputs - 1}, one per sample"
+            if not single:
+                expected = f"0 or 1 for each of {task.outputs} classes"
+            refuse(expected, f"{target.min()} to {target.max()}, of shape {target.shape}", "check the label scheme")
+        return
+    shape = (n, task.outputs) if task.outputs > 1 else (n,)
+    if target.shape != shape:
+        expected = (
+            f"{task.outputs} numbers per sample as labels" if task.outputs > 1 else "one number per sample as label"
+        )
+        refuse(expected, f"shape {target.shape}", "check the label scheme")
+    low, high = (task.low, task.high) if isinstance(task, Ratings) else ((-task.limit,), (task.limit,))  # type: ignore[attr-defined]
+    for lowest, highest, column in zip(low, high, labels.T, strict=True):
+        known = column[~np.isnan(column)]
+        outside = known[(known < lowest - _ROUNDING) | (known > highest + _ROUNDING)]
+        if len(outside):
+            found = f"{len(outside)} of {n} outside, such as {outside[0]:g}"
+            remedy = "check which corpus this is, or import it under a name of your own: --as other"
+            refuse(f"labels from {lowest:g} to {highest:g}", found, remedy)
 
 
 def carve_valid(
@@ -185,7 +215,7 @@ def partition_from(splits: list[str]) -> NDArray[np.int8]:
     return np.array([SPLITS.index(split) if split else UNUSED for split in splits], dtype=np.int8)
 
 
-def _write_tensors(raw: RawCorpus, path: Path, cleaned: dict[str, Counter[str]], progress: Progress | None) -> str:
+def _write_tensors(raw: RawCorpus, path: Path, progress: Progress | None) -> str:
     """Write a safetensors file as a stream, header first, and return its SHA-256.
 
     The writer of the library safetensors takes all tensors at once, so that the features would have to be in memory, or
@@ -229,7 +259,7 @@ def _write_tensors(raw: RawCorpus, path: Path, cleaned: dict[str, Counter[str]],
             hashed.write(np.ascontiguousarray(small[name]).data)
         for number, (modality, sequences) in enumerate(raw.features.items()):
             for done, chunk in chunks(raw.source, modality, sequences):
-                hashed.write(clean(chunk, cleaned[modality]).data)
+                hashed.write(as_float32(chunk).data)
                 if progress:
                     progress(number * len(raw) + done, len(raw.features) * len(raw))
         for name in narrow:
@@ -251,41 +281,6 @@ class _Hashed:
 
     def hexdigest(self) -> str:
         return self.digest.hexdigest()
-
-
-def chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(samples done, packed steps) in pieces of about 16 MiB of float32; a Refusal if they do not have the lengths."""
-    longest = max(int(sequences.lengths.max()), 1)
-    step = max(_CHUNK_BYTES // (4 * longest * sequences.width), 1)
-    for start in range(0, len(sequences), step):
-        stop = min(start + step, len(sequences))
-        with reading(source, f"the {modality} of its samples"):
-            chunk = sequences.packed(start, stop)
-        needed = (int(sequences.lengths[start:stop].sum()), sequences.width)
-        if chunk.shape != needed:
-            expected = f"{needed[0]} steps of width {needed[1]} in {modality} of samples {start} to {stop - 1}"
-            raise Refusal(source, expected, f"shape {chunk.shape}", "check the lengths")
-        yield stop, chunk
-
-
-def clean(values: NDArray[Any], counts: Counter[str]) -> NDArray[np.float32]:
-    """float32 with non-finite values set to 0, as other loaders of this field do for -inf. ``counts`` counts them."""
-    with np.errstate(over="ignore"):  # too large numbers become infinite and are counted so
-        values = np.ascontiguousarray(values, dtype=np.float32)
-    if not np.isfinite(values).all():
-        counts.update(
-            {
-                key: int(number)
-                for key, number in (
-                    ("-inf", np.isneginf(values).sum()),
-                    ("+inf", np.isposinf(values).sum()),
-                    ("nan", np.isnan(values).sum()),
-                )
-                if number
-            }
-        )
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    return values
 
 
 def _target(raw: RawCorpus) -> NDArray[Any]:

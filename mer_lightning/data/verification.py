@@ -73,12 +73,14 @@ def check_tensors(card: CorpusCard, tensors: Mapping[str, Tensor], where: Path) 
 
 def _check_targets(card: CorpusCard, target: Tensor, refuse_unless) -> None:  # type: ignore[no-untyped-def]
     task, n = task_from_card(card.task), card.samples
-    shape = (n, task.outputs) if task.kind == "multi_label" else (n,)
+    shape = tuple(target.shape) if task.kind == "ratings" and len(target) == n else (n,)
+    shape = (n, task.outputs) if task.kind == "multi_label" else shape
     dtype = torch.int64 if task.kind == "single_label" else torch.float32
     found = f"{target.dtype} {tuple(target.shape)}"
     refuse_unless(target.dtype == dtype and target.shape == shape, f"targets {dtype} {shape}", found)
-    refuse_unless(bool(target.isfinite().all()), "finite targets", "others")
-    if task.kind != "regression":
+    missing = target.isnan() if task.kind == "ratings" else torch.zeros_like(target, dtype=torch.bool)
+    refuse_unless(bool((target.isfinite() | missing).all()), "finite targets", "others")
+    if task.kind in ("single_label", "multi_label"):
         classes = task.outputs if task.kind == "single_label" else 2
         inside = bool(((target >= 0) & (target < classes)).all())
         refuse_unless(inside, f"targets from 0 to {classes - 1}", f"{target.min()} to {target.max()}")

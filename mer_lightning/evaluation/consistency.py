@@ -17,14 +17,14 @@ def disagreement(logits: Tensor, task: Task) -> Tensor:
     """(K, K) mean over samples of the distance between the predictions under two conditions, for logits (N, K, O).
 
     With classes: the Jensen-Shannon divergence H((p + q) / 2) - (H(p) + H(q)) / 2 in bits, 0 for equal distributions
-    and 1 for those that share no class; of several labels, the mean over labels. For regression: the absolute
-    difference in units of the labels.
+    and 1 for those that share no class; of several labels, the mean over labels. For regression and ratings: the
+    absolute difference in units of the labels, the mean over targets.
     """
     samples, conditions = logits.shape[:2]
     probabilities = task.probabilities(logits.double().flatten(0, 1))
     if probabilities is None:
-        values = task.decide(logits.double().flatten(0, 1)).view(samples, conditions)
-        return (values.unsqueeze(2) - values.unsqueeze(1)).abs().mean(0)
+        values = task.decide(logits.double().flatten(0, 1)).view(samples, conditions, -1)
+        return (values.unsqueeze(2) - values.unsqueeze(1)).abs().mean((0, 3))
     # (N K, labels, C): each label of a label set is a distribution over yes and no.
     if isinstance(task, MultiLabel):
         distributions = torch.stack([probabilities, 1 - probabilities], -1)

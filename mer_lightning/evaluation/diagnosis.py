@@ -316,18 +316,19 @@ def measures(views: Views) -> dict[str, float]:
     return found
 
 
-def reliability(methods: Mapping[str, Sequence[Views]]) -> pd.DataFrame:
+def over_runs(methods: Mapping[str, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
     """One row per measure and method: mean and deviation (n - 1) over its runs, and how many runs they are of.
 
-    All runs must be of one setting: the same samples, conditions and metrics.
+    ``methods`` are {label: the measures of each run}. All runs must be of one setting: the same samples, conditions and
+    metrics.
     """
     import pandas as pd
 
     rows = [
         {"measure": measure, "label": label, "value": value}
         for label, runs in methods.items()
-        for views in runs
-        for measure, value in measures(views).items()
+        for found in runs
+        for measure, value in found.items()
     ]
     if not rows:
         return pd.DataFrame(columns=["measure", "label", "mean", "std", "runs"])

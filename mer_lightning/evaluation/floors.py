@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mer_lightning.evaluation.metrics import describe, evaluate
-from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
+from mer_lightning.tasks import MultiLabel, Ratings, Regression, SingleLabel, Task
 
 _CERTAIN = 30.0  # a finite logit beyond every threshold
 
@@ -46,6 +46,12 @@ def _constants(task: Task, train: Tensor) -> dict[str, Tensor]:
             return {f"always {task.classes[most_frequent]}": _certain([most_frequent], len(task.classes))}
         case MultiLabel():
             return _constant_label_sets(train.double(), task.classes)
+        case Ratings():
+            labels = train.double().view(len(train), -1)
+            # Half of a scale without a single training label is as good a guess as another.
+            middle = (labels.new_tensor(task.low) + labels.new_tensor(task.high)) / 2
+            constants = {"train mean": labels.nanmean(0), "train median": labels.nanquantile(0.5, 0)}
+            return {name: values.where(values.isfinite(), middle) for name, values in constants.items()}
     raise TypeError(f"no constant predictors are known for {type(task).__name__}")
 
 

@@ -14,9 +14,9 @@ import math
 import torch
 from torch import Tensor
 
-from mer_lightning.evaluation import metrics_multi_label, metrics_regression, metrics_single_label
+from mer_lightning.evaluation import metrics_multi_label, metrics_ratings, metrics_regression, metrics_single_label
 from mer_lightning.evaluation.metric_info import MetricInfo, MetricInput
-from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
+from mer_lightning.tasks import MultiLabel, Ratings, Regression, SingleLabel, Task
 
 METRICS_VERSION = 1  # stored in results; raise it when a column changes its meaning
 
@@ -30,6 +30,8 @@ def describe(task: Task) -> dict[str, MetricInfo]:
             return metrics_single_label.columns(task)
         case MultiLabel():
             return metrics_multi_label.columns(task)
+        case Ratings():
+            return metrics_ratings.columns(task)
     raise TypeError(f"no metrics are known for {type(task).__name__}; write its columns in mer_lightning/evaluation")
 
 
@@ -39,7 +41,7 @@ def metric_input(task: Task, logits: Tensor, target: Tensor) -> MetricInput:
     Logits become float32 before any threshold: half precision rounds small values to 0.
     """
     logits = logits.detach().cpu().float()
-    exact = {"regression": torch.float64, "single_label": torch.int64, "multi_label": torch.bool}[task.kind]
+    exact = {"single_label": torch.int64, "multi_label": torch.bool}.get(task.kind, torch.float64)
     return MetricInput(target.detach().cpu().to(exact), task.decide(logits).to(exact), logits.double())
 
 

@@ -6,7 +6,7 @@ Shapes: B batch, N samples of the split, K conditions, O outputs of the model.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,10 @@ class Predictions:
 
     def under(self, condition: int) -> Tensor:
         return self.logits[:, condition]
+
+    def in_label_units(self, task: Task) -> Predictions:
+        """What a model that learns ``task`` has said, as the task of the corpus reads it."""
+        return replace(self, logits=task.in_label_units(self.logits))
 
 
 class PredictionStore:
@@ -99,9 +103,9 @@ def prediction_table(predictions: Predictions, task: Task, conditions: list[str]
         probabilities = task.probabilities(logits)
         decision = task.decide(logits)
         if probabilities is None:
-            columns["prediction"] = decision.numpy()
+            columns |= _numbers(task, decision, "prediction")
             if predictions.target is not None:
-                columns["target"] = predictions.target.numpy()
+                columns |= _numbers(task, predictions.target, "target")
         else:
             classes = task.classes  # type: ignore[attr-defined]
             columns |= _named(classes, decision, "prediction")
@@ -112,6 +116,14 @@ def prediction_table(predictions: Predictions, task: Task, conditions: list[str]
         columns |= {name: values[:, number].numpy() for name, values in predictions.extras.items()}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
+
+
+def _numbers(task: Task, values: Tensor, column: str) -> dict[str, Any]:
+    """One column, or one for each of several targets."""
+    if values.dim() == 1:
+        return {column: values.numpy()}
+    names: tuple[str, ...] = task.targets  # type: ignore[attr-defined]
+    return {f"{column} {name}": values[:, number].numpy() for number, name in enumerate(names)}
 
 
 def _named(classes: tuple[str, ...], values: Tensor, column: str) -> dict[str, Any]:

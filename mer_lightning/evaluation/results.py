@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from mer_lightning.data.corpus import CorpusCard
@@ -13,12 +14,20 @@ from mer_lightning.evaluation.floors import best_floor, floors
 from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate
 from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.evaluation.protocols import Protocol, averages
+from mer_lightning.modalities import MODALITIES
 from mer_lightning.numerals import spread
 from mer_lightning.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Group
+
+
+UNTRAINED_MARK = "*"  # behind a condition that shows what the model was never trained on
+NATURAL = "natural-subset"  # of the samples that have by nature what a condition shows
+
+# Of a value. Predictions differ by about 1e-7 between sizes of the evaluation batches, and so between machines.
+DECIMALS = 5
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,27 @@ class Provenance:
     metrics_version: int = METRICS_VERSION
 
 
+@dataclass(frozen=True)
+class Presence:
+    """What conditions show, and what the samples have by nature (rule 13 of honest numbers).
+
+    Shapes: K conditions, N samples that were predicted, M = 3 modalities.
+    """
+
+    shown: Tensor  # (K, N, M) bool
+    available: Tensor  # (N, M) bool
+    untrained: tuple[str, ...] = ()  # modalities that no training sample had
+
+    def met(self, condition: int) -> Tensor:
+        """(N,) bool: the samples that have everything which the condition shows."""
+        return ~(self.shown[condition] & ~self.available).any(1)
+
+    def untrained_in(self, condition: int) -> tuple[str, ...]:
+        """The modalities that a condition shows although the model was never trained on them."""
+        shown = self.shown[condition].any(0).tolist()
+        return tuple(m for m, is_shown in zip(MODALITIES, shown, strict=True) if is_shown and m in self.untrained)
+
+
 def tidy(
     predictions: Predictions,
     task: Task,
@@ -50,33 +80,67 @@ def tidy(
     card: CorpusCard,
     train_target: Tensor,
     provenance: Provenance,
+    presence: Presence | None = None,
 ) -> pd.DataFrame:
-    """One row per condition (averages over conditions included) and metric."""
+    """One row per condition (averages over conditions included) and metric.
+
+    A condition that some samples cannot meet, because they lack a modality by nature, is measured on all of them, and
+    on those that can meet it: the rows of variant ``natural-subset``, whose condition says so, too. ``met`` counts
+    them. Without ``presence``, all samples have everything.
+    """
     import pandas as pd
 
     assert predictions.target is not None
-    names = [condition.name for condition in protocol.conditions]
-    scores = {name: evaluate(task, predictions.under(k), predictions.target) for k, name in enumerate(names)}
+    described = describe(task)
     floor = best_floor(task, floors(task, train_target, predictions.target))
     # Known for the test rows of a synthetic corpus's first partition only.
     best_possible = card.bayes if provenance.partition == next(iter(card.partitions)) else {}
+    scores: dict[str, dict[str, float]] = {}
+    facts: dict[str, dict[str, Any]] = {}  # {condition: columns that differ between conditions}
+    of_subset: list[dict[str, Any]] = []
+    for k, name in enumerate(condition.name for condition in protocol.conditions):
+        logits = predictions.under(k)
+        scores[name] = evaluate(task, logits, predictions.target)
+        met = torch.ones(len(logits), dtype=torch.bool) if presence is None else presence.met(k)
+        untrained = "" if presence is None else ", ".join(presence.untrained_in(k))
+        facts[name] = {"met": int(met.sum()), "untrained": untrained, "diverged": bool(logits.isnan().any())}
+        if 0 < facts[name]["met"] < len(met):
+            there = predictions.target[met]
+            its_floor = best_floor(task, floors(task, train_target, there))
+            of_subset += [
+                {
+                    "condition": f"{name} {NATURAL}",
+                    "metric": metric,
+                    "variant": NATURAL,
+                    "value": round(value, DECIMALS),
+                    "floor": its_floor.get(metric),
+                    **facts[name],
+                    **vars(provenance),
+                }
+                for metric, value in evaluate(task, logits[met], there).items()
+            ]
+    of_averages = {
+        "untrained": ", ".join(m for m in MODALITIES if any(m in each["untrained"] for each in facts.values())),
+        "diverged": any(each["diverged"] for each in facts.values()),
+    }
     rows: list[dict[str, Any]] = []
-    for metric, info in describe(task).items():
-        values = {name: scores[name][metric] for name in names if metric in scores[name]}
+    for metric, info in described.items():
+        values = {name: scores[name][metric] for name in scores}
         values |= averages(values, protocol)
         rows += [
             {
                 "condition": condition,
                 "metric": metric,
                 "variant": info.variant,
-                "value": value,
+                "value": round(value, DECIMALS),
                 "floor": floor.get(metric),
                 "bayes": best_possible.get(condition, {}).get(metric),
+                **facts.get(condition, of_averages),
                 **vars(provenance),
             }
             for condition, value in values.items()
         ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([*rows, *of_subset])
 
 
 def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
@@ -107,12 +171,28 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     best = cells.xs(task.score[0], level="metric")["bayes"]
     if best.notna().any():
         shown.add_column(f"Best\n{headline[task.score[0]].title}", justify="right", style="dim")
+    marked = rows["condition"][rows["untrained"].fillna("") != ""] if "untrained" in rows else ()
+    untrained = set(marked)
     for condition in dict.fromkeys(rows["condition"]):
         values = cells.loc[condition]
         row = [cell(*values.loc[m, ["mean", "std"]]) if m in values.index else "" for m in headline]
         row.append(cell(best.get(condition)))
-        shown.add_row(*[condition, *row][: len(shown.columns)], style="bold" if "mean" in condition else None)
+        label = f"{condition}{UNTRAINED_MARK if condition in untrained else ''}"
+        shown.add_row(*[label, *row][: len(shown.columns)], style="bold" if "mean" in condition else None)
     shown.add_section()
     floor = rows.groupby("metric")["floor"].mean()
     shown.add_row("constant", *[cell(floor.get(m)) for m in headline], style="dim")
-    return Group(f"[bold]{title}[/]", shown)
+    return Group(f"[bold]{title}[/]", shown, *(f"[dim]{line}[/]" for line in remarks(rows)))
+
+
+def remarks(rows: pd.DataFrame) -> list[str]:
+    """What a reader of a table must know of some of its conditions. Results of older versions do not say it."""
+    lines = []
+    if "untrained" in rows and (which := sorted({each for each in rows["untrained"].dropna() if each})):
+        lines.append(f"{UNTRAINED_MARK} shows {' or '.join(which)}, of which the model saw nothing in training")
+    partial = rows[rows["condition"].str.endswith(NATURAL)].drop_duplicates("condition")
+    for condition, met, samples in zip(*(partial.get(c, []) for c in ("condition", "met", "samples")), strict=False):
+        lines.append(f"{condition}: {met:.0f} of {samples} samples have what it shows")
+    if "diverged" in rows and (diverged := rows[rows["diverged"].fillna(False).astype(bool)])["condition"].size:
+        lines.append(f"diverged, so without a score: {', '.join(dict.fromkeys(diverged['condition']))}")
+    return lines

@@ -6,16 +6,17 @@ checkpoints, turned so that higher is better.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mer_lightning.tasks import MultiLabel, SingleLabel, Task
+from mer_lightning.tasks import MultiLabel, Ratings, SingleLabel, Task
 
 _RESAMPLES = 2000
-_CHUNK = 250  # resamples at a time, because (R, N) counts of a large split need much memory
+_CHUNK_BYTES = 2**27  # of the counts of resamples at a time: all of them, (R, N), would need much memory
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,25 @@ def resampled_scores(task: Task, decision: Tensor, target: Tensor, counts: Tenso
         hits = (predicted & true).sum(1).double()
         predicted_and_true = (predicted.sum(1) + true.sum(1)).double()
         return 2 * (counts @ hits) / (counts @ predicted_and_true).clamp(min=1)
+    if isinstance(task, Ratings):
+        return _resampled_ratings(task, decision.double(), target.double(), counts)
     return -(counts @ (decision.double() - target.double()).abs()) / counts.sum(1)
+
+
+def _resampled_ratings(task: Ratings, decision: Tensor, target: Tensor, counts: Tensor) -> Tensor:
+    """The same for ratings: minus the error of one target, the mean CCC of several. Missing labels do not count."""
+    t, p = (values.view(len(target), -1) for values in (target, decision))
+    known = ~t.isnan()
+    seen = (counts @ known.double()).clamp(min=1)
+    if task.score[0] == "mae":
+        return -(counts @ (p - t).abs().where(known, 0.0) / seen).mean(1)
+    # A CCC stays the same when truth and prediction move together; around zero, sums of squares lose no digits.
+    centre = t.nanmean(0)
+    t, p = ((values - centre).where(known, 0.0) for values in (t, p))
+    mean_t, mean_p = counts @ t / seen, counts @ p / seen
+    covariance = counts @ (t * p) / seen - mean_t * mean_p
+    spread = counts @ (t * t + p * p) / seen - mean_t.square() - mean_p.square() + (mean_t - mean_p).square()
+    return (2 * covariance / spread.clamp(min=1e-12)).mean(1)
 
 
 def compare(task: Task, first: Tensor, second: Tensor, target: Tensor, seed: int = 0) -> Difference:
@@ -55,14 +74,18 @@ def compare(task: Task, first: Tensor, second: Tensor, target: Tensor, seed: int
     The bootstrap draws samples and, on each side, seeds; both methods see the same samples.
     """
     draws = torch.Generator().manual_seed(seed)
-    counts = _resamples(len(target), draws)
+    methods = (first, second)
+    decisions = [[[task.decide(k) for k in run] for run in logits] for logits in methods]
+    resampled: list[list[Tensor]] = [[], []]
+    for counts in _resamples(len(target), draws):
+        for parts, decision in zip(resampled, decisions, strict=True):
+            parts.append(_run_scores(task, decision, target, counts))
     observed = torch.ones(1, len(target), dtype=torch.float64)
     scores, losses = [], []
-    for logits in (first, second):
-        whole = _run_scores(task, logits, target, observed).mean()
-        per_run = _run_scores(task, logits, target, counts)
+    for logits, decision, parts in zip(methods, decisions, resampled, strict=True):
+        whole = _run_scores(task, decision, target, observed).mean()
         chosen = torch.randint(len(logits), (len(logits), _RESAMPLES), generator=draws)
-        scores.append((whole, per_run.gather(0, chosen).mean(0)))
+        scores.append((whole, torch.cat(parts, 1).gather(0, chosen).mean(0)))
         losses.append(torch.stack([task.losses(k, target) for run in logits for k in run]).double().mean(0))
     difference = scores[0][1] - scores[1][1]
     low, high = torch.quantile(difference, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -87,21 +110,22 @@ def holm(p_values: list[float]) -> list[float]:
     return corrected
 
 
-def _run_scores(task: Task, logits: Tensor, target: Tensor, counts: Tensor) -> Tensor:
-    """(S, R) the mean over conditions, for each seed."""
+def _run_scores(task: Task, decisions: list[list[Tensor]], target: Tensor, counts: Tensor) -> Tensor:
+    """(S, r) the mean over conditions, for each seed; counts (r, N)."""
 
-    def under(condition: Tensor) -> Tensor:
-        decision = task.decide(condition)
-        return torch.cat([resampled_scores(task, decision, target, part) for part in counts.split(_CHUNK)])
+    def mean(run: list[Tensor]) -> Tensor:
+        return torch.stack([resampled_scores(task, decision, target, counts) for decision in run]).mean(0)
 
-    return torch.stack([torch.stack([under(condition) for condition in run]).mean(0) for run in logits])
+    return torch.stack([mean(run) for run in decisions])
 
 
-def _resamples(samples: int, draws: torch.Generator) -> Tensor:
-    """(R, N): the number of times that each sample occurs in each of R resamples with replacement."""
-    drawn = torch.randint(samples, (_RESAMPLES, samples), generator=draws)
-    counts = torch.zeros(_RESAMPLES, samples, dtype=torch.float64)
-    return counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+def _resamples(samples: int, draws: torch.Generator) -> Iterator[Tensor]:
+    """(r, N) the number of times that each sample occurs in r resamples with replacement; R of them in all."""
+    most = max(_CHUNK_BYTES // (8 * samples), 1)
+    for rows in torch.arange(_RESAMPLES).split(most):
+        drawn = torch.randint(samples, (len(rows), samples), generator=draws)
+        counts = torch.zeros(drawn.shape, dtype=torch.float64)
+        yield counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
 
 
 def _wilcoxon(first: Tensor, second: Tensor) -> float:

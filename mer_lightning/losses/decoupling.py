@@ -61,59 +61,6 @@ def token_overlap(x: Tensor, y: Tensor) -> Tensor:
     return (gram_x * gram_y).sum((1, 2))
 
 
-def hsic(x: Tensor, y: Tensor, rows: Tensor | None = None, bandwidth: float | None = None) -> Tensor:
-    """Hilbert-Schmidt independence criterion tr(K H L H) / (n - 1)^2 with kernels exp(-|a - b|^2 / (2 s^2)).
-
-    ``bandwidth`` s; None: the median distance of each side. It compares all pairs: O(B^2).
-    """
-    (x, share), (y, _) = _counted(x, rows), _counted(y, rows)
-    samples = (share > 0).sum()
-    kernels = []
-    for each in (x, y):
-        squared = (each.unsqueeze(1) - each.unsqueeze(0)).square().sum(2)
-        scale = squared.detach().median().clamp(min=1e-6) if bandwidth is None else bandwidth**2
-        kernels.append(torch.exp(-squared / (2 * scale)))
-    counted = (share > 0).to(x.dtype)
-    centring = torch.diag(counted) - torch.outer(share, counted)
-    first, second = (centring @ kernel @ centring.T for kernel in kernels)
-    return (first * second).sum() / (samples - 1).clamp(min=1).square()
-
-
-def wasserstein(mean_i: Tensor, std_i: Tensor, mean_j: Tensor, std_j: Tensor) -> Tensor:
-    """(B,) squared 2-Wasserstein distance of diagonal Gaussians: |mean_i - mean_j|^2 + |std_i - std_j|^2."""
-    return (mean_i - mean_j).square().sum(-1) + (std_i - std_j).square().sum(-1)
-
-
-def gaussian_kl(mean_i: Tensor, std_i: Tensor, mean_j: Tensor, std_j: Tensor) -> Tensor:
-    """(B,) KL(N_i || N_j) = sum log(std_j / std_i) + (std_i^2 + (mean_i - mean_j)^2) / (2 std_j^2) - 1/2."""
-    spread = (std_i.square() + (mean_i - mean_j).square()) / (2 * std_j.square())
-    return ((std_j / std_i).log() + spread - 0.5).sum(-1)
-
-
-def label_margin(
-    features: Tensor, labels: Tensor, positive: Tensor, scale: float = 0.15, rows: Tensor | None = None
-) -> Tensor:
-    """Ordinal margins: relu(scale |y_i - y_k| - cos(i, p) + cos(i, k)) over positives p and samples k of other labels.
-
-    The mean over the triples of each anchor i, then over the anchors that have both kinds. (B, d), (B,); ``positive``
-    (B, B) bool, which pairs may be called positive.
-    """
-    features, share = _counted(features, rows)
-    counted = (share > 0).unsqueeze(0) & (share > 0).unsqueeze(1)
-    unit = F.normalize(features, dim=1, eps=1e-6)
-    cosine = unit @ unit.T
-    distance = (labels.unsqueeze(1) - labels.unsqueeze(0)).abs()
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    positive = positive & counted & ~itself
-    negative = (distance > 0) & counted & ~positive
-    # (anchor, positive, negative)
-    terms = F.relu((scale * distance + cosine).unsqueeze(1) - cosine.unsqueeze(2))
-    triples = positive.unsqueeze(2) & negative.unsqueeze(1)
-    count = triples.sum((1, 2))
-    means = (terms * triples).sum((1, 2)) / count.clamp(min=1)
-    return means.sum() / (count > 0).sum().clamp(min=1)
-
-
 def reverse_gradient(x: Tensor, coefficient: float = 1.0) -> Tensor:
     """x itself, whose gradient is turned round: what learns from it makes it worse for that purpose."""
     reversed_: Tensor = _Reverse.apply(x, coefficient)

@@ -17,9 +17,17 @@ import torch
 from torch import Tensor
 
 from mer_lightning.batch import Batch
-from mer_lightning.masks.drawing import SCHEMES, Scheme, check_missing_rate, check_share, per_modality_rates
+from mer_lightning.masks.drawing import (
+    LARGEST_RATE,
+    SCHEMES,
+    Scheme,
+    all_present,
+    check_missing_rate,
+    check_share,
+    per_modality_rates,
+)
 from mer_lightning.masks.frames import FRAME_KINDS, NESTED_KINDS, FrameKind, mask_frames, removed_frames
-from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
+from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present, combinations_of
 from mer_lightning.randomness import name_key
 
 
@@ -36,9 +44,13 @@ class Condition(ABC):
         """False if :meth:`apply` removes frames: then the batch must be encoded again after it."""
         return True
 
-    def present(self, samples: int, seed: int) -> Tensor:
-        """(N, M) bool, True where a modality may be looked at; no row is empty."""
-        return torch.ones(samples, len(MODALITIES), dtype=torch.bool)
+    def possible(self, modalities: Sequence[str]) -> bool:
+        """Whether a corpus with these modalities can meet it."""
+        return True
+
+    def present(self, samples: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        """(N, M) bool, True where a modality of the corpus may be looked at; no row is empty."""
+        return all_present(samples, modalities)
 
     def apply(self, batch: Batch, seed: int) -> Batch:
         """The batch without the frames that this condition removes; ``present`` stays as it is."""
@@ -55,7 +67,10 @@ class CombinationCondition(Condition):
     def name(self) -> str:
         return self.combination
 
-    def present(self, samples: int, seed: int) -> Tensor:
+    def possible(self, modalities: Sequence[str]) -> bool:
+        return self.combination in combinations_of(modalities)
+
+    def present(self, samples: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
         return torch.tensor(combination_present(self.combination)).repeat(samples, 1)
 
 
@@ -73,15 +88,18 @@ class RateCondition(Condition):
     def name(self) -> str:
         return f"rate-{self.scheme}-{self.rate}"
 
-    def present(self, samples: int, seed: int) -> Tensor:
-        return SCHEMES[self.scheme](self.rate, samples, seed, name_key(self.name))
+    def possible(self, modalities: Sequence[str]) -> bool:
+        return len(modalities) > 1 and self.rate <= LARGEST_RATE[len(modalities)]
+
+    def present(self, samples: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        return SCHEMES[self.scheme](self.rate, samples, seed, name_key(self.name), modalities=modalities)
 
 
 @dataclass(frozen=True)
 class ModalityRatesCondition(Condition):
     """Random missing, with a separate rate for each modality."""
 
-    rates: tuple[float, float, float]  # text, audio, vision
+    rates: tuple[float, ...]  # of each modality that the corpus has, in the order text, audio, vision
 
     def __post_init__(self) -> None:
         for rate in self.rates:
@@ -91,8 +109,11 @@ class ModalityRatesCondition(Condition):
     def name(self) -> str:
         return "-".join(("modality-rates", *map(str, self.rates)))
 
-    def present(self, samples: int, seed: int) -> Tensor:
-        return per_modality_rates(self.rates, samples, seed, name_key(self.name))
+    def possible(self, modalities: Sequence[str]) -> bool:
+        return len(modalities) == len(self.rates)
+
+    def present(self, samples: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        return per_modality_rates(self.rates, samples, seed, name_key(self.name), modalities=modalities)
 
 
 @dataclass(frozen=True)
@@ -127,7 +148,7 @@ class FrameCondition(Condition):
 
 _RATE = r"(\d+(?:\.\d+)?)"
 _SCHEME = re.compile(rf"rate-({'|'.join(SCHEMES)})-{_RATE}")
-_MODALITY_RATES = re.compile(rf"modality-rates-{_RATE}-{_RATE}-{_RATE}")
+_MODALITY_RATES = re.compile(rf"modality-rates-{_RATE}-{_RATE}(?:-{_RATE})?")
 _FRAMES = re.compile(rf"({'|'.join(FRAME_KINDS)})-{_RATE}")
 
 
@@ -138,7 +159,7 @@ def condition_named(name: str) -> Condition | None:
     if match := _SCHEME.fullmatch(name):
         return RateCondition(match[1], float(match[2]))  # type: ignore[arg-type]
     if match := _MODALITY_RATES.fullmatch(name):
-        return ModalityRatesCondition((float(match[1]), float(match[2]), float(match[3])))
+        return ModalityRatesCondition(tuple(float(rate) for rate in match.groups() if rate is not None))
     if match := _FRAMES.fullmatch(name):
         return FrameCondition(match[1], float(match[2]))  # type: ignore[arg-type]
     return None

@@ -20,13 +20,14 @@ from mer_lightning.errors import Refusal
 from mer_lightning.masks.drawing import (
     SCHEMES,
     Scheme,
+    all_present,
     check_missing_rate,
     check_share,
     draw_combinations,
     per_modality_rates,
 )
 from mer_lightning.masks.frames import FrameKind, mask_frames, training_rates
-from mer_lightning.modalities import COMBINATIONS, LETTERS, MODALITIES, combination_present
+from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present, combinations_of
 
 # How CMAD's released code weighs the combinations in training, in the order of COMBINATIONS; they sum to 14.
 CMAD_WEIGHTS = (2.0, 3.0, 3.0, 1.0, 1.0, 3.0, 1.0)
@@ -49,7 +50,7 @@ def left_by(mask: Tensor, available: Tensor) -> Tensor:
 
 def every_combination(available: Tensor, modalities: Sequence[str] = MODALITIES) -> Tensor:
     """(V, N, M) each of the V combinations of ``modalities``, of what samples have (N, M); the complete one is last."""
-    names = [name for name in COMBINATIONS if set(name) <= {LETTERS[MODALITIES.index(m)] for m in modalities}]
+    names = combinations_of(modalities)
     masks = torch.tensor([combination_present(name) for name in names], device=available.device)
     return torch.stack([left_by(mask, available) for mask in masks])
 
@@ -58,8 +59,11 @@ class TrainingMasks(ABC):
     """Decides which modalities and frames of each training sample a model may look at; drawn anew for each epoch."""
 
     @abstractmethod
-    def present(self, samples: int, epoch: int, seed: int) -> Tensor:
-        """(N, M) bool, True where a modality may be looked at, for the whole split in one epoch; no row is empty."""
+    def present(self, samples: int, epoch: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        """(N, M) bool, True where a modality may be looked at, for the whole split in one epoch; no row is empty.
+
+        ``modalities`` are those that the corpus has.
+        """
 
     def frames(self, batch: Batch, epoch: int, seed: int) -> Batch:
         """The batch after frames were removed from it; by default none are."""
@@ -73,16 +77,16 @@ class TrainingMasks(ABC):
 class Complete(TrainingMasks):
     """All modalities, always."""
 
-    def present(self, samples: int, epoch: int, seed: int) -> Tensor:
-        return torch.ones(samples, len(MODALITIES), dtype=torch.bool)
+    def present(self, samples: int, epoch: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        return all_present(samples, modalities)
 
 
 class ModalityDropout(TrainingMasks):
     """Each modality is dropped with the same probability p, independently of the others.
 
-    A sample that would lose all three keeps one of them, chosen at random.
+    A sample that would lose all of them keeps one, chosen at random.
 
-    P(tav) = (1-p)^3, P(a given pair) = p (1-p)^2, P(a given single) = p^2 (1-p) + p^3 / 3.
+    Of three modalities: P(tav) = (1-p)^3, P(a given pair) = p (1-p)^2, P(a given single) = p^2 (1-p) + p^3 / 3.
 
     Args:
         rate: p, between 0 and 1.
@@ -92,12 +96,12 @@ class ModalityDropout(TrainingMasks):
         check_share("ModalityDropout.rate", rate)
         self.rate = rate
 
-    def present(self, samples: int, epoch: int, seed: int) -> Tensor:
-        return per_modality_rates((self.rate,) * len(MODALITIES), samples, seed, epoch)
+    def present(self, samples: int, epoch: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        return per_modality_rates((self.rate,) * len(modalities), samples, seed, epoch, modalities=modalities)
 
 
 class WeightedCombinations(TrainingMasks):
-    """One of the seven combinations for each sample, with given weights; by default those of CMAD.
+    """One combination of what the corpus has for each sample, with given weights; by default those of CMAD.
 
     A weight of 0 keeps a combination out of training, as the protocols `unseen-...` need.
 
@@ -108,22 +112,23 @@ class WeightedCombinations(TrainingMasks):
     def __init__(self, weights: dict[str, float] | list[float] | None = None) -> None:
         self.weights = _seven_weights("WeightedCombinations.weights", CMAD_WEIGHTS if weights is None else weights)
 
-    def present(self, samples: int, epoch: int, seed: int) -> Tensor:
-        return draw_combinations(self.weights, samples, seed, epoch)
+    def present(self, samples: int, epoch: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        return draw_combinations(self.weights, samples, seed, epoch, modalities=modalities)
 
 
 class UniformCombinations(TrainingMasks):
-    """One of the seven combinations for each sample, each with probability 1/7."""
+    """One combination of what the corpus has for each sample, all equally likely: 1/7 each of three modalities."""
 
-    def present(self, samples: int, epoch: int, seed: int) -> Tensor:
-        return draw_combinations([1.0] * len(COMBINATIONS), samples, seed, epoch)
+    def present(self, samples: int, epoch: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        return draw_combinations([1.0] * len(COMBINATIONS), samples, seed, epoch, modalities=modalities)
 
 
 class RandomRate(TrainingMasks):
     """Random missing at one rate, in the same way as the protocols `rate-cpm` and `rate-imder` evaluate it.
 
     Args:
-        rate: share of modalities that are missing over the split: 0 to 0.7; for imder one of 0.1, 0.2, ..., 0.7.
+        rate: share of modalities that are missing over the split: 0 to 0.7, or to 0.5 of two modalities; for imder one
+            of 0.1, 0.2, ..., 0.7.
         scheme: how many samples keep one, two and three modalities: as in CPM-Net (`cpm`) or as in IMDer (`imder`).
     """
 
@@ -131,8 +136,9 @@ class RandomRate(TrainingMasks):
         check_missing_rate("RandomRate.rate", scheme, rate)
         self.rate, self.scheme = rate, scheme
 
-    def present(self, samples: int, epoch: int, seed: int) -> Tensor:
-        return SCHEMES[self.scheme](self.rate, samples, seed, epoch)
+    def present(self, samples: int, epoch: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        check_missing_rate("RandomRate.rate", self.scheme, self.rate, modalities)
+        return SCHEMES[self.scheme](self.rate, samples, seed, epoch, modalities=modalities)
 
 
 class FrameMasks(Complete):

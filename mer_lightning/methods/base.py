@@ -9,6 +9,7 @@ Shapes: B batch, M = 3 modalities, K masks, d width of the state.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -20,13 +21,14 @@ from mer_lightning.batch import Batch
 from mer_lightning.discovery import classes_by_file
 from mer_lightning.encoders.base import TextEncoderFactory, refuse_other_than_ids
 from mer_lightning.evaluation.label_spaces import LabelMap
+from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.methods import fitting
 from mer_lightning.methods.conditional_evaluation import ConditionalEvaluation
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.optimizing import Schedule
 from mer_lightning.methods.phase import Losses, Phase
 from mer_lightning.methods.phased_training import PhasedTraining
-from mer_lightning.tasks import task_from_card
+from mer_lightning.tasks import Ratings, task_from_card
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,10 +47,11 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         backbone: the fusion model, by its name (`mer-lightning backbones`) and options.
         optimizer: made from the parameters; weight decay leaves norms and biases alone.
         schedule: of the learning rate, after a warm-up over the first tenth of the steps.
-        select_under: what the validation score that chooses the checkpoint is measured under: the complete input,
-            or the mean over the seven combinations.
+        select_under: what the validation score that chooses the checkpoint is measured under: the complete input, or
+            the mean over all combinations of its modalities. `tav` and `fixed-7` are the same for three modalities.
         text_encoder: what makes vectors of a corpus whose text is token ids, e.g. hugging_face; its learning rate is
             its own.
+        loss: of ratings on scales of one's own: the absolute error, or 1 - CCC over the samples of a step.
     """
 
     reconstruction: ClassVar[bool] = False  # of a paper that gives neither equations nor code; results say so
@@ -60,18 +63,21 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         backbone: BackboneFactory,
         optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=1e-2),
         schedule: Schedule = "cosine",
-        select_under: Literal["tav", "fixed-7"] = "tav",
+        select_under: Literal["complete", "combinations", "tav", "fixed-7"] = "complete",
         text_encoder: TextEncoderFactory | None = None,
+        loss: Literal["mae", "ccc"] = "mae",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.dims, self.task = dict(dims), task_from_card(task_card)
+        self.dims, self.task = dict(dims), fitting.task_with_loss(task_from_card(task_card), loss)
         self.optimizer_factory, self.schedule, self.select_under = optimizer, schedule, select_under
+        self.protocol = Protocol(["combinations"], modalities=tuple(self.dims))  # of tests
         self.inputs = Inputs(self.dims, text_encoder() if text_encoder else None)
         self.backbone = backbone(self.inputs.widths)
         self.inputs.text_is_ids |= self.backbone.vocabulary is not None
         self.head: nn.Linear = nn.Linear(self.backbone.state_width, self.task.outputs)
         self.trained_on = ""  # the corpus; a checkpoint keeps it
+        self.untrained: tuple[str, ...] = ()  # modalities of the corpus that no training sample had
         self.label_map: LabelMap | None = None  # how classes are read, in a test on a corpus with others
         self.register_load_state_dict_pre_hook(_take_older_names)
 
@@ -92,6 +98,11 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         """{name: (K, B)} to be kept beside the predictions, for reports."""
         return {}
+
+    def representations(self, encoded: Encoded, present: Tensor) -> dict[str, dict[str, Tensor]]:
+        """{name: {modality: (B, d)}} what probes look at (`mer-lightning diagnose --codes`): the backbone's vectors,
+        unless a method makes codes of them. ``present`` (B, M) says what samples have."""
+        return {"vectors": encoded.vectors}
 
     @staticmethod
     def figures(runs: FinishedRuns) -> dict[str, Figure]:
@@ -121,8 +132,14 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
                 self.enter(self.phases()[0])
             if (vocabulary := self.vocabulary) is not None:
                 refuse_other_than_ids(data.corpus.card.label, data.training_frames("text"), vocabulary)
-            self.protocol.refuse_if_shown(data.masks.present(len(data.split("train")), epoch=0, seed=data.seed))
+            train, valid = data.split("train"), data.split("valid")
+            self.untrained = tuple(m for m in train.modalities if m not in train.there)
+            self.protocol.refuse_if_shown(data.masks.present(len(train), 0, data.seed, train.there))
+            # What this corpus cannot meet is refused now, and not after the fit.
+            fitting.refuse_selection(self.select_under, valid.modalities)
+            freeze(self.protocol, valid)
             self.inputs.set_statistics(data.feature_statistics())
+            self.task = self.task.fitted_to(data.split("train").target)
 
     def refuse_what_does_not_fit(self, data: Any, stage: str) -> None:
         """A method that needs more of a corpus or a backbone extends it."""
@@ -144,9 +161,15 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trained_on"] = self.trained_on
+        checkpoint["untrained"] = self.untrained
+        if isinstance(self.task, Ratings):  # the units in which the head speaks
+            checkpoint["labels"] = {"mean": self.task.mean, "deviation": self.task.deviation}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_on = checkpoint["trained_on"]
+        self.untrained = tuple(checkpoint.get("untrained", ()))  # older ones do not have it
+        if isinstance(self.task, Ratings):
+            self.task = replace(self.task, **{name: tuple(values) for name, values in checkpoint["labels"].items()})
 
 
 def all_methods() -> dict[str, type[MERMethod]]:

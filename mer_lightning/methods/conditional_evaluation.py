@@ -6,6 +6,7 @@ Shapes: B batch, N samples of a split, M = 3 modalities, K conditions, O outputs
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,31 +14,36 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.batch import Batch
+from mer_lightning.data.corpus import Split
+from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
+from mer_lightning.methods.divergence import refuse_bad_predictions
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.phase import Phase
-from mer_lightning.modalities import COMPLETE
+from mer_lightning.modalities import COMPLETE, complete_among
 from mer_lightning.tasks import Task
 
 
 class ConditionalEvaluation(LightningModule, ABC):
     """What Lightning calls while it validates, tests and predicts. A subclass says what its head reads."""
 
+    dims: dict[str, int]
     inputs: Inputs
     backbone: Backbone
     head: nn.Module
     task: Task
     select_under: str
+    protocol: Protocol
     phase: Phase | None
     prefix: str
 
     def __init__(self) -> None:
         super().__init__()
-        self.protocol = Protocol(["fixed-7"])  # of tests
         self.store = PredictionStore()
         self.frozen_protocol: FrozenProtocol | None = None  # of the evaluation that runs, or ran last
+        self._split = ""  # that it is of
 
     @abstractmethod
     def states(self, encoded: Encoded, present: Tensor) -> Tensor:
@@ -47,6 +53,10 @@ class ConditionalEvaluation(LightningModule, ABC):
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         """{name: (K, B)} what is stored beside the predictions."""
 
+    def stored_predictions(self) -> Predictions:
+        """Of the evaluation that is over, in the units of the labels: the task of the corpus reads it."""
+        return self.predictions().in_label_units(self.task)
+
     def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
         """A method logs here what more it wants to know of the validation predictions."""
 
@@ -54,8 +64,20 @@ class ConditionalEvaluation(LightningModule, ABC):
     def selection_rule(self) -> str:
         """In words, for results and tables."""
         metric, direction = self.task.score
-        under = "the complete input" if self.select_under == COMPLETE else f"the mean over {self.select_under}"
+        if self.select_under in (COMPLETE, "complete"):
+            under = "the complete input"
+        else:
+            under = f"the mean over {Protocol([self.select_under], modalities=tuple(self.dims))}"
         return f"{direction} validation {metric} under {under}"
+
+    def modalities_among(self, modalities: Collection[str]) -> tuple[str, ...]:
+        """Those of a corpus that the model knows."""
+        if shared := tuple(m for m in self.dims if m in modalities):
+            return shared
+        remedy = "choose a corpus with one of them"
+        raise Refusal(
+            "--data.corpus", f"some of {', '.join(self.dims)}, which the model knows", ", ".join(modalities), remedy
+        )
 
     def condition_outputs(self, batch: Batch, frozen: FrozenProtocol) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, K, O) and extras {name: (B, K)} under each condition of a frozen protocol."""
@@ -75,17 +97,30 @@ class ConditionalEvaluation(LightningModule, ABC):
         extras = {name: values.transpose(0, 1) for name, values in self.extras(stacked).items()}
         return self.head(stacked).transpose(0, 1), extras
 
-    def _start_evaluation(self, protocol: Protocol, split: str) -> None:
+    def _start_evaluation(self, protocol: Protocol, name: str) -> None:
         self.store.reset()
-        self.frozen_protocol = freeze(protocol, self.trainer.datamodule.split(split))  # type: ignore[attr-defined]
+        self._split = name
+        split: Split = self.trainer.datamodule.split(name)  # type: ignore[attr-defined]
+        self.frozen_protocol = freeze(protocol, split)
 
     def _store_outputs(self, batch: Batch) -> None:
         assert self.frozen_protocol is not None
         logits, extras = self.condition_outputs(batch, self.frozen_protocol)
         self.store.update(logits, batch.target, batch.index, extras)
 
+    def predictions(self) -> Predictions:
+        """Of the evaluation that is over, from all processes; raises Diverged where they are no numbers."""
+        assert self.frozen_protocol is not None
+        predictions = self.store.gather()
+        # A phase with validation losses of its own has one value for each sample, under no condition.
+        conditions = [each.name for each in self.frozen_protocol.conditions][: predictions.logits.shape[1]]
+        phase = self._split if self.phase is None or self._split != "valid" else self.phase.name
+        ids = self.trainer.datamodule.split(self._split).ids  # type: ignore[attr-defined]
+        refuse_bad_predictions(predictions.logits, predictions.index, ids, conditions, self._split, phase)
+        return predictions
+
     def on_validation_epoch_start(self) -> None:
-        self._start_evaluation(Protocol([self.select_under]), "valid")
+        self._start_evaluation(Protocol([self.select_under], modalities=tuple(self.dims)), "valid")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if self.phase is None or self.phase.validation_losses is None:
@@ -97,7 +132,7 @@ class ConditionalEvaluation(LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log `valid/score`, by which the checkpoint is chosen: higher is better for every task and phase."""
         assert self.frozen_protocol is not None
-        predictions = self.store.gather()
+        predictions = self.predictions()
         if self.phase is None or self.phase.validation_losses is None:
             assert predictions.target is not None
             names = [condition.name for condition in self.frozen_protocol.conditions]
@@ -105,7 +140,8 @@ class ConditionalEvaluation(LightningModule, ABC):
                 name: evaluate(self.task, predictions.under(k), predictions.target) for k, name in enumerate(names)
             }
             best = sum(score(self.task, each) for each in values.values()) / len(values)
-            self.log_dict({f"{self.prefix}valid/{metric}": value for metric, value in values[COMPLETE].items()})
+            complete = values[complete_among(names) or names[-1]]
+            self.log_dict({f"{self.prefix}valid/{metric}": value for metric, value in complete.items()})
             self.log_validation(predictions, names)
         else:
             best = -float(predictions.logits.mean())
@@ -118,7 +154,8 @@ class ConditionalEvaluation(LightningModule, ABC):
         self._store_outputs(batch)
 
     def on_predict_epoch_start(self) -> None:
-        self._start_evaluation(Protocol([COMPLETE]), "predict")
+        split = self.trainer.datamodule.split("predict")  # type: ignore[attr-defined]
+        self._start_evaluation(Protocol(["complete"], modalities=self.modalities_among(split.modalities)), "predict")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> None:
         self._store_outputs(batch)

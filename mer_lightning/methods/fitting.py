@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Literal
 
 from mer_lightning.backbones.base import Backbone
 from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.encoders.base import TOKENS
 from mer_lightning.errors import Refusal
-from mer_lightning.tasks import Task
+from mer_lightning.modalities import COMPLETE, MODALITIES
+from mer_lightning.tasks import Ratings, Task
+
+
+def task_with_loss(task: Task, loss: Literal["mae", "ccc"]) -> Task:
+    if isinstance(task, Ratings):
+        return replace(task, loss=loss)
+    if loss != "mae":
+        remedy = "leave it out, or import numbers with --task ratings"
+        raise Refusal("--model.loss", f"mae where labels are no ratings but {task.kind}", loss, remedy)
+    return task
+
+
+def refuse_selection(select_under: str, modalities: Collection[str]) -> None:
+    """`tav` and `fixed-7` name what three modalities have."""
+    ways = {COMPLETE: "complete", "fixed-7": "combinations"}
+    if select_under in ways and len(modalities) < len(MODALITIES):
+        expected = f"what a corpus with {' and '.join(modalities)} can meet"
+        raise Refusal("--model.select_under", expected, select_under, f"write {ways[select_under]}")
 
 
 def refuse_other_widths(card: CorpusCard, widths: Mapping[str, int], trained: Mapping[str, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from typing import Any, Self
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Backbone
 from mer_lightning.batch import Batch
-from mer_lightning.methods import materiality
+from mer_lightning.errors import Diverged
+from mer_lightning.methods import divergence, materiality
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.optimizing import Schedule, decayed_and_plain, with_fused_kernels, with_schedule
 from mer_lightning.methods.phase import Phase
@@ -34,6 +36,7 @@ class PhasedTraining(LightningModule, ABC):
         self.prefix = ""  # of the names of logged values
         self._learners: list[nn.Parameter] | None = None
         self._shares: dict[str, list[Tensor]] = {}  # {loss: its share of the task's gradient, when it was measured}
+        self._watched: list[divergence.WatchedStep] = []  # steps whose losses nobody has looked at
         self._sums: dict[str, tuple[Tensor | float, int]] = {}  # {name: (sum over an epoch's samples, their number)}
 
     @abstractmethod
@@ -76,15 +79,69 @@ class PhasedTraining(LightningModule, ABC):
         gathered: Any = self.all_gather(tensor, sync_grads=tensor.requires_grad)
         return gathered.reshape(-1, *tensor.shape[1:])
 
+    def mean_where(self, values: Tensor, counted: Tensor) -> Tensor:
+        """The mean of the values that count: over all processes, once DDP has averaged what each of them returns."""
+        own = counted.sum().float().view(1)
+        return (values * counted).sum() / self.from_all_processes(own).mean().clamp(min=1 / self._processes)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.phase is not None
         losses = self.phase.losses(self.inputs(batch))
         if self._measures_pulls(batch_idx):
             self._add_pulls(materiality.pulls(losses, self.encoder_parameters()))
         total = torch.stack([weight * value for value, weight in losses.values()]).sum()
-        parts = {name: value for name, (value, _) in losses.items()} | {"loss": total}
+        parts = {name: value.detach() for name, (value, _) in losses.items()} | {divergence.TOTAL: total.detach()}
+        self._watch(batch, parts)
         self.log_means({f"{self.prefix}train/{name}": value for name, value in parts.items()}, len(batch))
         return total
+
+    # --- losses that are NaN or infinite
+
+    def _watch(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+        """Look at once where that costs nothing, else at many steps together."""
+        at_once = self.device.type == "cpu" and self._processes == 1
+        if at_once and math.isfinite(float(losses[divergence.TOTAL])):
+            return
+        step = 0 if self._trainer is None else self.trainer.global_step
+        kept = batch if at_once else None
+        self._watched.append(divergence.WatchedStep(step, self.current_epoch, losses, kept, batch.index))
+        if at_once or len(self._watched) == divergence.EVERY:
+            self.stop_if_diverged()
+
+    @property
+    def _processes(self) -> int:
+        return 1 if self._trainer is None else self.trainer.world_size
+
+    def stop_if_diverged(self) -> None:
+        """Raise Diverged in all processes if one of them met a loss that is not finite since the last call."""
+        steps, self._watched = self._watched, []
+        bad = divergence.first_bad(steps) if steps else None
+        if self._processes == 1:
+            if bad is not None:
+                raise self._diverged(bad)
+        elif self.trainer.strategy.reduce_boolean_decision(bad is not None, all=False):
+            facts: list[Any] = [None] * self._processes
+            torch.distributed.all_gather_object(facts, vars(self._diverged(bad)) if bad else None)
+            raise Diverged(**min(filter(None, facts), key=lambda each: each["step"]))
+
+    def _diverged(self, bad: divergence.WatchedStep) -> Diverged:
+        split = None if self._trainer is None else self.trainer.datamodule.split("train")  # type: ignore[attr-defined]
+        batch = bad.batch
+        if batch is None and split is not None:
+            batch = split.batch(bad.index.cpu()).to(self.device)
+        self.eval()  # without dropout: nothing is trained after this
+        origin = None
+        if batch is not None:
+            ids = split.ids if split is not None else [str(row) for row in range(int(bad.index.max()) + 1)]
+            origin = divergence.origin(batch, ids, self.inputs, self.backbone)
+        phase = self.phase.name if self.phase else ""
+        return Diverged(phase=phase, what=bad.reason(), step=bad.step, epoch=bad.epoch, origin=origin)
+
+    def on_validation_start(self) -> None:
+        """Before weights that are no numbers make predictions."""
+        self.stop_if_diverged()
+
+    # --- logged values
 
     def log_means(self, values: dict[str, Tensor], samples: int) -> None:
         """Log each value's mean over the samples of an epoch (`self.log` can do so too, and slows small steps down)."""
@@ -93,6 +150,7 @@ class PhasedTraining(LightningModule, ABC):
             self._sums[name] = (total + value.detach() * samples, count + samples)
 
     def on_train_epoch_end(self) -> None:
+        self.stop_if_diverged()  # before the checkpoint of this epoch is written
         for name, (total, count) in self._sums.items():
             self.log(name, total / count, prog_bar=name.endswith("train/loss"))
         self._sums.clear()

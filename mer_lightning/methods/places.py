@@ -25,13 +25,13 @@ from typing import Any
 
 import jsonargparse
 from jsonargparse._common import parsing_settings
-from lightning.pytorch import Callback, callbacks, loggers
+from lightning.pytorch import callbacks, loggers
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import StrategyRegistry
 from torch import optim
 
 from mer_lightning.backbones.base import Backbone, all_backbones
-from mer_lightning.discovery import classes_below, import_path
+from mer_lightning.discovery import import_path
 from mer_lightning.encoders.base import TextEncoder, all_text_encoders
 from mer_lightning.errors import Refusal
 from mer_lightning.masks import training as masks
@@ -104,8 +104,7 @@ def _of(module: ModuleType, *names: str) -> dict[str, str]:
 
 
 def _callbacks() -> dict[str, str]:
-    own = _paths({cls.__name__: cls for cls in classes_below("mer_lightning.methods", Callback)})
-    return _of(callbacks, *_CALLBACKS) | own | {"Pruning": _PRUNING}
+    return _of(callbacks, *_CALLBACKS) | {"Pruning": _PRUNING}
 
 
 def _strategies() -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mer_lightning.errors import Refusal
-from mer_lightning.modalities import COMBINATIONS, COMPLETE
+from mer_lightning.modalities import complete_among, means_over
 from mer_lightning.studies.finished import Run, logits_of, run_in, targets_of
 from mer_lightning.tasks import Task
 
@@ -50,6 +50,11 @@ class Contender:
     def conditions(self) -> list[str]:
         return list(dict.fromkeys(self.tables[0]["condition"]))
 
+    @property
+    def complete(self) -> str | None:
+        """The combination that contains all others that were tested."""
+        return complete_among(self.conditions)
+
     def logits(self, conditions: list[str]) -> Tensor:
         """(S, K, N, O)."""
         import torch
@@ -66,9 +71,8 @@ class Contender:
 
     def condition_groups(self) -> dict[str, list[str]]:
         """{title: conditions to average over}: the complete input, and all combinations where they were tested."""
-        groups = {COMPLETE: [COMPLETE]} if COMPLETE in self.conditions else {}
-        if set(COMBINATIONS) <= set(self.conditions):
-            groups["mean-7"] = list(COMBINATIONS)
+        groups = {self.complete: [self.complete]} if self.complete else {}
+        groups |= {name: list(combinations) for name, combinations in means_over(self.conditions).items()}
         return groups or {name: [name] for name in self.conditions}
 
 

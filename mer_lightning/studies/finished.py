@@ -15,7 +15,7 @@ from mer_lightning.errors import Refusal, reading
 from mer_lightning.methods.materiality import COSINE, SHARE
 from mer_lightning.plain_values import expect
 from mer_lightning.studies.variants import Options, flat, variant_of
-from mer_lightning.tasks import Task, task_from_card
+from mer_lightning.tasks import Ratings, Task, task_from_card
 from mer_lightning.training.run_folder import BEST, CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS, metrics_over_time
 from mer_lightning.yaml_text import read_yaml
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Of the columns of results, all others are text: a hash may consist of digits.
-_NUMBERS = ("value", "floor", "bayes")
+_NUMBERS = ("value", "floor", "bayes", "met")
 _WHOLE = ("seed", "samples", "metrics_version")
 _NEEDED = (
     *("condition", "metric", "value", "floor", "bayes", "method", "backbone", "trained_on", "corpus", "labels"),
@@ -191,8 +191,10 @@ def targets_of(table: pd.DataFrame, task: Task) -> Tensor:
     """The targets of a run's predictions as a tensor; the file has classes by their names."""
     import torch
 
-    targets = table[table["condition"] == table["condition"].iloc[0]]["target"]  # the same under every condition
-    classes = getattr(task, "classes", None)
+    rows = table[table["condition"] == table["condition"].iloc[0]]  # the same under every condition
+    if isinstance(task, Ratings) and len(task.targets) > 1:
+        return torch.tensor(rows[[f"target {name}" for name in task.targets]].to_numpy())
+    targets, classes = rows["target"], getattr(task, "classes", None)
     if classes is None:
         return torch.tensor(targets.to_numpy())
     if task.kind == "single_label":

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mer_lightning.whole_files import write_whole
+
 # The progress of a single run is of no use where many run at a time.
 _QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 _JOB = "job.json"
@@ -62,7 +64,7 @@ class Job:
 
     def run(self) -> None:
         from mer_lightning.training.lightning_cli import run
-        from mer_lightning.training.run_folder import CONFIG, write_whole
+        from mer_lightning.training.run_folder import CONFIG
 
         if self.done:
             return
@@ -95,8 +97,6 @@ def by_group(jobs: Iterable[Job]) -> dict[str, list[Job]]:
 
 def write_overrides(path: Path, overrides: dict[str, Any]) -> Path:
     """Options of one job as flat JSON, the same text for the same options; `fit --config` reads it."""
-    from mer_lightning.training.run_folder import write_whole
-
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(overrides, sort_keys=True, indent=2))
     return path

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mer_lightning import __version__
 from mer_lightning.data.places import user_cache
 from mer_lightning.studies.finished import Facts, Run
+from mer_lightning.whole_files import whole, write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,11 +57,9 @@ class KeptLedger:
         ]
         token = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         self.runs.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.rows.with_name(f".{self.rows.name}.{os.getpid()}")
-        feather.write_feather(rows.replace_schema_metadata({_TOKEN: token}), temporary)
-        os.replace(temporary, self.rows)
-        temporary.write_text("\n".join([token, *lines]), encoding="utf-8")
-        os.replace(temporary, self.runs)
+        with whole(self.rows) as temporary:
+            feather.write_feather(rows.replace_schema_metadata({_TOKEN: token}), temporary)
+        write_whole(self.runs, "\n".join([token, *lines]))
 
 
 def kept_ledger(folders: Iterable[Path]) -> KeptLedger:

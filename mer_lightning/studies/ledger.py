@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.finished import Run, read_results, run_in
 from mer_lightning.studies.kept_ledger import kept_ledger
-from mer_lightning.training.run_folder import CONFIG, CORPUS, PHASES, RESULTS
+from mer_lightning.training.run_folder import CONFIG, CORPUS, DIVERGED, PHASES, RESULTS, divergence_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,16 +43,21 @@ _READ_FILES = (CONFIG, RESULTS, CORPUS, PHASES)
 class Ledger:
     runs: list[Run]
     rows: pd.DataFrame  # one per run, condition and metric; text as categories
+    diverged: dict[Path, str]  # {folder of a run that diverged and has no results: the line that says where}
 
 
 def open_ledger(folders: Iterable[Path]) -> Ledger:
-    """Every run with results in or below ``folders``."""
+    """Every run with results in or below ``folders``, and those that diverged."""
     folders = list(folders)
     states: dict[Path, str] = {}
+    diverged: dict[Path, str] = {}
     for folder in folders:
-        found = sorted(_run_folders(folder))
+        walked = dict(_folders(folder))
+        diverged |= {path: divergence_line(path) for path in sorted(walked) if DIVERGED in walked[path]}
+        found = sorted(path for path, names in walked.items() if {RESULTS, CONFIG} <= names and path not in diverged)
         if not found:
-            raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", "none", "name one that fit made")
+            others = f"{len(diverged)} that diverged, and no other" if diverged else "none"
+            raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", others, "name one that fit made")
         states |= {path: _state(path) for path in found}
     each_once = {path.resolve(): path for path in states}  # the same run may lie below several of the folders
     states = {path: states[path] for path in each_once.values()}
@@ -63,21 +68,23 @@ def open_ledger(folders: Iterable[Path]) -> Ledger:
     runs = [(known | fresh)[path] for path in states]
     if kept and fresh:
         kept.save(runs, states, table)
-    return Ledger(runs, _in_order_of(runs, table.to_pandas()))
+    return Ledger(runs, _in_order_of(runs, table.to_pandas()), diverged)
 
 
-def _run_folders(folder: Path) -> Iterator[Path]:
-    """Links are not followed, and the folders of a run that never hold another are not looked into."""
+def _folders(folder: Path) -> Iterator[tuple[Path, set[str]]]:
+    """This folder and those below it, with the names in each.
+
+    Links are not followed, and the folders of a run that never hold another are not looked into.
+    """
     try:
         entries = list(os.scandir(folder))
     except NotADirectoryError:
         return
     names = {entry.name for entry in entries}
-    if {RESULTS, CONFIG} <= names:
-        yield folder
+    yield folder, names
     for entry in entries:
         if entry.name not in ("checkpoints", "logs") and entry.is_dir(follow_symlinks=False):
-            yield from _run_folders(folder / entry.name)
+            yield from _folders(folder / entry.name)
 
 
 def _state(folder: Path) -> str:

@@ -19,6 +19,7 @@ from multiprocessing.connection import wait as wait_for_connections
 from multiprocessing.context import BaseContext
 from typing import Any
 
+from mer_lightning.signals import TERMINATED
 from mer_lightning.studies.executor import TRIES, Item, WorkResult, attempt
 from mer_lightning.trust import trust_given
 
@@ -102,6 +103,7 @@ class _Worker:
 def _prepare(number: int, lifeline: Connection) -> None:
     """The first call in a worker's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the study as well, which ends its workers
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))  # Lightning would call the job a failure
     threading.Thread(target=_end_with_study, args=(lifeline,), daemon=True).start()
     _choose_gpu(number)
 

@@ -89,7 +89,7 @@ def _has_corpus(experiment: Path) -> bool:
 
     data = from_yaml(experiment.read_text())["data"]
     try:
-        find_corpus(data["corpus"], data.get("alignment", "aligned"))
+        find_corpus(data["corpus"], data.get("alignment"))
     except Refusal:
         return False
     return True

@@ -1,25 +1,27 @@
 """The trials of a sweep in an Optuna study: which one comes next, and the score of each that is over.
 
-The study is in an SQLite file, so that a sweep that is killed loses no trial and runs none twice. Grid and random
+The study is in a file or a database, so that a sweep that is killed loses no trial and runs none twice. Grid and random
 trials are functions of their number; `bayes` is Optuna's TPE.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.sweep_file import Parameter, Sweep
+from mer_lightning.studies.sweep_storage import SweepStorage
 
 if TYPE_CHECKING:
     import optuna
 
-_FILE = "study.db"
 _SWEEP_FILE = "sweep file"  # the attribute of the study with the content of that file
+_COMMAND = "command"  # the attribute of a trial with the number of the command that works on it
+_POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -32,89 +34,120 @@ class Trial:
 
 
 class Search:
-    """The trials of one sweep, until there are ``trials``; a single process works on them."""
+    """The trials of one sweep, until there are ``trials`` of all commands together that work on its storage."""
 
-    def __init__(self, sweep: Sweep, folder: Path, trials: int) -> None:
+    def __init__(self, sweep: Sweep, storage: SweepStorage, trials: int) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.sweep, self.trials, self.storage = sweep, trials, f"sqlite:///{folder / _FILE}"
+        self.sweep, self.trials, self.storage = sweep, trials, storage
+        self._mine: set[int] = set()  # numbers of the trials that this command has drawn
         self.study = optuna.create_study(
-            storage=self.storage,
+            storage=storage.optuna(),
             study_name=sweep.name,
             direction="maximize" if sweep.maximize else "minimize",
             pruner=_pruner(sweep),
             load_if_exists=True,
         )
-        # The seed is the number of trials: a sweep that is resumed must not draw the same values again.
-        self.study.sampler = optuna.samplers.TPESampler(
-            seed=len(self.study.get_trials(deepcopy=False)), constant_liar=True, n_startup_trials=min(10, trials)
-        )
         content = sweep.path.read_text()
         if self.study.user_attrs.get(_SWEEP_FILE, content) != content:
-            raise Refusal(
-                folder, "the sweep that was begun here", "another content of its file", "choose another --runs"
-            )
+            remedy = "choose another --runs" if not storage.shared else "give the sweep another name"
+            raise Refusal(storage.place, "the sweep that was begun here", "another content of its file", remedy)
         self.study.set_user_attr(_SWEEP_FILE, content)
 
     def trials_to_run(self) -> Iterator[Trial]:
-        """Interrupted trials again, each under its own number, then new ones."""
-        yield from self._interrupted()
-        yield from self._new()
+        """Trials that a command left behind, each under its own number, and new ones, as long as there are any."""
+        while (trial := self._next()) is not None:
+            yield trial
 
-    def _interrupted(self) -> Iterator[Trial]:
-        """Trials that were running when the study was killed: nobody else can be running them."""
+    def wait_for_others(self) -> bool:
+        """Until all trials are over (False), or one was left behind that has to be run again (True)."""
+        while running := self._running():
+            if any(self._left_behind(trial) for trial in running):
+                return True
+            time.sleep(_POLL_SECONDS)
+        return False
+
+    def _next(self) -> Trial | None:
+        import optuna
+
+        with self.storage.drawing():
+            for frozen in self._running():
+                if self._left_behind(frozen):
+                    return self._taken(optuna.trial.Trial(self.study, frozen._trial_id))
+            number = len(self.study.get_trials(deepcopy=False))
+            if number >= self.trials:
+                return None
+            return self._taken(self.study.ask())
+
+    def _running(self) -> list[optuna.trial.FrozenTrial]:
         from optuna.trial import TrialState
 
-        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            yield self._trial(frozen)
+        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
-    def _new(self) -> Iterator[Trial]:
-        from optuna.trial import TrialState
+    def _left_behind(self, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.number not in self._mine and not self.storage.is_at_work(trial.user_attrs.get(_COMMAND))
 
-        while True:
-            trials = self.study.get_trials(deepcopy=False)
-            # One was enqueued and not asked for if the study was killed between these two calls.
-            queued = sum(trial.state is TrialState.WAITING for trial in trials)
-            if len(trials) - queued >= self.trials:
-                return
-            if not queued and self.sweep.method != "bayes":
-                point = self.sweep.grid_point if self.sweep.method == "grid" else self.sweep.random_point
-                values = point(len(trials))
-                self.study.enqueue_trial({name: _stored(self._parameter(name), v) for name, v in values.items()})
-            trial = self.study.ask({p.name: _distribution(p, self.sweep.method) for p in self.sweep.parameters})
-            yield self._trial(trial)
+    def _taken(self, trial: optuna.Trial) -> Trial:
+        """The trial with a value of every parameter: those that it has already, where it was left behind."""
+        # A function of the number alone: neither a kill nor another machine changes what is drawn.
+        self.study.sampler = _sampler(self.sweep, trial.number, self.trials)
+        trial.set_user_attr(_COMMAND, self.storage.command)
+        self._mine.add(trial.number)
+        values = {p.name: _restored(p, _suggested(trial, p, self.sweep.method)) for p in self.sweep.parameters}
+        return Trial(trial.number, trial._trial_id, values)
 
     def record(self, trial: Trial, score: float | None, pruned: bool) -> None:
-        """Store that a trial is over; without a score it failed."""
+        """Store that a trial is over; without a score it failed. Not if another command has taken it over."""
         from optuna.trial import TrialState
 
         state = TrialState.FAIL if score is None else TrialState.PRUNED if pruned else TrialState.COMPLETE
-        self.study.tell(trial.number, score if state is TrialState.COMPLETE else None, state)
+        with self.storage.drawing():
+            if self._stored(trial).user_attrs[_COMMAND] == self.storage.command:
+                self.study.tell(trial.number, score if state is TrialState.COMPLETE else None, state)
 
     def all_trials(self) -> list[tuple[Trial, str, float | None]]:
         """(trial, state, score) of all, in the order of their numbers."""
         trials = self.study.get_trials(deepcopy=False)
-        return [(self._trial(frozen), frozen.state.name.lower(), frozen.value) for frozen in trials]
+        parameters = {parameter.name: parameter for parameter in self.sweep.parameters}
+
+        def values(frozen: optuna.trial.FrozenTrial) -> dict[str, Any]:
+            return {name: _restored(parameters[name], value) for name, value in frozen.params.items()}
+
+        return [
+            (Trial(frozen.number, frozen._trial_id, values(frozen)), frozen.state.name.lower(), frozen.value)
+            for frozen in trials
+        ]
 
     def pruning_arguments(self, trial: Trial) -> list[str]:
         """Options of `fit` with which Hyperband can stop the trial."""
-        options = {"storage": self.storage, "study": self.sweep.name, "trial": trial.id}
+        options = {"storage": self.storage.url, "study": self.sweep.name, "trial": trial.id}
         callback = "--trainer.callbacks+=mer_lightning.studies.pruning.Pruning"
         return [callback, *(f"--trainer.callbacks.{option}={value}" for option, value in options.items())]
 
     def was_pruned(self, trial: Trial) -> bool:
         from mer_lightning.studies.pruning import PRUNED
 
-        return PRUNED in self.study.get_trials(deepcopy=False)[trial.number].user_attrs
+        return PRUNED in self._stored(trial).user_attrs
 
-    def _trial(self, stored: optuna.Trial | optuna.trial.FrozenTrial) -> Trial:
-        overrides = {name: _restored(self._parameter(name), value) for name, value in stored.params.items()}
-        return Trial(stored.number, stored._trial_id, overrides)
+    def _stored(self, trial: Trial) -> optuna.trial.FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[trial.number]
 
-    def _parameter(self, name: str) -> Parameter:
-        return next(parameter for parameter in self.sweep.parameters if parameter.name == name)
+
+def _sampler(sweep: Sweep, number: int, trials: int) -> optuna.samplers.BaseSampler:
+    """TPE for `bayes`; otherwise a trial's values are a function of its number."""
+    import optuna
+
+    if sweep.method == "bayes":
+        return optuna.samplers.TPESampler(seed=number, constant_liar=True, n_startup_trials=min(10, trials))
+    point = sweep.grid_point(number) if sweep.method == "grid" else sweep.random_point(number)
+    parameters = {parameter.name: parameter for parameter in sweep.parameters}
+
+    class ByNumber(optuna.samplers.RandomSampler):
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return _stored(parameters[param_name], point[param_name])
+
+    return ByNumber()
 
 
 def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
@@ -131,23 +164,20 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
     )
 
 
-def _distribution(parameter: Parameter, method: str) -> optuna.distributions.BaseDistribution:
-    """A parameter as Optuna knows it."""
-    import optuna
-
+def _suggested(trial: optuna.Trial, parameter: Parameter, method: str) -> Any:
+    """The value that the study has or draws for a parameter, as it is stored."""
     kind, low, high = parameter.kind, parameter.low, parameter.high
     if kind == "choice":
-        return optuna.distributions.CategoricalDistribution([_stored(parameter, value) for value in parameter.values])
+        return trial.suggest_categorical(parameter.name, [_stored(parameter, value) for value in parameter.values])
     if kind == "normal":
         if method == "bayes":
             raise Refusal(parameter.name, "bounds, for method bayes", "a normal distribution", "use uniform or random")
-        return optuna.distributions.FloatDistribution(low - 8 * high, low + 8 * high)
+        return trial.suggest_float(parameter.name, low - 8 * high, low + 8 * high)
     if kind == "int_uniform":
-        return optuna.distributions.IntDistribution(int(low), int(high))
+        return trial.suggest_int(parameter.name, int(low), int(high))
     logarithmic = "log" in kind
-    if parameter.step is None or logarithmic:  # Optuna has no steps on a logarithmic scale
-        return optuna.distributions.FloatDistribution(low, high, log=logarithmic)
-    return optuna.distributions.FloatDistribution(low, high, step=parameter.step)
+    step = None if logarithmic else parameter.step  # Optuna has no steps on a logarithmic scale
+    return trial.suggest_float(parameter.name, low, high, step=step, log=logarithmic)
 
 
 def _stored(parameter: Parameter, value: Any) -> Any:

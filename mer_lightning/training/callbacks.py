@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,20 @@ from lightning.pytorch.loggers import CSVLogger
 from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
-from mer_lightning.evaluation.results import Provenance, table, tidy
+from mer_lightning.evaluation.results import Presence, Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
-from mer_lightning.tasks import Task
+from mer_lightning.signals import terminate
+from mer_lightning.tasks import Task, task_from_card
+from mer_lightning.training.begun import write_begun
 from mer_lightning.training.run_folder import (
     CONFIG,
     CORPUS,
     PREDICTIONS,
     RESULTS,
     write_environment,
-    write_whole,
 )
 from mer_lightning.training.wandb_logger import send_results
+from mer_lightning.whole_files import whole, write_whole
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
@@ -40,13 +42,25 @@ class RunConfig(SaveConfigCallback):
         if self.config.resume:  # what the fit was begun with is there already
             return
         folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, str(folder / CONFIG), skip_none=False, overwrite=True)
         write_environment(folder)
         card: CorpusCard = trainer.datamodule.corpus.card  # type: ignore[attr-defined]
         mapped = pl_module.label_map if isinstance(pl_module, MERMethod) else None
         write_whole(folder / CORPUS, (replace(card, task=mapped.task.card()) if mapped else card).dump())
+        write_begun(folder, self.parser.dump(self.config, skip_none=False), card.sha256)
         if trainer.logger is not None and not isinstance(trainer.logger, CSVLogger):  # the folder has it already
             trainer.logger.log_hyperparams(from_yaml((folder / CONFIG).read_text()))
+
+
+class EndAtOnce(Callback):
+    """Takes SIGTERM back from Lightning, which would note it, tell the other processes, and go on for a while."""
+
+    def _take_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        connector = trainer._signal_connector
+        ours = connector._original_handlers.get(signal.SIGTERM)
+        if ours is terminate:
+            signal.signal(signal.SIGTERM, ours)
+
+    on_fit_start = on_validation_start = on_test_start = on_predict_start = _take_back
 
 
 class Announce(Callback):
@@ -67,6 +81,8 @@ class Announce(Callback):
                 f"{data.corpus.card.label}: {len(data.split('train'))} training and {len(data.split('valid'))} "
                 f"validation samples of {data.partition}; {self.folder}"
             )
+            for modality in pl_module.untrained:
+                print(f"! no training sample has {modality}: nothing is learnt of it, and results that show it say so")
 
 
 class WriteResults(Callback):
@@ -79,7 +95,7 @@ class WriteResults(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        predictions: Predictions = pl_module.store.gather()
+        predictions = pl_module.stored_predictions()
         if trainer.is_global_zero:
             self._write(trainer, pl_module, predictions)
 
@@ -87,14 +103,15 @@ class WriteResults(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         frozen = method.frozen_protocol
         assert frozen is not None
-        task, labels, train_target = method.task, "its own", data.split("train").target
+        # The corpus's own task: what the model adds to it, such as the scale of its outputs, is undone already.
+        task, labels, train_target = task_from_card(method.task.card()), "its own", data.split("train").target
         if mapped := method.label_map:
             predictions, train_target = mapped.predictions(predictions), mapped.targets(train_target)
             task, labels = mapped.task, str(mapped)
         rows = tidy(
             predictions,
             task,
-            method.protocol,
+            frozen.protocol,
             data.corpus.card,
             train_target,
             Provenance(
@@ -114,14 +131,18 @@ class WriteResults(Callback):
                 seed=self.seed,
                 samples=len(predictions.index),
             ),
+            Presence(
+                frozen.present[:, predictions.index],
+                data.split("test").present[predictions.index].cpu(),
+                method.untrained,
+            ),
         )
         self.rows, self.task = rows, task
         self.folder.mkdir(parents=True, exist_ok=True)
         conditions = [condition.name for condition in frozen.conditions]
         table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
-        temporary = self.folder / f".{PREDICTIONS}.{os.getpid()}"
-        table_of_predictions.to_parquet(temporary, index=False)
-        os.replace(temporary, self.folder / PREDICTIONS)
+        with whole(self.folder / PREDICTIONS) as temporary:
+            table_of_predictions.to_parquet(temporary, index=False)
         write_whole(self.folder / RESULTS, rows.to_csv(index=False))
         if trainer.logger is not None:
             headline = [metric for metric, info in describe(task).items() if info.headline]

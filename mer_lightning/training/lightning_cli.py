@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,22 +17,32 @@ from jsonargparse._loaders_dumpers import yaml_load
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal, reading
 from mer_lightning.evaluation.label_spaces import label_map
-from mer_lightning.evaluation.protocols import Protocol
+from mer_lightning.evaluation.protocols import Protocol, refuse_unknown
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.phase import Phase
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
-from mer_lightning.training.callbacks import Announce, RunConfig, WriteResults
+from mer_lightning.training.begun import refuse_changed_config, refuse_other_run
+from mer_lightning.training.callbacks import Announce, EndAtOnce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
-from mer_lightning.training.run_folder import BEST, CONFIG, forget_run_folder, new_run_folder
+from mer_lightning.training.processes import processes_of_one_run
+from mer_lightning.training.run_folder import (
+    BEST,
+    CONFIG,
+    RESULTS,
+    forget_run_folder,
+    marked_if_diverged,
+    new_run_folder,
+)
 from mer_lightning.yaml_text import from_yaml
 
 _TRAINER_DEFAULTS = {
@@ -55,7 +66,7 @@ class MERCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--protocol", type=str | list[str], default="fixed-7", help="conditions to test under, e.g. fixed-7"
+            "--protocol", type=str | list[str], default="combinations", help="conditions to test under, e.g. rate-cpm"
         )
         parser.add_argument("--mask_seed", type=int, default=0, help="seed of the evaluation masks")
         parser.add_argument("--name", type=str | None, default=None, help="of the experiment: runs/NAME/1, 2, ...")
@@ -87,11 +98,10 @@ class MERCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         asked = self._get(self.config, "protocol")
-        self.protocol = Protocol([asked] if isinstance(asked, str) else asked, seed=self._get(self.config, "mask_seed"))
+        self.protocol_names = [asked] if isinstance(asked, str) else asked
+        refuse_unknown(self.protocol_names)
         if self._get(self.config, "trainer").max_epochs is None:
-            raise Refusal(
-                "trainer.max_epochs", "a number of epochs, -1 for no limit", "none", "write one, or leave it out"
-            )
+            raise Refusal("trainer.max_epochs", "a number of epochs, or -1", "none", "write one, or leave it out")
         if self._get(self.config, "weights_only") is False:
             raise Refusal("weights_only", "true: a checkpoint that holds more may run anything", "false", "remove it")
         if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
@@ -107,7 +117,8 @@ class MERCLI(LightningCLI):
             self.model = load_method(self._get(self.config, "ckpt_path"))
         if self.subcommand == "test" and (labels := self._get(self.config, "labels")):
             self.model.label_map = label_map(self.model.task, task_from_card(self.datamodule.task_card), labels)
-        self.model.protocol = self.protocol
+        modalities = self.model.modalities_among(self.datamodule.dims)
+        self.model.protocol = Protocol(self.protocol_names, self._get(self.config, "mask_seed"), modalities)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         # Data and model exist by now, so a run that could not start leaves no folder behind.
@@ -119,8 +130,13 @@ class MERCLI(LightningCLI):
         )
         parent = _parent(self.subcommand, name)
         self.folder = new_run_folder(self._get(self.config, "run_dir"), parent, resume)
+        if resume:
+            resolved = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_none=False)
+            card = self.datamodule.corpus.card
+            refuse_other_run(self.folder, resolved, card.label, card.sha256)
         self.writer = WriteResults(self.folder, seed=int(self._get(self.config, "seed_everything")))
-        self.own_callbacks = [Announce(self.folder), self.writer]
+        self.launchers: list[Any] = []  # of the trainers of all phases; the first one has started DDP's processes
+        self.own_callbacks = [Announce(self.folder), EndAtOnce(), self.writer]
         self.user_callbacks = trainer.callbacks or []
         self.run_logger = trainer.logger
         if trainer.logger in (None, True):
@@ -133,7 +149,19 @@ class MERCLI(LightningCLI):
         """One more Trainer: callbacks keep the state of a phase, so each phase needs fresh ones."""
         self.trainer_defaults["callbacks"] = [*self.own_callbacks, *callbacks]
         kwargs |= {"callbacks": copy.deepcopy(self.user_callbacks), "default_root_dir": str(self.folder)}
-        return super().instantiate_trainer(logger=self.run_logger, **kwargs)
+        trainer = super().instantiate_trainer(logger=self.run_logger, **kwargs)
+        self.launchers.append(trainer.strategy.launcher)
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            with marked_if_diverged(self.folder, lambda: self.trainer.is_global_zero):
+                super()._run_subcommand(subcommand)
+        except BaseException:
+            for launcher in self.launchers:  # its processes would wait for this one
+                if isinstance(launcher, _SubprocessScriptLauncher):
+                    launcher.kill(signal.SIGKILL)
+            raise
 
     def fit(self, model: MERMethod, ckpt_path: str | None = None, **_: Any) -> None:
         """What `fit` runs in place of Trainer.fit: the method's phases."""
@@ -167,15 +195,19 @@ class MERCLI(LightningCLI):
             write_predictions(self.model, self.datamodule, self._get(self.config, "output"), self.folder)
 
 
-def run(args: list[str]) -> MERCLI:
-    """Run one subcommand; what a test or a study calls, too."""
+def run(args: list[str]) -> MERCLI | None:
+    """Run one subcommand; what a test or a study calls, too. Nothing is left to run of a fit that is finished."""
+    _, finished, _ = _named_folder("--resume", args)
+    if finished is not None and (finished / RESULTS).is_file():
+        print(f"{finished}: finished, its results are in {finished / RESULTS}")
+        return None
     _quiet()
     make_ready()
     args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
     jsonargparse.set_loader("yaml", _load_yaml)
     Parser.arguments = args
     try:
-        with only_known_imports():
+        with only_known_imports(), processes_of_one_run():
             return MERCLI(
                 model_class=MERMethod,
                 datamodule_class=MERData,
@@ -203,7 +235,8 @@ def _with_run(args: list[str]) -> list[str]:
     before, folder, after = _named_folder("--run", args, CONFIG, BEST)
     if folder is None:
         return args
-    return [*before, "--config", str(folder / CONFIG), "--ckpt_path", str(folder / BEST), *after]
+    # The run's own folder is full, whatever --run_dir it was begun with.
+    return [*before, "--config", str(folder / CONFIG), "--run_dir", "null", "--ckpt_path", str(folder / BEST), *after]
 
 
 def _with_resume(args: list[str]) -> list[str]:
@@ -211,6 +244,7 @@ def _with_resume(args: list[str]) -> list[str]:
     before, folder, after = _named_folder("--resume", args, CONFIG)
     if folder is None:
         return args
+    refuse_changed_config(folder)
     return [*before, "--config", str(folder / CONFIG), "--run_dir", str(folder), "--resume", str(folder), *after]
 
 

@@ -25,7 +25,8 @@ from mer_lightning.methods.phase import Phase
 from mer_lightning.plain_values import expect
 from mer_lightning.randomness import name_key, uniform
 from mer_lightning.training.restoring import fit_from, load_weights
-from mer_lightning.training.run_folder import PHASES, write_whole
+from mer_lightning.training.run_folder import PHASES
+from mer_lightning.whole_files import write_whole
 
 _PHASES, _REMEDY = "the phases that are over", "begin anew in another --run_dir"
 

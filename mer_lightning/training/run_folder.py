@@ -2,9 +2,11 @@
 
 config.yaml          the resolved configuration; `mer-lightning fit --config` runs it again
 environment.json     versions, device, git state, command
+begun.json           SHA-256 of both when the fit was begun; a fit that goes on must find them again
 corpus.yaml          the card of the corpus, with the SHA-256 of its tensors
 checkpoints/         best.ckpt by the selection rule, last.ckpt; those of earlier phases in folders of their own
 phases.json          the phases that are over
+diverged.json        of a run that met a number that is NaN or infinite: where, and the last good checkpoint
 logs/                metrics over time
 results.csv          one row per condition and metric, with floors and everything that rule 6 asks for
 predictions.parquet  one row per sample and condition
@@ -12,16 +14,21 @@ predictions.parquet  one row per sample and condition
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Diverged, Refusal
+from mer_lightning.locks import locked
+from mer_lightning.training.processes import of_first_process
+from mer_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,40 +38,67 @@ _VARIABLE = "MER_RUN_FOLDER"
 
 CONFIG, ENVIRONMENT, CORPUS = "config.yaml", "environment.json", "corpus.yaml"
 RESULTS, PREDICTIONS = "results.csv", "predictions.parquet"
-PHASES = "phases.json"
+PHASES, DIVERGED, BEGUN = "phases.json", "diverged.json", "begun.json"
 BEST = Path("checkpoints") / "best.ckpt"
 
 
+_taken = contextlib.ExitStack()  # what this process holds of its run's folder
+
+
 def new_run_folder(asked: str | None, parent: Path, resume: bool = False) -> Path:
-    """``asked``, or the next number under ``parent``; the same in every process of one run."""
+    """``asked``, or the next number under ``parent``; the same in every process of one run.
+
+    Until ``forget_run_folder`` no other command can take it.
+    """
     if shared := os.environ.get(_VARIABLE):
         return Path(shared)
-    folder = Path(asked) if asked else _next_number(parent)
-    if (folder / RESULTS).exists():
-        raise Refusal(folder, "a folder without results", "those of another run", "choose another --run_dir")
-    if not resume and (folder / "checkpoints").exists():
-        remedy = f"go on with it: mer-lightning fit --resume {folder}"
-        raise Refusal(folder, "a folder without checkpoints", "those of an unfinished run", remedy)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(of_first_process(lambda: str(_take(asked, parent, resume))))
     if "LOCAL_RANK" not in os.environ:
         os.environ[_VARIABLE] = str(folder)
     return folder
 
 
 def forget_run_folder() -> None:
-    """The next run of this process gets a folder of its own."""
+    """The next run of this process gets a folder of its own; one that is empty, as after a refusal, goes."""
     os.environ.pop(_VARIABLE, None)
+    _taken.close()
+
+
+def _take(asked: str | None, parent: Path, resume: bool) -> Path:
+    folder = Path(asked) if asked else _next_number(parent)
+    _create(folder)
+    _taken.enter_context(locked(folder))
+    if (folder / RESULTS).exists():
+        raise Refusal(folder, "a folder without results", "those of another run", "choose another --run_dir")
+    if not resume and (folder / "checkpoints").exists():
+        remedy = f"go on with it: mer-lightning fit --resume {folder}"
+        raise Refusal(folder, "a folder without checkpoints", "those of an unfinished run", remedy)
+    return folder
+
+
+def _create(folder: Path) -> None:
+    new = [path for path in (*reversed(folder.parents), folder) if not path.exists()]
+    for path in new:
+        _taken.callback(_remove_empty, path)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not empty
+        folder.rmdir()
 
 
 def _next_number(parent: Path) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
+    _create(parent)
     number = 1 + max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0)
     while True:
         try:
             (parent / str(number)).mkdir()
-            return parent / str(number)
         except FileExistsError:  # another run took it just now
             number += 1
+        else:
+            _taken.callback(_remove_empty, parent / str(number))
+            return parent / str(number)
 
 
 def metrics_over_time(folder: Path) -> pd.DataFrame:
@@ -73,13 +107,6 @@ def metrics_over_time(folder: Path) -> pd.DataFrame:
 
     paths = sorted(path for path in (folder / "logs").rglob("metrics.csv") if path.stat().st_size)
     return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True) if paths else pd.DataFrame()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def environment() -> dict[str, Any]:
@@ -96,6 +123,31 @@ def environment() -> dict[str, Any]:
         "devices": gpus or [f"CPU, {torch.get_num_threads()} threads"],
         "git": _git_state(),
     }
+
+
+@contextlib.contextmanager
+def marked_if_diverged(folder: Path, first_process: Callable[[], bool]) -> Iterator[None]:
+    """Whatever diverges leaves a mark in the run's folder; a run that goes on beyond it takes the mark away."""
+    mark = folder / DIVERGED
+    try:
+        yield
+    except Diverged as diverged:
+        checkpoints = sorted((folder / "checkpoints").rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
+        diverged.kept = str(checkpoints[-1]) if checkpoints else None
+        if first_process():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(mark, json.dumps({"line": str(diverged), **vars(diverged)}, indent=2) + "\n")
+        raise
+    if first_process():
+        mark.unlink(missing_ok=True)
+
+
+def divergence_line(folder: Path) -> str:
+    """What the mark of a run that diverged says."""
+    try:
+        return str(json.loads((folder / DIVERGED).read_text(encoding="utf-8"))["line"])
+    except (ValueError, KeyError, TypeError):
+        return "diverged; its mark cannot be read"
 
 
 def write_environment(folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_import_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["import", str(file), "--as", "mosi", "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "36 samples" in said
-    assert "audio: 3 -inf set to 0" in said
+    assert "audio: 3 -inf set to the training median of the column" in said
     assert "usually has train 1284" in said
     corpus = open_corpus(tmp_path / "out")
     assert corpus.card.partitions == {"official": {"train": 12, "valid": 12, "test": 12}}
@@ -193,7 +193,7 @@ def test_synthesize_and_list(
     [
         (["inspct", "x"], "did you mean inspect?"),
         (["import", "x", "--az", "mosi"], "--as"),
-        (["import", "x", "--as", "mosy"], "mosi, mosei"),
+        (["import", "x", "--as", "../mine"], "a name of letters, digits"),
         (["import", "x", "--as", "mosi", "--format", "mmsb"], "mmsa"),
         (["inspect", "nowhere"], "nothing there"),
     ],

@@ -15,6 +15,9 @@ from mer_lightning.commands.diagnose import read
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
+from mer_lightning.methods.loading import load_method
+from mer_lightning.methods.probing import probes_of
+from mer_lightning.numerals import number
 from mer_lightning.studies.finished import run_in
 from tests.data.test_corpus import absent
 
@@ -77,6 +80,33 @@ def test_methods_stand_side_by_side(here: Path, capsys: pytest.CaptureFixture[st
     assert sorted(head[1:]) == ["cdat", "supervised"]
     assert any(line.startswith(" MAE, ceiling") for line in said.splitlines())
     assert "the method stores no confidence of its own" in said  # supervised
+
+
+def test_codes_of_the_checkpoint_are_probed_when_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The R2 of the table is that of the vectors of the same checkpoint, on the test samples."""
+    assert main(["diagnose", "runs/supervised"]) == 0
+    assert "Codes of the checkpoint" not in capsys.readouterr().out
+    assert main(["diagnose", "--codes", "runs"]) == 0
+    said = capsys.readouterr().out
+    corpus = open_corpus(next((here / "data" / "synthetic").iterdir()))
+    method = load_method(here / "runs" / "supervised" / "checkpoints" / "best.ckpt")
+    found = probes_of(method, corpus.split("official", "train"), corpus.split("official", "test"))["vectors"]
+    rows = [line.split() for line in said.splitlines() if line.split()[:1] == ["vectors"]]
+    assert len(rows) == 2
+    assert [number(value) for value in found.values()] in [row[1:] for row in rows]
+    side = next(line for line in said.splitlines() if line.strip().startswith("vectors: label R2"))
+    assert number(found["label R2"]) in side
+
+
+def test_codes_that_cannot_be_probed_are_a_note(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(here / "runs" / "supervised", folder)
+    (folder / "checkpoints" / "best.ckpt").unlink()
+    assert main(["diagnose", "--codes", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "codes are not probed" in said
+    assert "a checkpoint that mer-lightning fit wrote" in said
+    assert "AUROC" in said  # the rest is there
 
 
 def test_other_protocols_are_named_with_what_to_do(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

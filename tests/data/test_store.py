@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from mer_lightning.data import store
 from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, open_corpus
+from mer_lightning.data.nonfinite import as_float32
 from mer_lightning.data.raw import (
     JoinedSequences,
     LoadedSequences,
@@ -25,7 +25,7 @@ from mer_lightning.data.raw import (
     RawCorpus,
     Sequences,
 )
-from mer_lightning.data.store import clean, write_corpus
+from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel
 
@@ -94,7 +94,7 @@ def test_every_form_packs_the_same_steps(form: str) -> None:
 def test_what_is_written_is_read(
     tiny_raw: MakeRaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alignment: str, chunk: int
 ) -> None:
-    monkeypatch.setattr(store, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr("mer_lightning.data.raw._CHUNK_BYTES", chunk)
     raw = tiny_raw(alignment=alignment)
     raw.columns["sentence"] = [f"said {i} é" for i in range(60)]
     raw.extras["token_ids"] = np.arange(180).reshape(60, 3)
@@ -141,30 +141,51 @@ def test_targets_by_task(tiny_raw: MakeRaw, tmp_path: Path) -> None:
         assert np.array_equal(corpus.target.numpy(), raw.target.astype(corpus.target.numpy().dtype))
 
 
-def test_non_finite_values_become_zero_and_are_counted(tiny_raw: MakeRaw, tmp_path: Path) -> None:
-    raw = tiny_raw()
+def with_holes(raw: RawCorpus) -> RawCorpus:
+    """Values that are no numbers in the first steps of three samples of audio."""
     audio, vision = raw.features["audio"], raw.features["vision"]
     audio.values = audio.values.astype(np.float64)
     audio.values[0, 0, :3] = -np.inf, np.inf, np.nan
     audio.values[5, 0, 0] = -np.inf
     audio.values[6, 0, 0] = 1e300  # too large for float32
     vision.values[3, vision.lengths[3] :] = np.nan  # padding, which nobody reads
-    card = write_corpus(raw, tmp_path / "c", "tiny")
+    return raw
+
+
+@pytest.mark.parametrize("how", ["median", "zero"])
+def test_non_finite_values_are_replaced_and_counted(tiny_raw: MakeRaw, tmp_path: Path, how: str) -> None:
+    raw = with_holes(tiny_raw())
+    audio = raw.features["audio"]
+    card = write_corpus(raw, tmp_path / "c", "tiny", nonfinite=how)
     assert card.cleaned == {"audio": {"-inf": 2, "+inf": 2, "nan": 1}}
+    assert card.nonfinite == how
     values = open_corpus(tmp_path / "c").tensors["audio.values"]
     assert torch.isfinite(values).all()
-    assert values[0, :3].tolist() == [0, 0, 0]
+    training = np.flatnonzero(raw.partitions["official"] == 0)
+    steps = np.concatenate([audio.values[i, : audio.lengths[i]] for i in training]).astype(np.float32)[:, :3]
+    medians = [np.median(column[np.isfinite(column)]) for column in steps.T]
+    assert values[0, :3].tolist() == (medians if how == "median" else [0, 0, 0])
     assert values[0, 3] == np.float32(audio.values[0, 0, 3])
 
 
-def test_clean_leaves_finite_values_as_they_are() -> None:
-    counts: Counter[str] = Counter()
+def test_steps_that_are_not_finite_can_be_missing(tiny_raw: MakeRaw, tmp_path: Path) -> None:
+    raw = with_holes(tiny_raw())
+    before = raw.features["audio"].lengths.copy()
+    write_corpus(raw, tmp_path / "c", "tiny", nonfinite="missing")
+    split = open_corpus(tmp_path / "c").everything()
+    lost = before - split.lengths["audio"].numpy()
+    assert lost.tolist() == [1, 0, 0, 0, 0, 1, 1, *[0] * 53]
+    assert torch.equal(split.present[:, 1], split.lengths["audio"] > 0)
+    with pytest.raises(Refusal, match="aligned steps, with which audio has to keep in step"):
+        write_corpus(with_holes(tiny_raw(alignment="aligned")), tmp_path / "d", "tiny", nonfinite="missing")
+
+
+def test_float32_leaves_finite_values_as_they_are() -> None:
     values = np.array([[1, -2], [0, 3.5]], dtype=">f8")
-    actual = clean(values, counts)
+    actual = as_float32(values)
     assert actual.dtype == np.float32
     assert actual.dtype.isnative
     assert actual.tolist() == values.tolist()
-    assert counts == {}
 
 
 def test_the_source_is_named_and_hashed(tiny_raw: MakeRaw, tmp_path: Path) -> None:
@@ -202,8 +223,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_failing_reader_leaves_nothing(tiny_raw: MakeRaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_CHUNK_BYTES", 1)
-    with pytest.raises(OSError, match="the disk went away"):
+    monkeypatch.setattr("mer_lightning.data.raw._CHUNK_BYTES", 1)
+    with pytest.raises(Refusal, match="the disk went away"):
         write_corpus(failing(tiny_raw()), tmp_path / "c", "tiny")
     assert list(tmp_path.iterdir()) == []
 
@@ -213,8 +234,8 @@ def test_a_failing_reader_leaves_the_old_import(
 ) -> None:
     write_corpus(tiny_raw(), tmp_path / "c", "tiny")
     before = content(tmp_path / "c")
-    monkeypatch.setattr(store, "_CHUNK_BYTES", 1)
-    with pytest.raises(OSError, match="the disk went away"):
+    monkeypatch.setattr("mer_lightning.data.raw._CHUNK_BYTES", 1)
+    with pytest.raises(Refusal, match="the disk went away"):
         write_corpus(failing(tiny_raw(seed=1)), tmp_path / "c", "tiny")
     assert content(tmp_path / "c") == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]

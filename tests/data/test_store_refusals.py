@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from mer_lightning.data import store
 from mer_lightning.data.corpus import CARD, TENSORS, open_corpus
 from mer_lightning.data.raw import (
     LoadedSequences,
@@ -90,7 +89,7 @@ def test_lengths_that_are_wrong_for_two_samples_but_right_in_sum_are_refused(
     lengths[0] += 1
     lengths[1] -= 1
     raw.features["audio"] = LoadedSequences(pieces.__getitem__, list(lengths), audio.width)
-    monkeypatch.setattr(store, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr("mer_lightning.data.raw._CHUNK_BYTES", 1)
     with pytest.raises(Refusal, match="in audio of samples 0 to 0"):
         write_corpus(raw, tmp_path / "c", "tiny")
 

@@ -15,8 +15,8 @@ from mer_lightning.evaluation.diagnosis import (
     filtering,
     masking,
     measures,
+    over_runs,
     picking,
-    reliability,
     tables,
     unimodal,
 )
@@ -123,12 +123,13 @@ def test_filtering_by_hand(views: Views) -> None:
 
 def test_scores_of_one_setting_are_gathered_over_seeds(views: Views) -> None:
     other = replace(views, logits={name: -values for name, values in LOGITS.items()}, confidence={})
-    rows = reliability({"one": [views, views], "both": [views, other]}).set_index(["label", "measure"])
+    one, two = measures(views), measures(other)
+    rows = over_runs({"one": [one, one], "both": [one, two]}).set_index(["label", "measure"])
     assert rows.loc[("one", "rescue rate, text"), ["mean", "std", "runs"]].tolist() == [1, 0, 2]
-    ceiling = measures(other)[f"MAE, {CEILING}"]
-    assert rows.loc[("both", f"MAE, {CEILING}"), "mean"] == pytest.approx((0.5 + ceiling) / 2)
+    ceiling = f"MAE, {CEILING}"
+    assert rows.loc[("both", ceiling), "mean"] == pytest.approx((0.5 + two[ceiling]) / 2)
     assert rows.loc[("both", "AUROC of confidence"), "runs"] == 1
-    assert reliability({"none": [replace(views, logits={"t": LOGITS["t"]})]}).empty
+    assert over_runs({"none": [measures(replace(views, logits={"t": LOGITS["t"]}))]}).empty
 
 
 @pytest.mark.parametrize("task", [SingleLabel(("x", "y", "z")), MultiLabel(("x", "y"))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def frozen(names: list[str], samples: int = 100, seed: int = 0, steps: int = 0) 
     protocol = Protocol(names, seed)
     present = torch.stack([condition.present(samples, seed) for condition in protocol.conditions])
     lengths = {m: 1 + torch.arange(samples) % steps for m in MODALITIES} if steps else {}
-    return FrozenProtocol(protocol.conditions, seed, present, lengths)
+    return FrozenProtocol(Protocol(protocol.names, seed), present, lengths)
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def test_hash_is_the_same_in_another_process() -> None:
     code = (
         "import torch; from mer_lightning.evaluation.protocols import *;"
         "p = Protocol(['fixed-7', 'rate-cpm']);"
-        "print(FrozenProtocol(p.conditions, 0, torch.stack([c.present(100, 0) for c in p.conditions]), {}).mask_hash)"
+        "print(FrozenProtocol(p, torch.stack([c.present(100, 0) for c in p.conditions]), {}).mask_hash)"
     )
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONHASHSEED": "12", "OMP_NUM_THREADS": "2"}
@@ -201,15 +202,46 @@ def test_hash_is_the_same_in_another_process() -> None:
     assert done.stdout.strip() == GOLDEN_WHOLE, done.stderr
 
 
-def test_conditions_of_missing_modalities_are_refused(tiny_raw, tmp_path: Path, tiny_corpus) -> None:
+TWO = ("text", "audio")
+
+
+@pytest.mark.parametrize("name", ["fixed-7", "tv", "tav", "modality-rates-0.1-0.2-0.3", "rate-cpm-0.6"])
+def test_conditions_that_a_corpus_cannot_meet_are_refused_with_a_list_that_it_can(name: str) -> None:
+    with pytest.raises(Refusal, match="conditions for text and audio, which the corpus has") as refused:
+        Protocol([name], modalities=TWO)
+    listed = re.search(r"'\[(.*)\]'", str(refused.value))
+    assert listed is not None
+    assert names(Protocol(listed[1].split(", "), modalities=TWO)) == listed[1].split(", ")
+    with pytest.raises(Refusal, match="which the corpus has"):
+        Protocol(["rate-cpm-0.1"], modalities=("vision",))
+
+
+def test_what_a_corpus_decides() -> None:
+    assert names(Protocol(["combinations"], modalities=TWO)) == ["t", "a", "ta"]
+    assert names(Protocol(["complete"], modalities=("audio", "vision"))) == ["av"]
+    assert names(Protocol(["combinations"], modalities=("vision",))) == ["v"]
+    assert names(Protocol(["rate-imder"], modalities=TWO)) == [f"rate-imder-0.{tenth}" for tenth in range(1, 6)]
+    seven = Protocol(["combinations", "rate-cpm"])
+    assert str(seven) == "fixed-7 + rate-cpm"
+    assert names(seven) == names(Protocol(["fixed-7", "rate-cpm"]))
+    two = Protocol(["combinations", "rate-cpm"], modalities=TWO)
+    assert str(two) == "combinations + rate-cpm"
+    values = {"t": 1.0, "a": 2.0, "ta": 6.0} | {f"rate-cpm-0.{tenth}": 1.0 * tenth for tenth in range(1, 6)}
+    assert averages(values, two) == {"mean-3": 3.0, "mean-rate-cpm": 3.0}
+
+
+def test_what_no_sample_of_a_split_has_is_left_out(tiny_raw, tmp_path: Path, tiny_corpus) -> None:
     raw = tiny_raw()
-    del raw.features["vision"], raw.feature_set["vision"]
+    raw.features["vision"].lengths[:] = 0
     write_corpus(raw, tmp_path / "two", "two")
     two = open_corpus(tmp_path / "two").everything()
-    for name in ("fixed-7", "tv", "rate-cpm"):
-        with pytest.raises(Refusal, match="only text, audio in two"):
-            freeze(Protocol([name]), two)
-    assert freeze(Protocol(["t", "a", "ta", "tav", "rmfm"]), two).present.shape == (14, 60, 3)
+    frozen = freeze(Protocol(["fixed-7", "rate-cpm-0.2", "rmfm"]), two)
+    assert [condition.name for condition in frozen.conditions][:4] == ["t", "a", "ta", "rate-cpm-0.2"]
+    assert not frozen.present[..., 2].any()
+    assert frozen.present[:2].sum((1, 2)).tolist() == [60, 60]
+    assert 1 - float(frozen.present[3, :, :2].double().mean()) == pytest.approx(0.2, abs=0.01)
+    with pytest.raises(Refusal, match="which the corpus has; found tv"):
+        freeze(Protocol(["tv"]), two)
     unaligned = open_corpus(tiny_corpus()).everything()
     with pytest.raises(Refusal, match=r"tmfm-0\.1.*same steps"):
         freeze(Protocol(["tmfm-0.1"]), unaligned)

@@ -7,6 +7,7 @@ HDF5, the keys of YAML. What they put there is what attackers put there: program
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import pickle
 import pickletools
@@ -105,8 +106,8 @@ def _place(data: bytes, draw: Draw) -> int:
 
 
 def _instructions(data: bytes) -> list[bytes]:
-    starts = [position for *_, position in pickletools.genops(data)] + [len(data)]
-    return [data[start:stop] for start, stop in zip(starts, starts[1:], strict=False)]
+    starts = [*(position for *_, position in pickletools.genops(data)), len(data)]
+    return [data[start:stop] for start, stop in itertools.pairwise(starts)]
 
 
 _HOSTILE = [
@@ -172,10 +173,12 @@ def _with_another_value(tree: Any, draw: Draw) -> Any:
 def _another(value: Any, draw: Draw) -> Any:
     if isinstance(value, np.ndarray) and draw.random() < 0.8:
         ways: list[Callable[[], Any]] = [
-            lambda: value[:0], lambda: value[..., :0], lambda: value[1:], lambda: value.reshape(-1), lambda: value[None],
+            lambda: value[:0], lambda: value[..., :0], lambda: value[1:], lambda: value.reshape(-1),
+            lambda: value[None],
             lambda: value.astype(str), lambda: value.astype(object), lambda: value.astype(np.complex64),
             lambda: value.astype(bool), lambda: value.astype("datetime64[s]"), lambda: value.tolist(),
-            lambda: np.full(value.shape, np.nan), lambda: np.full(value.shape, 2**62), lambda: np.float64(3), lambda: value[0],
+            lambda: np.full(value.shape, np.nan), lambda: np.full(value.shape, 2**62), lambda: np.float64(3),
+            lambda: value[0],
         ]  # fmt: skip
         try:
             return ways[draw.integers(0, len(ways))]()
@@ -335,9 +338,10 @@ def yaml_text(data: bytes, draw: Draw) -> bytes:
     """A line of a YAML file is left out, doubled, moved, or becomes a hostile one."""
     lines = data.split(b"\n")
     hostile = [
-        b"x: " + _LAUGHS.encode(), b"x: " + b"[" * 5000, b"? " * 3000, b"&a [*a]", b"\t", b"- -", b"{", b"x: *y", b"<<: *x",
-        b"!!python/object/apply:os.system ['touch " + CANARY.encode() + b"']", b"x: 2020-99-99", b"x: !!int '" + b"9" * 6000 + b"'",
-        b"\xff\xfe", b"x: \x00", b"x: " + b"1:1" * 3000, b"key: [1, 2", b"'", b"%YAML 9.9", b"---", b"...", b"x: !!binary x",
+        b"x: " + _LAUGHS.encode(), b"x: " + b"[" * 5000, b"? " * 3000, b"&a [*a]", b"\t", b"- -", b"{", b"x: *y",
+        b"!!python/object/apply:os.system ['touch " + CANARY.encode() + b"']", b"x: 2020-99-99", b"<<: *x",
+        b"x: !!int '" + b"9" * 6000 + b"'", b"\xff\xfe", b"x: \x00", b"x: " + b"1:1" * 3000, b"key: [1, 2", b"'",
+        b"%YAML 9.9", b"---", b"...", b"x: !!binary x",
     ]  # fmt: skip
     position = int(draw.integers(0, len(lines)))
     kind = draw.integers(0, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Any
 from mer_lightning.cli import main
 from tests.faults import mutations
 from tests.faults.mutations import CANARY, Mutation, seed_of
+from tests.faults.samples import make
 from tests.faults.watching import Outcome, Watch, observed
 
 Reads = Callable[[Path, Path], Any]  # (the sample, a folder for what is written)
@@ -29,10 +32,6 @@ class Target:
     share: int = 10  # of the inputs of a whole run: those that take long to read get fewer
 
 
-def _import(name: str, *more: str) -> Reads:
-    return lambda path, out: main(["data", "import", str(path), "--as", name, "-o", str(out / "corpus"), *more])
-
-
 def _sweep(path: Path, out: Path) -> None:
     """All of a sweep but the runs."""
     from mer_lightning.studies.search import Search
@@ -40,12 +39,11 @@ def _sweep(path: Path, out: Path) -> None:
     from mer_lightning.studies.sweep_trials import SweepTrials, trials_table
 
     sweep = read_sweep(path)
-    stream = SweepTrials(
-        Search(sweep, out / sweep.name, min(sweep.trials or 2, 2)), out / sweep.name, lambda result: None
-    )
+    search = Search(sweep, out / sweep.name, min(sweep.trials or 2, 2))
+    stream = SweepTrials(search, out / sweep.name, lambda result: None)
     for job in stream.jobs():
         stream.failed(job, "not run")
-    trials_table(stream.search)
+    trials_table(search)
 
 
 def _ablation(path: Path, out: Path) -> None:
@@ -54,65 +52,66 @@ def _ablation(path: Path, out: Path) -> None:
     read_ablation(path).jobs(out, [])
 
 
-_LIMITS = ["--trainer.fast_dev_run", "true", "--trainer.enable_progress_bar", "false"]
-_FEATURES = ["--features", "text=A-UTT,audio=B-UTT,vision=C-UTT"]
+def _command(words: str) -> Reads:
+    """A command; IN stands for the sample and OUT for the folder of what is written."""
+
+    def read(path: Path, out: Path) -> Any:
+        return main([word.replace("IN", str(path)).replace("OUT", str(out)) for word in words.split()])
+
+    return read
 
 
-def _fit(path: Path, out: Path) -> Any:
-    return main(["fit", "--config", str(path / "config.yaml"), *_LIMITS, "--run_dir", str(out / "run")])
-
-
-def _test(path: Path, out: Path) -> Any:
-    return main(
-        ["test", "--run", str(path / "1"), "--run_dir", str(out / "run"), "--trainer.enable_progress_bar", "false"]
-    )
-
+_QUIET = "--trainer.enable_progress_bar false"
+_MOSI, _IEMOCAP = (_command(f"data import IN --as {name} -o OUT/corpus") for name in ("mosi", "iemocap4"))
+_SETS = _command("data import IN --as mosi -o OUT/corpus --features text=A-UTT,audio=B-UTT,vision=C-UTT")
+_VERIFY = _command("data verify IN")
+_FIT = _command(f"fit --config IN/config.yaml --trainer.fast_dev_run true {_QUIET} --run_dir OUT/run")
+_RESUME = _command(f"fit --resume IN/runs/1 --test_after_fit false {_QUIET}")
+_TEST = _command(f"test --run IN/runs/1 --run_dir OUT/run {_QUIET}")
+_REPORT = _command("report IN/runs --output OUT/report")
+_DIAGNOSE = _command("diagnose IN/runs")
+_CHECKPOINTS = "runs/1/checkpoints"
 
 TARGETS = [
-    Target("pickle of MMSA", "mmsa", "", mutations.PICKLES, _import("mosi"), 14),
-    Target("pickle of MulT", "mult", "", mutations.PICKLES, _import("mosi"), 14),
-    Target("pickle of MAG-BERT", "mag", "", mutations.PICKLES, _import("mosi"), 14),
-    Target("GCNet: pickle of labels", "gcnet", "*.pkl", mutations.PICKLES, _import("mosi"), 10),
-    Target("GCNet: .npy of features", "gcnet", "features/*/*.npy", mutations.ARRAYS, _import("mosi"), 6),
-    Target("MERBench: .npz of labels", "merbench", "label.npz", mutations.ARCHIVES, _import("mosi", *_FEATURES), 8),
-    Target("MERBench: .npy of features", "merbench", "features/*/*.npy", mutations.ARRAYS, _import("mosi", *_FEATURES), 4),
-    Target("MMIN: HDF5", "mmin", "?/*.h5", mutations.HDF5, _import("iemocap4"), 10),
-    Target("MMIN: .npy of labels", "mmin", "target/1/*.npy", mutations.ARRAYS, _import("iemocap4"), 6),
-    Target("CMU SDK: HDF5", "csd", "*.csd", mutations.HDF5, _import("mosi"), 10),
-    Target("CMU SDK: splits", "csd", "splits.yaml", mutations.YAML, _import("mosi"), 4),
-    Target(".npz of one's own", "npz", "", mutations.ARCHIVES, _import("mosi"), 12),
-    Target("corpus: card", "corpus", "card.yaml", mutations.YAML, lambda path, out: main(["data", "verify", str(path)]), 8),
-    Target("corpus: tensors", "corpus", "*.safetensors", mutations.TENSORS, lambda path, out: main(["data", "verify", str(path)]), 8),
-    Target("corpus: samples", "corpus", "*.parquet", mutations.TABLES, lambda path, out: main(["data", "verify", str(path)]), 6),
-    Target("config of fit", "run", "config.yaml", mutations.YAML, _fit, 2),
-    Target("config of a run", "run", "runs/1/config.yaml", mutations.YAML, lambda path, out: _test(path / "runs", out), 2),
-    Target("checkpoint in test", "run", "runs/1/checkpoints/best.ckpt", mutations.CHECKPOINTS, lambda path, out: _test(path / "runs", out), 2),
-    Target("checkpoint in fit --resume", "unfinished", "runs/1/checkpoints/last.ckpt", mutations.CHECKPOINTS, lambda path, out: main(["fit", "--resume", str(path / "runs/1"), "--test_after_fit", "false"]), 1),
-    *(
-        Target(f"run in report: {file}", "run", f"runs/1/{file}", kinds, lambda path, out: main(["report", str(path / "runs"), "--output", str(out / "report")]), share)
-        for file, kinds, share in (
-            ("config.yaml", mutations.YAML, 2),
-            ("corpus.yaml", mutations.YAML, 2),
-            ("phases.json", mutations.JSON, 2),
-            ("results.csv", mutations.CSV, 2),
-            ("predictions.parquet", mutations.TABLES, 2),
-            ("logs/metrics.csv", mutations.CSV, 2),
-        )
-    ),
-    *(
-        Target(f"run in diagnose: {file}", "run", f"runs/1/{file}", kinds, lambda path, out: main(["diagnose", str(path / "runs")]), 1)
-        for file, kinds in (("corpus.yaml", mutations.YAML), ("predictions.parquet", mutations.TABLES))
-    ),
-    Target("sweep file", "sweep", "", mutations.YAML, _sweep, 4),
+    Target("pickle of MMSA", "mmsa", "", mutations.PICKLES, _MOSI, 14),
+    Target("pickle of MulT", "mult", "", mutations.PICKLES, _MOSI, 14),
+    Target("pickle of MAG-BERT", "mag", "", mutations.PICKLES, _MOSI, 14),
+    Target("GCNet: pickle of labels", "gcnet", "*.pkl", mutations.PICKLES, _MOSI, 10),
+    Target("GCNet: .npy of features", "gcnet", "features/*/*.npy", mutations.ARRAYS, _MOSI, 6),
+    Target("MERBench: .npz of labels", "merbench", "label.npz", mutations.ARCHIVES, _SETS, 8),
+    Target("MERBench: .npy of features", "merbench", "features/*/*.npy", mutations.ARRAYS, _SETS, 4),
+    Target("MMIN: HDF5", "mmin", "?/*.h5", mutations.HDF5, _IEMOCAP, 8),
+    Target("MMIN: .npy of labels", "mmin", "target/1/*.npy", mutations.ARRAYS, _IEMOCAP, 4),
+    Target("CMU SDK: HDF5", "csd", "*.csd", mutations.HDF5, _MOSI, 8),
+    Target("CMU SDK: splits", "csd", "splits.yaml", mutations.YAML, _MOSI, 4),
+    Target(".npz of one's own", "npz", "", mutations.ARCHIVES, _MOSI, 12),
+    Target("corpus: card", "corpus", "card.yaml", mutations.YAML, _VERIFY, 8),
+    Target("corpus: tensors", "corpus", "*.safetensors", mutations.TENSORS, _VERIFY, 8),
+    Target("corpus: samples", "corpus", "*.parquet", mutations.TABLES, _VERIFY, 3),
+    Target("config in fit", "run", "config.yaml", mutations.YAML, _FIT, 3),
+    Target("config in test --run", "run", "runs/1/config.yaml", mutations.YAML, _TEST, 2),
+    Target("checkpoint in test --run", "run", f"{_CHECKPOINTS}/best.ckpt", mutations.CHECKPOINTS, _TEST, 2),
+    Target("checkpoint in fit --resume", "unfinished", f"{_CHECKPOINTS}/last.ckpt", mutations.CHECKPOINTS, _RESUME, 1),
+    Target("config in report", "run", "runs/1/config.yaml", mutations.YAML, _REPORT, 1),
+    Target("card in report", "run", "runs/1/corpus.yaml", mutations.YAML, _REPORT, 1),
+    Target("phases in report", "run", "runs/1/phases.json", mutations.JSON, _REPORT, 2),
+    Target("results in report", "run", "runs/1/results.csv", mutations.CSV, _REPORT, 1),
+    Target("predictions in report", "run", "runs/1/predictions.parquet", mutations.TABLES, _REPORT, 1),
+    Target("metrics over time in report", "run", "runs/1/logs/metrics.csv", mutations.CSV, _REPORT, 1),
+    Target("predictions in diagnose", "run", "runs/1/predictions.parquet", mutations.TABLES, _DIAGNOSE, 1),
+    Target("sweep file", "sweep", "", mutations.YAML, _sweep, 2),
     Target("ablation file", "ablation", "", mutations.YAML, _ablation, 8),
-]  # fmt: skip
+]
 
 
 class Bench:
-    """A folder with samples, in which one input after the other is made, read and removed."""
+    """A folder with samples of some formats, in which one input after the other is made, read and removed."""
 
-    def __init__(self, folder: Path, samples: dict[str, Path], watch: Watch, seed: int) -> None:
-        self.folder, self.samples, self.watch, self.seed = folder, samples, watch, seed
+    def __init__(self, folder: Path, samples: list[str], watch: Watch, seed: int) -> None:
+        self.folder, self.watch, self.seed = folder, watch, seed
+        os.environ |= {"MER_DATA": str(folder / "data"), "XDG_CACHE_HOME": str(folder / "cache")}
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            self.samples = make(folder / "samples", samples)
 
     def control(self, target: Target) -> Outcome:
         """What the whole sample does: it must be read to its end, or nothing is learnt from damaged ones."""

@@ -83,7 +83,7 @@ def observed(action: Callable[[], Any], watch: Watch, canary: Path, size: int) -
             try:
                 action()
             except SystemExit as end:
-                error = "" if end.code in (0, 2) else f"exit code {end.code}"
+                error = "" if end.code in (0, 2) else f"exit code {end.code}: {printed.getvalue()[-1000:]}"
             except _Patience:
                 error = ""
             except BaseException as caught:

@@ -1,31 +1,20 @@
-"""MGR's losses by hand: each value, and each that has nothing to compare."""
+"""MGR's numbers by hand: its constants, its losses, its codes and its referee."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor, nn, tensor
 
-from mer_lightning.data.corpus import open_corpus
-from mer_lightning.data.datamodule import MERData
-from mer_lightning.evaluation.probes import label_r2, modality_accuracy, spread
-from mer_lightning.losses.decoupling import cross_correlation, gaussian_kl, hsic, wasserstein
-from mer_lightning.masks.training import ModalityDropout
+from mer_lightning.losses.decoupling import cross_correlation
 from mer_lightning.methods.mgr import losses as refinement
-from mer_lightning.methods.mgr.codes import CodeFusion, GaussianEncoder, uniform_contribution
+from mer_lightning.methods.mgr.codes import Absent, Codes, Contribution, Standardised, uniform_contribution
 from mer_lightning.methods.mgr.method import MGR, WEIGHTS
-from mer_lightning.methods.mgr.probe import ModalityProbe
-from mer_lightning.tasks import Regression, Task
-from tests.conftest import TASKS
-from tests.methods.test_mgr import batch_of, during_a_fit, make
+from mer_lightning.methods.mgr.referee import Referee
+from tests.methods.test_mgr import batch_of, make
 
 HERE = torch.ones(6, 3, dtype=torch.bool)
 
@@ -40,65 +29,23 @@ def draws(*shape: int, seed: int = 0) -> Tensor:
 def test_weights_of_losses() -> None:
     assert WEIGHTS == {
         "unimodal": 0.3,
-        "shared": 0.3,
+        "joint_shared": 0.5,
+        "single_shared": 0.3,
         "private_recognition": 0.1,
-        "shared_recognition": 1.0,
-        "guidance": 0.3,
-        "moments": 0.3,
-        "alignment": 0.1,
-        "overlap": 0.1,
+        "guidance": 2.0,
+        "energy": 0.5,
+        "disparity": 0.1,
         "reconstruction": 0.3,
-        "prior": 0.001,
         "decoupling_margin": 0.1,
         "multimodal_margin": 0.1,
-        "label_margin": 0.1,
-        "variance": 0.3,
     }
 
 
 def test_defaults() -> None:
     options = inspect.signature(MGR.__init__).parameters
     found = {name: option.default for name, option in options.items() if option.default is not option.empty}
-    assert found == {
-        "width": 64,
-        "dropout": 0.1,
-        "guidance": "confusion",
-        "distance": "wasserstein",
-        "overlap": "correlation",
-        "weights": None,
-        "private": True,
-        "probabilistic": True,
-        "distributions": True,
-        "margins": True,
-        "label_margin": False,
-        "reconstruct": True,
-        "adaptive": True,
-        "stop_gradient": True,
-    }
+    assert found == {"dropout": 0.1, "weights": None, "impute": True}
     assert MGR.reconstruction
-
-
-def test_parameter_count() -> None:
-    """8 wide: fusion 6 tokens; see CodeFusion, GaussianEncoder and the heads."""
-    linear = 8 * 8 + 8
-    encoder = 4 * linear
-    layer = 4 * linear + 2 * 16 + (8 * 16 + 16) + (16 * 8 + 8)  # attention, two norms, a feed-forward twice as wide
-    assert sum(p.numel() for p in GaussianEncoder(8, True, 0.0).parameters()) == encoder
-    assert sum(p.numel() for p in GaussianEncoder(8, False, 0.0).parameters()) == encoder - linear
-    fusion = 2 * 6 * 8 + layer + (6 * 8 * 8 + 8)
-    assert sum(p.numel() for p in CodeFusion(8, 6).parameters()) == fusion
-    method = make()
-    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in method.named_children()}
-    widths = method.backbone.vector_widths
-    assert parts["project"] == sum(width * 8 + 8 + 16 for width in widths.values())
-    assert parts["share"] == encoder
-    assert parts["keep"] == 3 * encoder
-    assert parts["decode"] == 3 * ((16 * 8 + 8) + linear)
-    assert parts["alone"] == 3 * (16 + 1)
-    assert parts["from_shared"] == 3 * 8 + 1
-    assert parts["fusion"] == fusion
-    assert parts["head"] == 8 + 1
-    assert parts["classifier"] == linear + 8 * 3 + 3
 
 
 # --- pure losses
@@ -111,76 +58,202 @@ def test_a_mean_over_no_row_is_zero() -> None:
 
 
 def test_recognition_by_hand() -> None:
-    """Each code against the number of its modality, or all against one class; absent ones are left out."""
-    classifier, codes = nn.Linear(4, 4), draws(6, 3, 4)
-    present = HERE.clone()
-    present[0, 1] = present[3] = False
-    for label in (None, 3):
-        terms = [
-            -classifier(codes[b, m]).log_softmax(0)[m if label is None else label].item()
-            for b in range(6)
-            for m in range(3)
-            if present[b, m]
-        ]
-        found = refinement.recognition(classifier, codes, present, label).item()
-        assert found == pytest.approx(sum(terms) / 14, rel=1e-5)
+    logits, present = draws(6, 3, 3), HERE.clone()
+    present[0, 1] = present[5, 2] = present[5, 0] = False
+    terms = [-logits[b, m].log_softmax(0)[m] for b in range(6) for m in range(3) if present[b, m]]
+    found = refinement.recognition(logits, present)
+    assert found.item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-5)
 
 
 def test_confusion_by_hand() -> None:
-    """KL(uniform || p) = -ln 3 - (1/3) sum ln p."""
-    classifier, codes = nn.Linear(4, 3), draws(6, 3, 4)
-    expected = (-classifier(codes).softmax(2).log().mean(2) - math.log(3)).mean()
-    assert refinement.confusion(classifier, codes, HERE).item() == pytest.approx(expected.item(), rel=1e-5)
+    """KL(uniform || p) = -ln 3 - (1/3) sum ln p; 0 for a classifier that cannot tell."""
+    logits = draws(6, 3, 3)
+    expected = (-logits.softmax(2).log().mean(2) - math.log(3)).mean()
+    assert refinement.confusion(logits, HERE).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert refinement.confusion(torch.full((6, 3, 3), 7.0), HERE).item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("progress", "coefficient"), [(0.0, 0.0), (0.1, 0.4621172), (1.0, 0.9999092)])
-def test_the_reversal_grows(progress: float, coefficient: float) -> None:
-    classifier, codes = nn.Linear(4, 3), draws(6, 3, 4).requires_grad_()
-    plain = torch.autograd.grad(refinement.recognition(classifier, codes, HERE), codes)[0]
-    turned = torch.autograd.grad(refinement.reversal(classifier, codes, HERE, progress), codes)[0]
-    torch.testing.assert_close(turned, -coefficient * plain)
+def test_energy_distance_by_hand() -> None:
+    """Points on a line: x at 0 and 1, y at 3 and 5, and one z. E|x-y| = 3.5, E|x-x'| = 1, E|y-y'| = 2."""
+    codes = torch.zeros(2, 3, 1)
+    codes[:, 0, 0], codes[:, 1, 0] = tensor([0.0, 1.0]), tensor([3.0, 5.0])
+    present = tensor([[True, True, True], [True, True, False]])
+    # (4 distances: 3, 5, 2, 4; a sample's own codes are at a distance like any other)
+    assert refinement.energy_distance(codes, present).item() == pytest.approx(2 * 3.5 - 1 - 2, rel=1e-5)
 
 
-def test_alignment_weighs_pairs_by_how_much_stronger_the_partner_is() -> None:
-    """Weights .5, .3, .2: a = .2 / .6 (1 to 0), .3 / .6 (2 to 0), .1 / .6 (2 to 1)."""
-    mean, std = draws(6, 3, 4), draws(6, 3, 4, seed=1).abs()
-    weights = tensor([[0.5, 0.3, 0.2]]).expand(6, 3)
+def test_energy_distance_is_that_of_all_pairs() -> None:
+    codes, present = draws(6, 3, 4), HERE.clone()
+    present[0, 1] = present[3, 2] = present[4, 2] = False
+    of = [codes[present[:, m], m] for m in range(3)]
 
-    def distance(i: int, j: int) -> Tensor:
-        return wasserstein(mean[:, i], std[:, i], mean[:, j], std[:, j])
+    def mean(x: Tensor, y: Tensor) -> Tensor:
+        distances = torch.cdist(x, y)
+        return distances.sum() / (len(x) * (len(x) - 1)) if x is y else distances.mean()
 
-    whole = (0.2 * distance(1, 0) + 0.3 * distance(2, 0) + 0.1 * distance(2, 1)) / 0.6 / 4
-    found = refinement.weak_to_strong(mean, std, weights, HERE, wasserstein)
-    assert found.item() == pytest.approx(whole.mean().item(), rel=1e-5)
-    present = HERE.clone()
-    present[:, 0] = False  # the strongest is not there: the pair (2, 1) remains
-    present[:2, 1] = False  # nothing remains for the first two samples
-    found = refinement.weak_to_strong(mean, std, weights, present, wasserstein)
-    assert found.item() == pytest.approx(distance(2, 1)[2:].mean().item() / 4, rel=1e-5)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    terms = [2 * mean(of[i], of[j]) - mean(of[i], of[i]) - mean(of[j], of[j]) for i, j in pairs]
+    assert refinement.energy_distance(codes, present).item() == pytest.approx(
+        torch.stack(terms).mean().item(), rel=1e-4
+    )
+    codes[0, 1] = codes[3, 2] = math.nan  # what is absent plays no part
+    assert refinement.energy_distance(codes, present).item() == pytest.approx(
+        torch.stack(terms).mean().item(), rel=1e-4
+    )
 
 
-def test_alignment_of_equals_is_zero() -> None:
-    mean, std = draws(6, 3, 4).requires_grad_(), torch.ones(6, 3, 4)
-    found = refinement.weak_to_strong(mean, std, torch.full((6, 3), 1 / 3), HERE, wasserstein)
+def test_energy_distance_without_a_pair_is_zero() -> None:
+    codes = draws(4, 3, 2).requires_grad_()
+    present = tensor([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]]).bool()
+    found = refinement.energy_distance(codes, present)
     assert found == 0
-    assert torch.autograd.grad(found, mean)[0].eq(0).all()
-    assert refinement.weak_to_strong(mean, std, None, HERE & False, wasserstein) == 0
+    assert torch.autograd.grad(found, codes)[0].eq(0).all()
 
 
-def test_variance_floor_by_hand() -> None:
-    """The second modality deviates by .3, and lacks .2; the third has one sample, whose deviation means nothing."""
-    shared = torch.zeros(4, 3, 2)
-    shared[:, 0] = tensor([1.0, -1.0, 1.0, -1.0]).unsqueeze(1)
-    shared[:, 1] = tensor([5.3, 4.7, 5.3, 99.0]).unsqueeze(1)
-    present = tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]]).bool()
-    found = refinement.variance_floor(shared, present)
-    assert found.item() == pytest.approx((0 + 0.2) / 2, abs=1e-5)
-    assert refinement.variance_floor(shared, present & False) == 0
+def test_energy_distance_draws_distributions_together() -> None:
+    codes = (draws(64, 2, 3) + tensor([[[0.0], [2.0]]])).requires_grad_()
+    present = torch.ones(64, 2, dtype=torch.bool)
+    gradient = torch.autograd.grad(refinement.energy_distance(codes, present), codes)[0].mean((0, 2))
+    assert gradient[0] < 0 < gradient[1]
+    codes = draws(1, 2, 3).expand(64, 2, 3).clone().requires_grad_()  # all distances within are zero
+    assert torch.autograd.grad(refinement.energy_distance(codes, present), codes)[0].isfinite().all()
 
 
-def test_margins_are_bounded_below() -> None:
-    assert refinement.adaptive_margin(torch.zeros(1, 1))[0, 0].item() == pytest.approx(0.4 * 0.5)
+def test_margins_grow_with_contribution_within_bounds() -> None:
+    weights = torch.linspace(0, 1, 11).unsqueeze(1).expand(11, 3)
+    margins = refinement.adaptive_margin(weights)[:, 0]
+    assert (margins.diff() >= 0).all()
+    assert margins[0].item() == pytest.approx(0.4 * 0.5)
+    assert margins[-1].item() == pytest.approx(0.4 * 2.0)
+    assert refinement.adaptive_margin(torch.full((1, 3), 1 / 3))[0, 0].item() == pytest.approx(0.4)
     assert refinement.adaptive_margin(tensor([[-9.0, 9.0]]))[0].tolist() == pytest.approx([0.1, 0.8])
+
+
+def test_decoupling_margin_by_hand() -> None:
+    """Gaps to the best other modality: 2 - 1.5 and -1 - 0; equal weights ask for 2 times .4."""
+    logits = tensor([[[2.0, 1.5], [0.0, -1.0]]])
+    weights, present = torch.full((1, 2), 0.5), torch.ones(1, 2, dtype=torch.bool)
+    found = refinement.decoupling_margin(logits, weights, present)
+    assert found.item() == pytest.approx((0.3 + 1.8) / 2)
+    assert refinement.decoupling_margin(logits * tensor([9.0, 0.0]), weights, present)[None].item() == pytest.approx(
+        (0 + 0.8) / 2
+    )
+    # Who contributes everything must be 2 * .4 * 1.5 apart, who contributes nothing 2 * .4 * .5.
+    found = refinement.decoupling_margin(logits, tensor([[1.0, 0.0]]), present)
+    assert found.item() == pytest.approx((0.7 + 1.4) / 2)
+    present[0, 1] = False
+    assert refinement.decoupling_margin(logits, weights, present).item() == pytest.approx(0.3)
+
+
+def test_decoupling_margin_looks_at_the_best_of_the_others() -> None:
+    logits = tensor([[[1.0, 0.9, -5.0], [9.0, 0.0, 0.0], [0.0, 0.0, 9.0]]])
+    found = refinement.decoupling_margin(logits, torch.full((1, 3), 1 / 3), torch.ones(1, 3, dtype=torch.bool))
+    assert found.item() == pytest.approx((0.7 + 9.8 + 0) / 3)
+
+
+def test_multimodal_margin_is_zero_where_it_is_kept_or_weighs_nothing() -> None:
+    fused, alone = tensor([0.2]), tensor([[1.0, 1.0]])
+    weights, present = tensor([[0.9, 0.1]]), torch.ones(1, 2, dtype=torch.bool)
+    assert refinement.multimodal_margin(fused, alone, weights, present) == 0
+    worse = refinement.multimodal_margin(tensor([1.5]), alone, weights, present)
+    expected = ((1.5 - 1 + 0.1 * 0.1) * 2 * 0.9 + (1.5 - 1 + 0.1 * 0.9) * 2 * 0.1) / 2
+    assert worse.item() == pytest.approx(expected)
+    assert refinement.multimodal_margin(tensor([1.5]), alone, weights * 0, present) == 0
+
+
+# --- codes
+
+
+def test_each_modality_is_standardised_by_itself() -> None:
+    raw = draws(50, 3, 4) * tensor([1.0, 2.0, 5.0])[:, None] + tensor([0.0, 3.0, -1.0])[:, None]
+    present = torch.ones(50, 3, dtype=torch.bool)
+    present[10:, 1] = False
+    code = Standardised(3, 4).train()(raw, present)
+    for m, rows in enumerate((50, 10, 50)):
+        mean, variance = raw[:rows, m].mean(0), raw[:rows, m].var(0, unbiased=False)
+        torch.testing.assert_close(code[:, m], (raw[:, m] - mean) / (variance + 1e-3).sqrt(), rtol=1e-4, atol=1e-4)
+
+
+def test_all_modalities_are_standardised_together() -> None:
+    raw = draws(50, 3, 4) * tensor([1.0, 2.0, 5.0])[:, None] + tensor([0.0, 3.0, -1.0])[:, None]
+    present = torch.ones(50, 3, dtype=torch.bool)
+    present[10:, 1] = False
+    rows = raw[present]
+    expected = (raw - rows.mean(0)) / (rows.var(0, unbiased=False) + 1e-3).sqrt()
+    torch.testing.assert_close(Standardised(None, 4).train()(raw, present), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_evaluation_standardises_by_what_is_remembered() -> None:
+    part, train, other = Standardised(3, 4), draws(50, 3, 4) * 3 + 1, draws(6, 3, 4, seed=1)
+    assert torch.equal(part.eval()(other, HERE), other / math.sqrt(1.001))  # before anything was
+    part.train()(train, torch.ones(50, 3, dtype=torch.bool))
+    assert torch.equal(part.eval()(other, HERE), other / math.sqrt(1.001))  # training leaves no trace
+    part.remember(train, torch.ones(50, 3, dtype=torch.bool))
+    expected = (other - train.mean(0)) / (train.var(0, unbiased=False) + 1e-3).sqrt()
+    torch.testing.assert_close(part(other, HERE), expected)
+    torch.testing.assert_close(part(other[:1], HERE[:1] & False), expected[:1])  # whoever else is in the batch
+
+
+def test_statistics_of_no_code_and_of_one() -> None:
+    raw, present = draws(6, 3, 4).requires_grad_(), HERE.clone()
+    present[:, 0] = present[1:, 1] = False
+    code = Standardised(3, 4).train()(raw, present)
+    assert code.isfinite().all()
+    assert code[0, 1].eq(0).all()  # the one sample is its own mean
+    assert torch.autograd.grad(code[present].square().sum(), raw)[0].isfinite().all()
+
+
+def test_imputed_codes_are_weighted_means_of_present_ones() -> None:
+    """Weights .5, .3, .2; audio alone, text and vision, and nothing at all."""
+    part = Absent(3, 2, 1, impute=True)
+    nn.init.normal_(part.offset)
+    nn.init.normal_(part.token)
+    codes = Codes(draws(4, 3, 5), draws(4, 3, 2), draws(4, 3, 1))
+    masks = tensor([[False, True, False], [True, False, True], [False, False, False]])
+    found = part(codes, masks.unsqueeze(1).expand(3, 4, 3), tensor([0.5, 0.3, 0.2]))
+    shared, private = found[..., :6].unflatten(2, (3, 2)), found[..., 6:].unflatten(2, (3, 1))
+    s = codes.shared
+    torch.testing.assert_close(shared[0], torch.stack([s[:, 1] + part.offset[0], s[:, 1], s[:, 1] + part.offset[2]], 1))
+    torch.testing.assert_close(shared[1, :, 1], (0.5 * s[:, 0] + 0.2 * s[:, 2]) / 0.7 + part.offset[1])
+    torch.testing.assert_close(shared[2], part.offset.expand(4, 3, 2))
+    assert torch.equal(private[1, :, 1], part.token[1].expand(4, 1))
+    assert torch.equal(private[1, :, 2], codes.private[:, 2])
+
+
+def test_contribution_follows_who_predicts_well() -> None:
+    contribution = Contribution(3)
+    errors, present = tensor([[0.1, 1.0, 2.0]]).expand(16, 3), torch.ones(16, 3, dtype=torch.bool)
+    for _ in range(50):
+        contribution.remember(errors, present)
+    weights = contribution(errors.clone().requires_grad_(), present)
+    assert weights.sum(1).tolist() == pytest.approx([1.0] * 16)
+    assert weights[0, 0] > weights[0, 1] > weights[0, 2]
+    assert not weights.requires_grad
+    present[:, 0] = False
+    assert contribution(errors, present)[:, 0].eq(0).all()
+    assert contribution(errors, present).sum(1).tolist() == pytest.approx([1.0] * 16)
+    assert contribution(errors, present & False).eq(0).all()
+
+
+def test_contribution_by_hand() -> None:
+    r = torch.softmax(tensor([-0.2, -0.6]) / 0.5, 0)
+    found = Contribution(2)(tensor([[0.2, 0.6]]), torch.ones(1, 2, dtype=torch.bool))
+    torch.testing.assert_close(found[0], (r + 0.5) / 2)
+
+
+def test_a_twentieth_of_a_batch_goes_into_the_running_contribution() -> None:
+    """The second modality is there in one of two samples: its mean is over that one; the third never is, and stays."""
+    contribution = Contribution(3)
+    present, errors = tensor([[True, True, False], [True, False, False]]), tensor([[0.1, 0.6, 0.0], [0.3, 0.0, 0.0]])
+    contribution.remember(errors, present)
+    first, second = torch.softmax(tensor([-0.1, -0.6]) / 0.5, 0).tolist()
+    mean = tensor([(first + 1) / 2, second, 1 / 3])
+    running = 0.95 / 3 + 0.05 * mean / mean.sum()
+    torch.testing.assert_close(contribution.running, running)
+    both = tensor([first + running[0], second + running[1], 0.0])
+    weights = contribution(errors, present)
+    torch.testing.assert_close(weights, torch.stack([both / both.sum(), tensor([1.0, 0.0, 0.0])]))
+    torch.testing.assert_close(contribution.running, running)  # asking changes nothing
 
 
 def test_uniform_contributions_of_what_is_there() -> None:
@@ -188,210 +261,98 @@ def test_uniform_contributions_of_what_is_there() -> None:
     assert uniform_contribution(present).tolist() == [[0.5, 0.5, 0], [0, 0, 1], [0, 0, 0]]
 
 
+# --- the referee
+
+
+def test_the_bank_keeps_the_last_sixteen_batches_in_their_order() -> None:
+    """Of different sizes: rows beyond a batch are not there."""
+    referee = Referee(3, 2)
+    for number in range(20):
+        samples = 5 if number == 18 else 3
+        present = torch.ones(samples, 3, dtype=torch.bool)
+        present[0, 1] = False
+        referee.learn(torch.full((samples, 3, 2), float(number)), present)
+    assert referee.bank[:, 0, 0, 0].tolist() == list(range(4, 20))
+    assert referee.filled[:, :, 0].sum(1).tolist() == [3] * 14 + [5, 3]
+    assert not referee.filled[:, 0, 1].any()
+    assert referee.steps == 40
+
+
+def test_the_referee_learns_as_adam_does() -> None:
+    torch.manual_seed(0)
+    referee, twin = Referee(3, 4), Referee(3, 4)
+    twin.load_state_dict(referee.state_dict())
+    learning = twin.layers.requires_grad_()
+    adam = torch.optim.Adam(learning.parameters(), lr=2e-3)
+    batches = [(draws(6, 3, 4, seed=n), draws(6, 3, seed=50 + n) > -1) for n in range(18)]
+    for number, batch in enumerate(batches):
+        referee.learn(*batch)
+        remembered = batches[max(number - 15, 0) : number + 1]
+        for _ in range(2):
+            losses = torch.cat(
+                [-learning(codes).log_softmax(2).diagonal(dim1=1, dim2=2)[there] for codes, there in remembered]
+            )
+            adam.zero_grad()
+            losses.mean().backward()
+            adam.step()
+    for found, expected in zip(referee.layers.parameters(), learning.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+        assert not found.requires_grad
+
+
+def test_the_referee_tells_modalities_that_can_be_told() -> None:
+    torch.manual_seed(0)
+    referee, present = Referee(3, 4), torch.ones(32, 3, dtype=torch.bool)
+    for number in range(100):
+        referee.learn(draws(32, 3, 4, seed=number) * tensor([0.2, 1.0, 5.0])[:, None], present)
+    said = referee(draws(200, 3, 4, seed=-1) * tensor([0.2, 1.0, 5.0])[:, None]).argmax(2)
+    assert (said == torch.arange(3)).float().mean() > 0.8
+
+
+def test_what_the_referee_knows_is_in_a_checkpoint() -> None:
+    """A fit that goes on goes on with the same bank and the same moments: one more step is the same."""
+    torch.manual_seed(0)
+    referee, present = Referee(3, 4), torch.ones(6, 3, dtype=torch.bool)
+    for number in range(3):
+        referee.learn(draws(6, 3, 4, seed=number), present)
+    loaded = Referee(3, 4)
+    loaded.load_state_dict(referee.state_dict())
+    for each in (referee, loaded):
+        each.learn(draws(5, 3, 4, seed=9), present[:5])
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in referee.state_dict().items())
+
+
 # --- the losses of the whole method
 
 
-def test_codes_are_drawn_around_their_means() -> None:
-    encoder = GaussianEncoder(4, True, 0.0)
-    nn.init.zeros_(encoder.log_variance.weight)
-    for raw, log_variance in ((0.5, 0.5), (9.0, 2.0), (-9.0, -6.0)):  # from exp(-6) to exp(2)
-        nn.init.constant_(encoder.log_variance.bias, raw)
-        code = encoder(draws(2000, 4))
-        assert code.std.unique().item() == pytest.approx(math.exp(log_variance / 2), rel=1e-6)
-        assert (code.drawn - code.mean).std().item() == pytest.approx(math.exp(log_variance / 2), rel=0.05)
-        torch.testing.assert_close(code.mean.mean(1), torch.zeros(2000), atol=1e-4, rtol=0)
-        torch.testing.assert_close(code.mean.std(1, unbiased=False), torch.ones(2000), atol=5e-2, rtol=0)
-
-
-@pytest.mark.parametrize("private", [True, False])
-def test_every_loss_of_a_batch_by_hand(private: bool) -> None:
-    method, batch = make(private=private, label_margin=True).eval(), batch_of()
-    batch.present[0, 1] = batch.present[1] = False
-    present, target = batch.present, batch.target
-    losses = {name: value for name, (value, _) in method.training_losses(batch).items()}
-    codes = method.codes(method.backbone.encode(batch))
-    shared, own = codes.shared.mean, codes.private.mean
-    assert torch.equal(codes.shared.drawn, shared)
+def test_every_loss_of_a_batch_by_hand() -> None:
+    method, batch = make().eval(), batch_of()
+    batch.available[0, 1] = batch.available[1] = False
+    here, target = batch.available, batch.target
+    losses = {name: value.item() for name, (value, _) in method.training_losses(batch).items()}
+    codes = method.codes(method.backbone.encode(batch), here)
+    shared, own = codes.shared, codes.private
+    method.contribution.running.copy_(torch.full((3,), 1 / 3))
 
     def both(m: int) -> Tensor:
-        return torch.cat([shared[:, m], own[:, m]], 1) if private else shared[:, m]
+        return torch.cat([shared[:, m], own[:, m]], 1)
 
     def mean(values: list[Tensor]) -> float:
-        return torch.stack(values, 1)[present].mean().item()
+        return torch.stack(values, 1)[here].mean().item()
 
     alone = [(method.alone[m](both(n)).squeeze(1) - target).abs() for n, m in enumerate(method.dims)]
-    assert losses["unimodal"].item() == pytest.approx(mean(alone), rel=1e-5)
+    assert losses["unimodal"] == pytest.approx(mean(alone), rel=1e-5)
+    single = [(method.from_each_shared(shared[:, n]).squeeze(1) - target).abs() for n in range(3)]
+    assert losses["single_shared"] == pytest.approx(mean(single), rel=1e-5)
+    filled = method._filled(codes, here.unsqueeze(0))[0, :, :24]
+    together = method.from_all_shared(filled).squeeze(1)
+    assert losses["joint_shared"] == pytest.approx((together - target).abs().mean().item(), rel=1e-5)
     decoded = [(method.decode[m](both(n)) - codes.vectors[:, n]).square().mean(1) for n, m in enumerate(method.dims)]
-    assert losses["reconstruction"].item() == pytest.approx(mean(decoded), rel=1e-5)
-    together = method.from_shared((shared * present.unsqueeze(2)).flatten(1)).squeeze(1)
-    assert losses["shared"].item() == pytest.approx((together - target).abs().mean().item(), rel=1e-5)
-
-    def recognised(what: Tensor) -> float:
-        terms = method.classifier(what).log_softmax(2).diagonal(dim1=1, dim2=2)
-        return -terms[present].mean().item()
-
-    assert losses["shared_recognition"].item() == pytest.approx(recognised(shared) / 2, rel=1e-5)
-    kinds = (codes.shared, codes.private) if private else (codes.shared,)
-    divergences = [
-        gaussian_kl(each.mean, each.std, torch.zeros(12, 3, 8), torch.ones(12, 3, 8))[present].mean() / 8
-        for each in kinds
-    ]
-    assert losses["prior"].item() == pytest.approx(torch.stack(divergences).mean().item(), rel=1e-5)
-    if private:
-        assert losses["private_recognition"].item() == pytest.approx(recognised(own), rel=1e-5)
-        pairs = [(own[:, i], own[:, j], present[:, i] & present[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))]
-        pairs += [(shared[:, i], own[:, i], present[:, i]) for i in range(3)]
-        overlap = torch.stack([cross_correlation(*pair) for pair in pairs]).mean()
-        assert losses["overlap"].item() == pytest.approx(overlap.item(), rel=1e-5)
-
-
-def test_overlap_may_be_measured_by_hsic() -> None:
-    method, batch = make(overlap="hsic").eval(), batch_of()
-    codes = method.codes(method.backbone.encode(batch))
-    shared, own, rows = codes.shared.mean, codes.private.mean, batch.present[:, 0]
-    pairs = [(own[:, 0], own[:, 1]), (own[:, 0], own[:, 2]), (own[:, 1], own[:, 2])]
-    pairs += [(shared[:, i], own[:, i]) for i in range(3)]
-    expected = torch.stack([hsic(*pair, rows) for pair in pairs]).mean()
-    assert method.training_losses(batch)["overlap"][0].item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_distance_may_be_symmetric_kl(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, batch = during_a_fit(make(distance="sym_kl").eval(), 0.0, monkeypatch), batch_of()
-    code = method.codes(method.backbone.encode(batch)).shared
-    terms = []
-    for i in range(3):
-        for j in range(3):
-            if i != j:  # at the beginning all pairs count the same
-                one, other = (code.mean[:, i], code.std[:, i]), (code.mean[:, j], code.std[:, j])
-                terms.append(gaussian_kl(*one, *other) + gaussian_kl(*other, *one))
-    expected = torch.stack(terms).mean() / 8
-    assert method.training_losses(batch)["alignment"][0].item() == pytest.approx(expected.item(), rel=1e-4)
-
-
-def test_guidance_by_reversal(monkeypatch: pytest.MonkeyPatch) -> None:
-    method, batch = during_a_fit(make(guidance="grl").eval(), 0.1, monkeypatch), batch_of()
-    codes = method.codes(method.backbone.encode(batch)).shared.drawn
-    plain = refinement.recognition(method.classifier, codes, batch.present)
-    wanted = torch.autograd.grad(plain, method.share.mean.weight)[0]
-    value, weight = method.training_losses(batch)["guidance"]
-    assert weight == 0.3
-    assert value.item() == pytest.approx(plain.item(), rel=1e-5)
-    found = torch.autograd.grad(value, method.share.mean.weight)[0]
-    torch.testing.assert_close(found, -0.4621172 * wanted, rtol=1e-4, atol=1e-6)
-
-
-def test_label_margin_takes_near_labels_for_the_same() -> None:
-    """Of a regression within a quarter; of classes the same class. Other modalities of a sample are positives, too."""
-    for task, target in (
-        (Regression(), tensor([0.0, 0.25, 2.0])),
-        (TASKS["single_label"], tensor([1, 1, 3])),
-    ):
-        method = make(task)
-        codes, values = draws(3, 3, 4), target.float()
-        unit = torch.nn.functional.normalize(codes.flatten(0, 1), dim=1)
-        cosine, labels = unit @ unit.T, values.repeat_interleave(3)
-        means = []
-        for i in range(9):
-            terms = [
-                max(0.15 * abs(labels[i] - labels[k]) - cosine[i, p] + cosine[i, k], tensor(0.0))
-                for p in range(9)
-                if p != i and abs(labels[i] - labels[p]) <= 0.25
-                for k in range(9)
-                if abs(labels[i] - labels[k]) > 0.25
-            ]
-            means.append(sum(terms) / len(terms))
-        found = method._label_margin(codes, torch.ones(3, 3, dtype=torch.bool), target)
-        assert found.item() == pytest.approx(float(sum(means)) / 9, rel=1e-5)
-
-
-def test_the_mean_contribution_of_what_is_there_is_logged(tiny_corpus) -> None:
-    """One batch is the whole epoch, and its masks are known."""
-    data = MERData(str(tiny_corpus()), masks=ModalityDropout(0.5), batch_size=100)
-    trainer = Trainer(
-        max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False
-    )
-    trainer.fit(make(adaptive=False), datamodule=data)
-    present = data.masks.present(len(data.split("train")), 0, data.seed)
-    weights = present / present.sum(1, keepdim=True)
-    expected = weights.sum(0) / present.sum(0)
-    found = [trainer.callback_metrics[f"contribution/{m}"].item() for m in ("text", "audio", "vision")]
-    assert found == pytest.approx(expected.tolist(), rel=1e-5)
-    assert trainer.callback_metrics["contribution/shared_std"] > 0
-
-
-# --- the probe
-
-
-@pytest.fixture
-def probed(tiny_corpus) -> Callable[..., tuple[Any, list[tuple[dict[str, float], int]]]]:
-    """A function that gives a stand-in for a Trainer at its last epoch, and the list of what it logs."""
-
-    def make_trainer(task: Task) -> tuple[Any, list[tuple[dict[str, float], int]]]:
-        corpus = open_corpus(tiny_corpus(task=task, samples=90))
-        logged: list[tuple[dict[str, float], int]] = []
-        trainer = SimpleNamespace(
-            max_epochs=7,
-            current_epoch=6,
-            sanity_checking=False,
-            is_global_zero=True,
-            datamodule=SimpleNamespace(split=lambda name: corpus.split("official", name)),
-            loggers=[SimpleNamespace(log_metrics=lambda values, step: logged.append((values, step)))],
-            global_step=31,
-        )
-        return trainer, logged
-
-    return make_trainer
-
-
-@pytest.mark.parametrize("kind", ["regression", "single_label"])
-def test_the_probe_reads_the_codes(kind: str, probed) -> None:
-    task = TASKS[kind]
-    trainer, logged = probed(task)
-    method = make(task).train()
-    ModalityProbe().on_validation_end(trainer, method)
-    assert method.training
-    seen = {}
-    for name in ("train", "valid"):
-        split = trainer.datamodule.split(name)
-        batch = split.batch(torch.arange(len(split)))
-        with torch.no_grad():
-            codes = method.eval().codes(method.backbone.encode(batch))
-        seen[name] = (codes.shared.mean.numpy(), codes.private.mean.numpy(), batch.target.numpy())
-    (train, own, target), (valid, valid_own, valid_target) = seen["train"], seen["valid"]
-    if kind == "single_label":
-        target, valid_target = np.eye(4)[target], np.eye(4)[valid_target]
-    expected = {
-        "probe/shared_modality": modality_accuracy(train, valid),
-        "probe/private_modality": modality_accuracy(own, valid_own),
-        "probe/shared_r2": label_r2(train, target, valid, valid_target),
-        "probe/shared_std": spread(valid),
-    }
-    ((found, step),) = logged
-    assert step == 31
-    assert found == pytest.approx(expected, abs=0.02)
-    ModalityProbe().on_validation_end(trainer, make(task, private=False))
-    assert "probe/private_modality" not in logged[1][0]
-
-
-def test_the_probe_looks_every_fifth_epoch_and_at_the_end(probed) -> None:
-    trainer, logged = probed(Regression())
-    method, callback, epochs = make(), ModalityProbe(), []
-    for epoch in range(7):
-        trainer.current_epoch, before = epoch, len(logged)
-        callback.on_validation_end(trainer, method)
-        if len(logged) > before:
-            epochs.append(epoch)
-    assert epochs == [4, 6]
-    for change in ({"sanity_checking": True}, {"is_global_zero": False}):
-        callback.on_validation_end(SimpleNamespace(**(vars(trainer) | change)), method)
-    callback.on_validation_end(trainer, nn.Linear(1, 1))
-    assert len(logged) == 2
-
-
-def test_the_probe_warns_of_a_collapse(probed) -> None:
-    trainer, logged = probed(Regression())
-    method = make()
-    nn.init.zeros_(method.share.mean.weight)
-    with pytest.warns(UserWarning, match="collapsed"):
-        ModalityProbe().on_validation_end(trainer, method)
-    assert logged[0][0]["probe/shared_std"] < 0.05
+    assert losses["reconstruction"] == pytest.approx(mean(decoded), rel=1e-5)
+    terms = method.recognise(own).log_softmax(2).diagonal(dim1=1, dim2=2)
+    assert losses["private_recognition"] == pytest.approx(-terms[here].mean().item(), rel=1e-5)
+    confused = refinement.confusion(method.referee(shared), here)
+    assert losses["guidance"] == pytest.approx(confused.item(), rel=1e-5)
+    overlap = [cross_correlation(shared[:, n], own[:, n], here[:, n]) for n in range(3)]
+    assert losses["disparity"] == pytest.approx(torch.stack(overlap).mean().item(), rel=1e-5)
+    assert losses["energy"] == pytest.approx(refinement.energy_distance(shared, here).item(), rel=1e-5)

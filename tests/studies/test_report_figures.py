@@ -110,8 +110,11 @@ def test_calibration_of_what_is_predicted_and_of_every_class() -> None:
 
 
 def test_what_was_not_tested_is_not_drawn() -> None:
+    tables = [predictions(["happy", "sad"], {"rate-cpm-0.1": [[0, 1], [0, 1]]})]
+    assert figures(setting({"a": contender(CLASSES, tables)}, {"wf1": {"a": {"rate-cpm-0.1": [0.5]}}})) == {}
     tables = [predictions(["happy", "sad"], {"t": [[0, 1], [0, 1]]})]
-    assert figures(setting({"a": contender(CLASSES, tables)}, {"wf1": {"a": {"t": [0.5]}}})) == {}
+    drawn = figures(setting({"a": contender(CLASSES, tables)}, {"wf1": {"a": {"t": [0.5]}}}))
+    assert list(drawn) == ["a: confusion of classes under t, all seeds", "a: calibration under t, all seeds"]
 
 
 def test_reliability_by_hand() -> None:

@@ -10,6 +10,7 @@ import yaml
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.search import Search
 from mer_lightning.studies.sweep_file import Sweep, read_sweep
+from mer_lightning.studies.sweep_storage import FileStorage
 
 pytest.importorskip("optuna")
 
@@ -26,11 +27,11 @@ def sweep(folder: Path, **content) -> Sweep:
 
 def test_another_content_of_the_file_is_another_sweep(tmp_path: Path) -> None:
     first = sweep(tmp_path, method="random", run_cap=1, parameters={"model.optimizer.lr": RATE})
-    Search(first, tmp_path / "study", 1)
-    Search(first, tmp_path / "study", 1)
+    Search(first, FileStorage(tmp_path / "study"), 1)
+    Search(first, FileStorage(tmp_path / "study"), 1)
     changed = sweep(tmp_path, method="random", run_cap=2, parameters={"model.optimizer.lr": RATE})
     with pytest.raises(Refusal, match="another content"):
-        Search(changed, tmp_path / "study", 1)
+        Search(changed, FileStorage(tmp_path / "study"), 1)
 
 
 def run_until_killed(search: Search, scores: dict[int, float], trials: int) -> list[int]:
@@ -51,8 +52,8 @@ def test_sixty_trials_none_twice(tmp_path: Path, method: str) -> None:
     scores: dict[int, float] = {}
     numbers: list[int] = []
     for _ in range(30):
-        numbers += run_until_killed(Search(tiny, tmp_path / "study", 60), scores, trials=7)
-    trials = Search(tiny, tmp_path / "study", 60).all_trials()
+        numbers += run_until_killed(Search(tiny, FileStorage(tmp_path / "study"), 60), scores, trials=7)
+    trials = Search(tiny, FileStorage(tmp_path / "study"), 60).all_trials()
     assert [trial.number for trial, _, _ in trials] == list(range(60))
     assert {state for _, state, _ in trials} == {"complete"}
     assert {trial.number: score for trial, _, score in trials} == scores
@@ -63,10 +64,10 @@ def test_sixty_trials_none_twice(tmp_path: Path, method: str) -> None:
 
 def test_random_trials_are_the_same_after_a_kill(tmp_path: Path) -> None:
     tiny = sweep(tmp_path, method="random", run_cap=9, parameters={"x": {"min": 0.0, "max": 1.0}})
-    whole = Search(tiny, tmp_path / "whole", 9)
+    whole = Search(tiny, FileStorage(tmp_path / "whole"), 9)
     run_until_killed(whole, {}, trials=99)
     for _ in range(4):
-        broken = Search(tiny, tmp_path / "broken", 9)
+        broken = Search(tiny, FileStorage(tmp_path / "broken"), 9)
         run_until_killed(broken, {}, trials=4)
     values = [[trial.overrides["x"] for trial, _, _ in search.all_trials()] for search in (whole, broken)]
     assert values[0] == values[1] == [tiny.random_point(n)["x"] for n in range(9)]
@@ -74,7 +75,7 @@ def test_random_trials_are_the_same_after_a_kill(tmp_path: Path) -> None:
 
 def test_bayes_draws_more_where_the_score_is_high(tmp_path: Path) -> None:
     tiny = sweep(tmp_path, method="bayes", run_cap=60, parameters={"x": {"min": 0.0, "max": 1.0}})
-    search = Search(tiny, tmp_path / "study", 60)
+    search = Search(tiny, FileStorage(tmp_path / "study"), 60)
     run_until_killed(search, {}, trials=99)
     late = [trial.overrides["x"] for trial, _, _ in search.all_trials()][40:]
     assert sum(abs(x - 0.3) < 0.1 for x in late) > 10  # 4 by chance
@@ -92,7 +93,7 @@ def test_every_kind_of_parameter_survives_the_storage(tmp_path: Path) -> None:
         "normal": {"distribution": "normal", "mu": 1.0, "sigma": 0.1},
     }
     tiny = sweep(tmp_path, method="random", run_cap=8, parameters=parameters)
-    search = Search(tiny, tmp_path / "study", 8)
+    search = Search(tiny, FileStorage(tmp_path / "study"), 8)
     points = [trial.overrides for trial in search.trials_to_run()]
     assert points == [tiny.random_point(number) for number in range(8)]
     assert all(isinstance(point["power"], int) for point in points)
@@ -101,7 +102,7 @@ def test_every_kind_of_parameter_survives_the_storage(tmp_path: Path) -> None:
 def test_bayes_draws_multiples_of_a_step_on_a_logarithmic_scale(tmp_path: Path) -> None:
     """Optuna has no such distribution: the values are rounded."""
     power = {"distribution": "q_log_uniform_values", "min": 16, "max": 256, "q": 16}
-    search = Search(sweep(tmp_path, method="bayes", run_cap=8, parameters={"power": power}), tmp_path, 8)
+    search = Search(sweep(tmp_path, method="bayes", run_cap=8, parameters={"power": power}), FileStorage(tmp_path), 8)
     drawn = [trial.overrides["power"] for trial in search.trials_to_run()]
     assert all(isinstance(value, int) and value % 16 == 0 and 16 <= value <= 256 for value in drawn)
     assert len(set(drawn)) > 2

@@ -12,6 +12,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.studies import sweep_trials
 from mer_lightning.studies.search import Search
 from mer_lightning.studies.sweep_file import Sweep, read_sweep
+from mer_lightning.studies.sweep_storage import FileStorage
 from mer_lightning.studies.sweep_trials import SweepTrials, TrialResult, best_value, trials_table
 
 pytest.importorskip("optuna")
@@ -44,7 +45,7 @@ def trials(tmp_path: Path, results: list[TrialResult], monkeypatch: pytest.Monke
         return float(options["x"] * options["seed_everything"])
 
     monkeypatch.setattr(sweep_trials, "best_value", score)
-    return SweepTrials(Search(read(tmp_path), tmp_path, 2), tmp_path, results.append)
+    return SweepTrials(Search(read(tmp_path), FileStorage(tmp_path), 2), tmp_path, results.append)
 
 
 def scores(results: list[TrialResult]) -> list[tuple[int, float | None]]:
@@ -92,7 +93,7 @@ def test_a_failed_trial_is_over_when_its_other_runs_have_ended(trials: SweepTria
 
 def test_a_metric_that_was_not_logged_fails_the_trial(tmp_path: Path, results: list[TrialResult]) -> None:
     sweep = read(tmp_path, metric={"name": "valid/other"}, parameters={"x": {"values": [5]}})
-    trials = SweepTrials(Search(sweep, tmp_path, 1), tmp_path, results.append)
+    trials = SweepTrials(Search(sweep, FileStorage(tmp_path), 1), tmp_path, results.append)
     (job,) = trials.jobs()
     trials.ended(job, 1.0)
     assert results[0].score is None

@@ -210,7 +210,7 @@ ATTACKS: dict[str, tuple[str, Value]] = {
     "a backbone as text": ("model.init_args.backbone", text(spec("Backbone"))),
     "a backbone that is a callback of ours": (
         "model.init_args.backbone",
-        lambda stranger: "mer_lightning.training.probes.ModalityProbe",
+        lambda stranger: "mer_lightning.studies.pruning.Pruning",
     ),
     "a text encoder": ("model.init_args.text_encoder", of("Part")),
     "a method": ("model", spec("Method")),

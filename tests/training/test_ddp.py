@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
+import torch
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from mer_lightning.cli import main
 
@@ -27,10 +30,15 @@ OPTIONS = [
 ]
 
 
-def command(*args: str, cwd: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+# What would make a command a process that another one has started, or give it the port of another one.
+OF_OTHERS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def command(*args: str, cwd: Path, by: tuple[str, ...] = ()) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in OF_OTHERS}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-m", "mer_lightning.cli", *args],
+        [sys.executable, *by, "-m", "mer_lightning.cli", *args],
         cwd=cwd,
         env=environment,
         capture_output=True,
@@ -72,3 +80,25 @@ def test_a_process_without_a_batch_does_not_hang(tiny_corpus, tmp_path: Path) ->
         cwd=tmp_path,
     )
     assert pd.read_csv(tmp_path / "two" / "results.csv")["samples"].unique().tolist() == [10]
+
+
+def test_a_run_leaves_no_process_group_to_the_next_one(tiny_corpus, tmp_path: Path) -> None:
+    """In one process, as the trials of a sweep run: the second one must not take itself for a part of the first."""
+    before = {name: os.environ.get(name) for name in OF_OTHERS}
+    options = [*OPTIONS, "--data.corpus", str(tiny_corpus()), "--trainer.devices", "1", "--test_after_fit", "false"]
+    for run in ("first", "second"):
+        assert main(["fit", *options, "--trainer.strategy", "ddp", "--run_dir", str(tmp_path / run)]) == 0
+        assert {name: os.environ.get(name) for name in OF_OTHERS} == before
+        assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", [["--standalone"], ["--master_port", "0"]])
+def test_processes_of_torchrun_agree_on_a_folder(agent: list[str], tiny_corpus, tmp_path: Path) -> None:
+    if agent[-1] == "0":
+        agent = ["--master_port", str(find_free_network_port())]
+    torchrun = ("-m", "torch.distributed.run", *agent, "--nproc_per_node", "2")
+    options = [*OPTIONS, "--data.corpus", str(tiny_corpus()), "--name", "x"]
+    command("fit", *options, "--trainer.strategy", "ddp", "--trainer.devices", "2", cwd=tmp_path, by=torchrun)
+    assert [path.name for path in (tmp_path / "runs" / "x").iterdir()] == ["1"]
+    assert (tmp_path / "runs" / "x" / "1" / "results.csv").is_file()

@@ -69,10 +69,10 @@ def test_configs_nested_and_flat() -> None:
 def test_configurations_of_older_runs_name_files_that_have_moved() -> None:
     written = {
         "data": {"masks": {"class_path": "mer_lightning.data.masks.ModalityDropout", "init_args": {"rate": 0.2}}},
-        "trainer": {"callbacks": [{"class_path": "mer_lightning.training.probes.ModalityProbe"}]},
+        "trainer": {"callbacks": [{"class_path": "mer_lightning.training.pruning.Pruning"}]},
         "model": {"class_path": "mer_lightning.methods.cdat.CDaT"},
     }
     now = in_config(written)
     assert now["data"]["masks"]["class_path"] == "mer_lightning.masks.training.ModalityDropout"
-    assert now["trainer"]["callbacks"] == [{"class_path": "mer_lightning.methods.mgr.probe.ModalityProbe"}]
+    assert now["trainer"]["callbacks"] == [{"class_path": "mer_lightning.studies.pruning.Pruning"}]
     assert now["model"] == written["model"]

@@ -89,7 +89,6 @@ def test_known_callbacks_and_loggers_by_their_names(run: Path) -> None:
         {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "more", "filename": "last"}},
         {"class_path": "EarlyStopping", "init_args": {"monitor": "valid/score", "mode": "max"}},
         {"class_path": "GradientAccumulationScheduler", "init_args": {"scheduling": {0: 1}}},
-        {"class_path": "mer_lightning.methods.mgr.probe.ModalityProbe", "init_args": {"every": 1}},
     ]
     changed(run / "config.yaml", "trainer.callbacks", callbacks)
     changed(run / "config.yaml", "trainer.logger", {"class_path": "CSVLogger", "init_args": {"save_dir": "kept"}})

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mer_lightning.data.importing.unpickle import load_pickle
 from mer_lightning.data.raw import SPLITS, JoinedSequences, PaddedSequences
 from mer_lightning.errors import Refusal
-from mer_lightning.tasks import Regression
+from mer_lightning.tasks import Ratings, Regression
 
 _CHUNK_BYTES = 16 * 2**20
 _KNOWN_WIDTHS = {  # the feature sets of MMSA, MulT and MAG-BERT files, recognised by their widths
@@ -138,10 +138,40 @@ def joined(where: Path, modality: str, parts: Sequence[PaddedSequences]) -> Join
     return JoinedSequences(parts)
 
 
-def regression_for(labels: NDArray[Any]) -> Regression:
-    """A regression on the smallest usual range that holds ``labels``: -1 to 1 as in SIMS, or -3 to 3 as in MOSI.
+def task_for_numbers(
+    labels: NDArray[Any], names: Sequence[str] = (), ranges: Sequence[tuple[float, float]] = ()
+) -> Regression | Ratings:
+    """A sentiment where single labels lie on both sides of 0 within 1 or 3; else ratings on scales of their own.
 
-    Larger labels get a range of their own.
+    ``names`` and ``ranges`` of the targets make them ratings, too. A range that is not given is that of the labels, up
+    to the next whole numbers.
+    """
+    known = labels[np.isfinite(labels)]
+    both_sides = known.size and known.min() < 0 < known.max()
+    if labels.ndim == 1 and not names and not len(ranges) and both_sides:
+        return sentiment_for(labels)
+    return ratings_for(labels, names, ranges)
+
+
+def sentiment_for(labels: NDArray[Any]) -> Regression | Ratings:
+    """A sentiment on the smallest usual range that holds ``labels``: -1 to 1 as in SIMS, or -3 to 3 as in MOSI.
+
+    Larger labels are no sentiment as this field rates it.
     """
     largest = np.nanmax(np.abs(labels), initial=0.0, where=np.isfinite(labels))
-    return Regression(limit=next((limit for limit in (1.0, 3.0) if largest <= limit), float(np.ceil(largest))))
+    limit = next((limit for limit in (1.0, 3.0) if largest <= limit), None)
+    return Regression(limit) if limit else ratings_for(labels)
+
+
+def ratings_for(labels: NDArray[Any], names: Sequence[str] = (), ranges: Sequence[tuple[float, float]] = ()) -> Ratings:
+    columns = labels.reshape(len(labels), -1).T
+    names = names or (["label"] if len(columns) == 1 else [f"label {number}" for number in range(1, len(columns) + 1)])
+    if not len(ranges):
+        ranges = [_range_of(column[np.isfinite(column)]) for column in columns]
+    low, high = zip(*((float(low), float(high)) for low, high in ranges), strict=True)
+    return Ratings(tuple(names), low, high)
+
+
+def _range_of(labels: NDArray[Any]) -> tuple[float, float]:
+    low, high = (float(np.floor(labels.min())), float(np.ceil(labels.max()))) if len(labels) else (0.0, 1.0)
+    return low, max(high, low + 1)

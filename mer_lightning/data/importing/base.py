@@ -41,16 +41,10 @@ def all_readers() -> dict[str, Reader]:
     return {cls.name: cls() for cls in classes_by_file("mer_lightning.data.importing", Reader).values()}
 
 
-def read_raw(
-    path: Path,
-    entry: CatalogueEntry | None = None,
-    features: dict[str, str] | None = None,
-    reader: Reader | None = None,
-) -> RawCorpus:
-    """What ``reader`` makes of ``path``, or the reader that recognises it; a Refusal for whatever goes wrong there."""
-    reader = reader or detect(path)
+def read_raw(reader: Reader, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
+    """What ``reader`` makes of ``path``; a Refusal for whatever the content does to it."""
     with reading(path, f"the format {reader.name}", "check how the file was made"):
-        return reader.read(path, entry, features or {})
+        return reader.read(path, entry, features)
 
 
 def detect(path: Path) -> Reader:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_lightning.data.corpus import CARD, Corpus, open_corpus
-from mer_lightning.data.importing.base import read_raw
-from mer_lightning.data.raw import SPLITS, PackedSequences, RawCorpus, Sequences
-from mer_lightning.data.store import chunks
+from mer_lightning.data.importing.base import detect, read_raw
+from mer_lightning.data.raw import SPLITS, PackedSequences, RawCorpus, Sequences, chunks
 from mer_lightning.modalities import MODALITIES
+from mer_lightning.tasks import Ratings
 from mer_lightning.yaml_text import from_yaml
 
 Progress = Callable[[int, int], None]
@@ -64,7 +64,7 @@ class Findings:
 def inspect_path(path: Path, progress: Progress | None = None) -> Findings:
     """Inspect any file or folder whose format a reader knows, or an imported corpus."""
     native = (path / CARD).is_file()
-    raw = _raw_from(open_corpus(path), path) if native else read_raw(path)
+    raw = _raw_from(open_corpus(path), path) if native else read_raw(detect(path), path, None, {})
     partition = next(iter(raw.partitions.values()), np.full(len(raw), -1, np.int8))
     sha256, known_as = _checksums(path)
     return Findings(
@@ -135,8 +135,10 @@ def _modality(
 
 
 def _histogram(raw: RawCorpus, rows: NDArray[np.bool_]) -> dict[str, int]:
-    """How often each label occurs. Intensities are sorted into seven grades; a sample may have several labels."""
+    """How often each label occurs. Numbers are sorted into seven grades; a sample may have several labels."""
     target = raw.target[rows]
+    if isinstance(raw.task, Ratings):
+        return _rating_histogram(raw.task, target.reshape(len(target), -1))
     if raw.task.kind == "regression":
         limit = raw.task.limit  # type: ignore[attr-defined]
         grades = np.rint(np.clip(target[np.isfinite(target)] / limit, -1, 1) * 3).astype(int)
@@ -145,6 +147,17 @@ def _histogram(raw: RawCorpus, rows: NDArray[np.bool_]) -> dict[str, int]:
     if raw.task.kind == "single_label":
         return {name: int((target == number).sum()) for number, name in enumerate(classes)}
     return {name: int(target[:, number].sum()) for number, name in enumerate(classes)}
+
+
+def _rating_histogram(task: Ratings, target: NDArray[Any]) -> dict[str, int]:
+    """Seven equal stretches of each target's range, by their middles."""
+    found = {}
+    for name, low, high, column in zip(task.targets, task.low, task.high, target.T, strict=True):
+        step = (high - low) / 6
+        grades = np.rint((column[np.isfinite(column)] - low) / step)
+        title = f"{name} " if len(task.targets) > 1 else ""
+        found |= {f"{title}{low + grade * step:g}": int((grades == grade).sum()) for grade in range(7)}
+    return found
 
 
 def _shared(groups: list[str], partition: NDArray[np.int8]) -> dict[str, list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console, RenderableType
 from rich.table import Table
 
@@ -10,7 +12,7 @@ from mer_lightning.data.importing.inspection import Findings
 
 def show(findings: Findings, console: Console) -> None:
     task = findings.task
-    labels = ", ".join(task["classes"]) if "classes" in task else f"-{task['limit']:g} to {task['limit']:g}"
+    labels = ", ".join(_labels_of(task))
     console.print(f"[bold]{findings.path}[/]: {findings.format}, {findings.alignment}, {findings.samples} samples")
     console.print(f"{task['kind']} ({labels}); padding: {findings.padding}", highlight=False)
     if findings.known_as:
@@ -22,6 +24,16 @@ def show(findings: Findings, console: Console) -> None:
         console.print(f"[yellow]![/] {warning}", highlight=False)
     for note in findings.notes:
         console.print(f"[dim]note: {note}[/]", highlight=False)
+
+
+def _labels_of(task: dict[str, Any]) -> list[str]:
+    """The classes, or the range of each target."""
+    if "classes" in task:
+        return list(task["classes"])
+    if "limit" in task:
+        return [f"-{task['limit']:g} to {task['limit']:g}"]
+    ranges = zip(task["targets"], task["low"], task["high"], strict=True)
+    return [f"{name} {low:g} to {high:g}" for name, low, high in ranges]
 
 
 def _modalities(findings: Findings) -> RenderableType:
@@ -58,7 +70,9 @@ def _labels(findings: Findings) -> RenderableType:
 def _warnings(findings: Findings) -> list[str]:
     warnings = []
     if findings.bad_labels:
-        warnings.append(f"{findings.bad_labels} labels are not finite: an import will refuse the file")
+        warnings.append(
+            f"{findings.bad_labels} labels are not finite: an import refuses them (ratings: --allow_missing_labels)"
+        )
     if findings.duplicate_ids:
         warnings.append(
             f"{len(findings.duplicate_ids)} ids occur more than once, the first is {findings.duplicate_ids[0]}"
@@ -70,5 +84,7 @@ def _warnings(findings: Findings) -> list[str]:
     for modality, each in findings.modalities.items():
         for split, counts in each.non_finite.items():
             values = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-            warnings.append(f"{modality} of {split}: {values}; an import sets them to 0")
+            warnings.append(
+                f"{modality} of {split}: {values}; an import replaces them by training medians (--nonfinite)"
+            )
     return warnings

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_lightning.data.catalogue import CatalogueEntry
-from mer_lightning.data.importing.arrays import feature_name, numbers, regression_for, string
+from mer_lightning.data.importing.arrays import feature_name, numbers, sentiment_for, string
 from mer_lightning.data.importing.base import Reader
 from mer_lightning.data.importing.unpickle import load_pickle, outline
 from mer_lightning.data.raw import LoadedSequences, RawCorpus
@@ -87,7 +87,7 @@ class MAG(Reader):
 def _task(path: Path, labels: NDArray[Any], entry: CatalogueEntry | None) -> tuple[Task, NDArray[Any]]:
     """The task and its target, from (N, 1) or (N, 7) labels: sentiment, or which of the six emotions are present."""
     if entry is None or entry.task.kind == "regression":
-        return entry.task if entry else regression_for(labels[:, 0]), labels[:, 0]
+        return entry.task if entry else sentiment_for(labels[:, 0]), labels[:, 0]
     if labels.shape[1] == 7 and getattr(entry.task, "classes", ()) == _EMOTIONS:
         return entry.task, np.where(np.isfinite(labels[:, 1:]), labels[:, 1:] > 0, np.nan)
     remedy = "import the file as mosi, mosei or mosei_emotions"

@@ -29,7 +29,7 @@ from mer_lightning.data.importing.arrays import (
     padded,
     padded_numbers,
     per_sample,
-    regression_for,
+    sentiment_for,
     strings,
 )
 from mer_lightning.data.importing.base import Reader
@@ -89,7 +89,7 @@ class MMSA(Reader):
         return RawCorpus(
             format=self.name,
             source=path,
-            task=entry.task if entry else regression_for(target),
+            task=entry.task if entry else sentiment_for(target),
             alignment="aligned" if aligned else "unaligned",
             features=dict(all_splits),
             feature_set={m: feature_name(m, each.width) for m, each in all_splits.items()}

@@ -28,7 +28,7 @@ from mer_lightning.data.importing.arrays import (
     padded,
     padded_numbers,
     per_sample,
-    regression_for,
+    sentiment_for,
     string,
 )
 from mer_lightning.data.importing.base import Reader
@@ -107,12 +107,11 @@ def _labels(path: Path, split: str, stored: NDArray[Any], n: int) -> NDArray[Any
 
 
 def _task(path: Path, target: NDArray[Any], entry: CatalogueEntry | None) -> Task:
-    inferred: Task = _EMOTIONS if target.ndim == 2 else regression_for(target)
+    inferred: Task = _EMOTIONS if target.ndim == 2 else sentiment_for(target)
     if entry is None:
         return inferred
-    fits = entry.task.kind == inferred.kind and (
-        target.ndim == 1 or entry.task.card()["classes"] == [*_EMOTIONS.classes]
-    )
+    kinds = ("regression", "ratings") if target.ndim == 1 else ("multi_label",)
+    fits = entry.task.kind in kinds and (target.ndim == 1 or entry.task.card()["classes"] == [*_EMOTIONS.classes])
     if not fits:
         found = f"{', '.join(_EMOTIONS.classes)}, each yes or no" if target.ndim == 2 else "one number per sample"
         remedy = "import it as " + ("iemocap" if target.ndim == 2 else "mosi or mosei")

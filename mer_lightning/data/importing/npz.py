@@ -5,7 +5,6 @@ Shapes: N samples, L longest sequence, D width, C classes.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +20,30 @@ from mer_lightning.data.importing.arrays import (
     padded,
     padded_numbers,
     per_sample,
-    regression_for,
     strings,
+    task_for_numbers,
 )
 from mer_lightning.data.importing.base import Reader
 from mer_lightning.data.importing.feature_files import NpzFile
+from mer_lightning.data.nonfinite import as_float32, repaired
 from mer_lightning.data.raw import SPLITS, UNUSED, Alignment, PackedSequences, RawCorpus, Sequences
-from mer_lightning.data.store import carve_valid, clean
+from mer_lightning.data.store import carve_valid
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
-from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
+from mer_lightning.tasks import MultiLabel, Ratings, Regression, SingleLabel, Task
 
 _KNOWN = {
     "ids",
     "label",
     "classes",
+    "targets",
+    "ranges",
     "video_id",
-    "sentence",
     "split",
     *MODALITIES,
     *(f"{m}_lengths" for m in MODALITIES),
 }
+_GROUPS = ("video_id", "dialogue")  # what must not be in two splits, by the first of these names
 _HELP = "see docs/reference/npz-format.md"
 _CARVED = "Partition '{}' has no valid split: whole videos with about 15 % of its training samples became one."
 
@@ -53,7 +55,7 @@ class NPZ(Reader):
     describes = "own features in one .npz, see docs/reference/npz-format.md"
 
     def detects(self, path: Path) -> bool:
-        return bool(_names(path) & {*MODALITIES})
+        return bool(array_names(path) & {*MODALITIES})
 
     def read(self, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
         arrays, notes = _load(path)
@@ -63,9 +65,12 @@ class NPZ(Reader):
         n = len(ids)
         task, target = _labels(path, arrays, n, entry)
         sequences = _features(path, arrays, n)
-        groups = strings(path, "video_id", arrays["video_id"], n) if "video_id" in arrays else ids
+        columns, notes = _columns(path, arrays, n, notes)
+        groups = next((columns[name] for name in _GROUPS if name in columns), ids)
         if groups is ids:
-            notes.append("No video_id: each sample is a group of its own, even if several samples are of one video.")
+            notes.append(
+                "No video_id or dialogue: each sample is a group of its own, even if several samples are of one video."
+            )
         partitions = _partitions(path, arrays, n)
         for name, partition in partitions.items():
             if not (partition == SPLITS.index("valid")).any():
@@ -82,10 +87,23 @@ class NPZ(Reader):
             ids=ids,
             partitions=partitions,
             groups=groups,
-            columns={"sentence": strings(path, "sentence", arrays["sentence"], n)} if "sentence" in arrays else {},
+            columns={name: column for name, column in columns.items() if name != "video_id"},
             padding="end" if any(arrays[modality].ndim == 3 for modality in sequences) else "none",
             notes=notes,
         )
+
+
+def _columns(path: Path, arrays: Arrays, n: int, notes: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """({name: one text per sample} of every array that the format has no other use for, notes with the others)."""
+    columns, left = {}, []
+    for name, values in arrays.items():
+        if (name in _KNOWN and name != "video_id") or name.startswith("split_"):
+            continue
+        if values.shape == (n,) and name not in ("id", "group"):
+            columns[name] = strings(path, name, values, n)
+        else:
+            left.append(name)
+    return columns, [*notes, *([f"Arrays that were not read: {', '.join(left)}."] if left else [])]
 
 
 def open_npz(path: Path) -> Corpus:
@@ -100,13 +118,14 @@ def open_npz(path: Path) -> Corpus:
     target: NDArray[Any] | None = None
     if "label" in arrays:
         task, target = _labels(path, arrays, n, None)
-        if not np.isfinite(target).all():
+        if not np.isfinite(target).all() and not isinstance(task, Ratings):
             notes.append("Not every sample has a finite label: labels are left out.")
             target = None
-    cleaned: dict[str, Counter[str]] = {modality: Counter() for modality in sequences}
+    # Nothing says what a training split held: medians are those of the file.
+    sequences, counts = repaired(path, sequences, "median", np.ones(n, bool), _alignment(sequences))
     tensors = {}
     for modality, each in sequences.items():
-        tensors[f"{modality}.values"] = torch.from_numpy(clean(each.packed(0, n), cleaned[modality]))
+        tensors[f"{modality}.values"] = torch.from_numpy(as_float32(each.packed(0, n)))
         tensors[f"{modality}.offsets"] = torch.from_numpy(np.concatenate([[0], np.cumsum(each.lengths)]))
     if target is not None:
         tensors["target"] = torch.from_numpy(target.astype(np.int64 if task.kind == "single_label" else np.float32))
@@ -120,7 +139,8 @@ def open_npz(path: Path) -> Corpus:
         partitions={},
         sha256="",
         source={"file": path.name, "format": NPZ.name},
-        cleaned={modality: dict(counts) for modality, counts in cleaned.items() if counts},
+        cleaned=counts,
+        nonfinite="median" if counts else "",
         notes=notes,
     )
     corpus = Corpus(card, tensors, folder=None)
@@ -131,7 +151,7 @@ def open_npz(path: Path) -> Corpus:
     return corpus
 
 
-def _names(path: Path) -> set[str]:
+def array_names(path: Path) -> set[str]:
     try:
         return set(NpzFile(path).names)
     except Refusal:
@@ -139,18 +159,29 @@ def _names(path: Path) -> set[str]:
 
 
 def _load(path: Path) -> tuple[Arrays, list[str]]:
-    """The arrays that the format knows, and a note on all others."""
+    """The plain arrays, and a note on those that are none."""
     archive = NpzFile(path)
     names = set(archive.names)
-    wanted = {name for name in names if name in _KNOWN or name.startswith("split_")}
-    if not wanted & {*MODALITIES}:
+    if not names & {*MODALITIES}:
         raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), _HELP)
-    arrays = {name: archive.array(name, objects=False) for name in sorted(wanted)}
-    for name, array in arrays.items():
-        if array.ndim == 0 or len(array) == 0:
+    arrays: Arrays = {}
+    ignored = []
+    for name in sorted(names):
+        needed = name in _KNOWN or name.startswith("split_")
+        try:
+            values = archive.array(name, objects=False)
+        except Refusal:
+            if needed:
+                raise
+            ignored.append(name)
+            continue
+        if np.ndim(values) and len(values):
+            arrays[name] = values
+        elif needed:
             raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", _HELP)
-    ignored = ", ".join(sorted(names - wanted))
-    return arrays, [f"Arrays that were not read: {ignored}."] if ignored else []
+        else:
+            ignored.append(name)
+    return arrays, [f"Arrays that were not read: {', '.join(ignored)}."] if ignored else []
 
 
 def _samples(path: Path, arrays: Arrays) -> int:
@@ -202,28 +233,48 @@ def _alignment(features: dict[str, Sequences]) -> Alignment:
 
 def _labels(path: Path, arrays: Arrays, n: int, entry: CatalogueEntry | None) -> tuple[Task, NDArray[Any]]:
     label = numbers(path, "label", arrays["label"], n)
+    label = label.reshape(n) if label.size == n else label
     classes = tuple(strings(path, "classes", arrays["classes"])) if "classes" in arrays else ()
-    task = entry.task if entry else None
-    if task is None and classes:
-        task = SingleLabel(classes) if label.size == n else MultiLabel(classes)
-    if isinstance(task, SingleLabel | MultiLabel) and classes and task.classes != classes:
-        expected = f"the classes {', '.join(task.classes)}"
-        raise Refusal(path, expected, ", ".join(classes), "put labels and classes in the order of the corpus")
-    if isinstance(task, MultiLabel):
-        if label.shape != (n, len(task.classes)):
-            expected = f"labels of shape ({n}, {len(task.classes)}), one column per class"
-            raise Refusal(path, expected, f"{label.shape}", _HELP)
-        return task, label
-    label = per_sample(path, "label", label, n)
-    if isinstance(task, SingleLabel) and not np.isin(label[np.isfinite(label)], range(len(task.classes))).all():
-        expected = f"labels 0 to {len(task.classes) - 1}, the positions in classes"
-        raise Refusal(
-            path,
-            expected,
-            f"{label.min()} to {label.max()}",
-            "number the classes 0, 1, 2, ...",
-        )
-    return task or regression_for(label), label
+    if label.ndim > 2:
+        raise Refusal(path, f"labels of shape ({n},) or ({n}, C)", f"{label.shape}", _HELP)
+    task = entry.task if entry else _task(path, arrays, label, classes)
+    if entry is not None and classes and getattr(task, "classes", None) != classes:
+        raise _other_labels(path, entry, f"the classes {', '.join(classes)}")
+    if task.outputs > 1 and task.kind != "single_label" and label.shape != (n, task.outputs):
+        raise Refusal(path, f"labels of shape ({n}, {task.outputs}), one column each", f"{label.shape}", _HELP)
+    if task.kind == "single_label":
+        known = label[np.isfinite(label)]
+        if label.ndim > 1 or not np.isin(known, range(task.outputs)).all():
+            found = f"{label.min()} to {label.max()}" if label.ndim == 1 else f"{label.shape}"
+            expected = f"labels 0 to {task.outputs - 1}, the positions in classes"
+            raise Refusal(path, expected, found, "number the classes 0, 1, 2, ...")
+    return task, label
+
+
+def _task(path: Path, arrays: Arrays, label: NDArray[Any], classes: tuple[str, ...]) -> Task:
+    """What the file says: classes, or named targets, or numbers."""
+    names = strings(path, "targets", arrays["targets"]) if "targets" in arrays else []
+    columns = label.shape[1] if label.ndim == 2 else 1
+    if classes and (names or "ranges" in arrays):
+        raise Refusal(path, "classes, or targets with ranges", "both", "leave one of them out")
+    if classes:
+        return SingleLabel(classes) if label.ndim == 1 else MultiLabel(classes)
+    ranges = numbers(path, "ranges", arrays["ranges"]) if "ranges" in arrays else np.zeros((0, 2))
+    if (names and len(names) != columns) or (len(ranges) and ranges.shape != (columns, 2)):
+        expected = f"{columns} names in targets, and ranges of shape ({columns}, 2), as label has columns"
+        raise Refusal(path, expected, f"{len(names)} names and {ranges.shape}", _HELP)
+    try:
+        return task_for_numbers(label, names, [(low, high) for low, high in ranges.tolist()])
+    except ValueError as error:
+        raise Refusal(path, "ranges from a lower to a higher number", str(error), _HELP) from error
+
+
+def _other_labels(path: Path, entry: CatalogueEntry, found: str) -> Refusal:
+    task = entry.task
+    classes: tuple[str, ...] = getattr(task, "classes", ())
+    expected = f"the classes of {entry.name}, {', '.join(classes)}" if classes else f"numbers, as {entry.name} has them"
+    way = "say which is which, --classes '{mine: theirs, ...}', or " if classes else ""
+    return Refusal(path, expected, found, f"{way}import it under a name of your own: --as other")
 
 
 def _partitions(path: Path, arrays: Arrays, n: int) -> dict[str, NDArray[np.int8]]:

@@ -6,16 +6,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mer_lightning.methods.finished_runs import FinishedRuns
-
-# The complete input, and the input without one modality: what the weights of the transfer are made from.
-_CONDITIONS = ("tav", "av", "tv", "ta")
+from mer_lightning.modalities import complete_among
 
 
 def figures(runs: FinishedRuns) -> dict[str, Figure]:
     """None where the confidence network was not part of the run (`weighting: static`, say)."""
-    conditions = [name for name in _CONDITIONS if name in runs.conditions]
-    if not conditions or "confidence" not in runs.tables[0].columns:
+    complete = complete_among(runs.conditions)
+    if complete is None or "confidence" not in runs.tables[0].columns:
         return {}
+    # The complete input, and the input without one modality: what the weights of the transfer are made from.
+    names = [complete, *(complete.replace(letter, "") for letter in complete)]
+    conditions = [name for name in names if name in runs.conditions]
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
     for condition, logits in zip(conditions, runs.logits(conditions).unbind(1), strict=True):

@@ -30,7 +30,7 @@ from mer_lightning.methods.base import Losses, MERMethod, Phase
 from mer_lightning.methods.cdat import losses as transfer
 from mer_lightning.methods.cdat.confidence import ConfidenceNetwork, ConfidenceOutput
 from mer_lightning.methods.cdat.transfer_log import TransferLog
-from mer_lightning.modalities import COMPLETE, MODALITIES
+from mer_lightning.modalities import MODALITIES, complete_among
 from mer_lightning.randomness import name_key, uniform
 from mer_lightning.tasks import MultiLabel
 
@@ -87,7 +87,7 @@ class CDaT(MERMethod):
         confidence_on_masked: train it under each mask, too, and not on the unmasked input only.
         keep_unlabelled: let samples without any true label take part in training it (several labels only).
         logit_dropout: on the outputs in training, where there are classes; both released codes have it.
-        gather: compare samples across all processes.
+        gather: compare samples across all processes, so that several processes train as one would.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class CDaT(MERMethod):
         confidence_on_masked: bool = False,
         keep_unlabelled: bool = False,
         logit_dropout: float = 0.1,
-        gather: bool = False,
+        gather: bool = True,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -250,7 +250,7 @@ class CDaT(MERMethod):
         """The task's loss of the samples of one half, in a model that is trained on them alone."""
         mine = in_second_half(batch.index) == bool(half)
         errors = self._half_errors(half, batch)
-        return {"task": ((errors * mine).sum() / mine.sum().clamp(min=1), 1.0)}
+        return {"task": (self.mean_where(errors, mine), 1.0)}
 
     def _half_errors(self, half: int, batch: Batch) -> Tensor:
         assert batch.target is not None
@@ -272,11 +272,19 @@ class CDaT(MERMethod):
             states = self.backbone.fuse_many(self.backbone.encode(batch), masks)
             target = batch.target.expand(len(masks), *batch.target.shape).flatten(0, 1)
             true = self.task.true_class_probability(self._judged_logits(states, batch, masks).flatten(0, 1), target)
-        predicted = self.confidence(states)
+        predicted = self._predicted_confidence(states)
         errors = transfer.confidence_error(predicted.flatten(), true).view(len(masks), -1).mean(0)
         if isinstance(self.task, MultiLabel) and not self.keep_unlabelled:
             errors = errors * (batch.target.sum(1) > 0)
         return errors
+
+    def _predicted_confidence(self, states: Tensor) -> Tensor:
+        """(K, B) of states (K, B, d). The network normalises over a batch: in training, over that of all processes."""
+        assert self.confidence is not None
+        if not self.confidence.training:
+            return self.confidence(states)
+        own = slice(self.global_rank * len(states), (self.global_rank + 1) * len(states))
+        return self.confidence(self.from_all_processes(states))[own]
 
     def _judged_logits(self, states: Tensor, batch: Batch, masks: Tensor) -> Tensor:
         """(K, B, O) whose true-class probability is the target: of this model, or of one that never saw the sample."""
@@ -326,7 +334,7 @@ class CDaT(MERMethod):
         logits, released = self.head(states), self.weighting == "ce_repaired"
         probabilities = self.task.probabilities(logits.flatten(0, 1))
         if probabilities is None:  # regression: how far a mask moves the prediction
-            return transfer.impact_weights((logits[:3] - logits[3]).abs().squeeze(-1), released)
+            return transfer.impact_weights((logits[:3] - logits[3]).abs().mean(-1), released)
         probabilities = probabilities.view(logits.shape)
         impact = transfer.cross_entropy_impact(probabilities[3], probabilities[:3], released)
         return transfer.impact_weights(impact, released)
@@ -343,9 +351,10 @@ class CDaT(MERMethod):
 
     def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
         """How well confidence, and the trivial score beside it, tell right from wrong predictions of complete input."""
-        if "confidence" not in predictions.extras or COMPLETE not in conditions:
+        complete = complete_among(conditions)
+        if "confidence" not in predictions.extras or complete is None:
             return
-        k = conditions.index(COMPLETE)
+        k = conditions.index(complete)
         logits, target = predictions.under(k), predictions.target
         assert target is not None
         right = self.task.right(logits, target)

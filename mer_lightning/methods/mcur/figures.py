@@ -16,7 +16,7 @@ from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.methods.finished_runs import FinishedRun, FinishedRuns
 from mer_lightning.methods.loading import load_method
-from mer_lightning.modalities import COMBINATIONS, combination_present
+from mer_lightning.modalities import combination_present, combinations_of
 
 _SAMPLES = 120  # more points would hide each other
 _MARKERS = "ov^s<D*"  # one per combination
@@ -24,6 +24,7 @@ _MARKERS = "ov^s<D*"  # one per combination
 
 @dataclass(frozen=True)
 class StateMap:
+    combinations: tuple[str, ...]
     points: Tensor  # (K, N, 2)
     category: Tensor  # (N,)
 
@@ -35,7 +36,8 @@ def figures(runs: FinishedRuns) -> dict[str, Figure]:
         return {}
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
-    for points, combination, marker in zip(states.points, COMBINATIONS, _MARKERS, strict=True):
+    named = zip(states.combinations, _MARKERS, strict=False)  # fewer than markers with fewer modalities
+    for points, (combination, marker) in zip(states.points, named, strict=True):
         x, y = points.T.numpy()
         axes.scatter(x, y, c=states.category.numpy(), cmap="tab10", marker=marker, s=10, alpha=0.6, label=combination)
     axes.legend(fontsize=8, ncols=2)
@@ -56,7 +58,8 @@ def state_map(run: FinishedRun) -> StateMap | None:
     split = module.split("test")
     batch = split.batch(torch.arange(0, len(split), max(len(split) // _SAMPLES, 1))[:_SAMPLES])
     assert batch.target is not None
-    masks = torch.tensor([combination_present(name) for name in COMBINATIONS])
+    combinations = combinations_of(method.dims)
+    masks = torch.tensor([combination_present(name) for name in combinations])
     with torch.inference_mode():
         prepared = method.inputs(batch)
         states = method.states(method.backbone.encode(prepared), masks.unsqueeze(1) & prepared.present)
@@ -64,4 +67,4 @@ def state_map(run: FinishedRun) -> StateMap | None:
     centred = rows - rows.mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     points = (centred @ directions[:2].T).unflatten(0, states.shape[:2])
-    return StateMap(points, method.task.category(batch.target))
+    return StateMap(combinations, points, method.task.category(batch.target))

@@ -25,7 +25,7 @@ from mer_lightning.methods.base import Losses, MERMethod
 from mer_lightning.methods.mcur import uncertainty
 from mer_lightning.methods.mcur.memory import ContrastMemory
 from mer_lightning.modalities import MODALITIES
-from mer_lightning.tasks import Regression
+from mer_lightning.tasks import Ratings, Regression
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,10 +107,9 @@ class MCUR(MERMethod):
             self.unimodal.update({m: nn.Linear(widths[m], self.task.outputs) for m in MODALITIES if m in self.dims})
 
     def _refuse_contradictions(self, memory: int) -> None:
-        regression = isinstance(self.task, Regression)
-        if self.bins == 7 and not regression:
+        if self.bins == 7 and not isinstance(self.task, Regression):
             raise Refusal("--model.bins", "3 where a task has classes of its own", "7", "leave the option out")
-        if self.estimator == "predictive" and regression and self.views == 1:
+        if self.estimator == "predictive" and isinstance(self.task, Regression | Ratings) and self.views == 1:
             remedy = "set --model.views 2, or another estimator"
             raise Refusal("--model.estimator", "two views for predictive on a regression", "one", remedy)
         if self.consistency_weight and self.views == 1:
@@ -192,7 +191,7 @@ class MCUR(MERMethod):
         if self.log_scale is not None:
             # Times 0 and not left out: its parameters take part in every step, as DDP wants it.
             scale = uncertainty.bounded_log_scale(self.log_scale(states.detach()).float()).flatten() * float(ready)
-            laplace = isinstance(self.task, Regression)
+            laplace = isinstance(self.task, Regression | Ratings)
             likelihood = uncertainty.heteroscedastic(losses.detach(), scale, laplace).mean()
             weights = scale.detach().neg().exp()
             weights = weights / self._everywhere(weights).mean()
@@ -242,7 +241,7 @@ class MCUR(MERMethod):
         """Mean distance of predictions for incomplete views to those for the complete view, which does not move."""
         incomplete = combinations[:-1] != combinations[-1]
         distances = torch.stack([self.task.distances(each, logits[-1].detach()) for each in logits[:-1]])
-        return (distances * incomplete).sum() / incomplete.sum().clamp(min=1)
+        return self.mean_where(distances, incomplete)
 
     def unimodal_loss(self, encoded: Encoded, present: Tensor, target: Tensor) -> Tensor:
         """Each sample's mean loss over a classifier for each modality that it has (B, M)."""

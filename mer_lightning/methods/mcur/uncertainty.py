@@ -35,12 +35,12 @@ def heteroscedastic(losses: Tensor, log_scale: Tensor, laplace: bool) -> Tensor:
 
 def predictive_uncertainty(logits: Tensor, task: Task) -> Tensor:
     """(V, B) in [0, 1] of logits (V, B, O): entropy / ln C; the mean entropy / ln 2 of the labels, where each is a yes
-    or no; for regression, the deviation of a sample's predictions over views, in units of the labels.
+    or no; for regression and ratings, the deviation of a sample's predictions over views, the mean over targets.
     """
     views, samples = logits.shape[:2]
     p = task.probabilities(logits.flatten(0, 1))
     if p is None:
-        return logits.float().squeeze(-1).std(0, unbiased=False).expand(views, samples)
+        return logits.float().std(0, unbiased=False).mean(-1).expand(views, samples)
     if isinstance(task, MultiLabel):
         uncertainty = (_entropy(p) + _entropy(1 - p)).mean(1) / math.log(2)
     else:

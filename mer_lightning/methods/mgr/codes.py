@@ -1,6 +1,6 @@
-"""MGR's parts: codes that modalities share or have for themselves, their fusion, and how much each modality matters.
+"""MGR's parts: codes that modalities share or have for themselves, what stands in for absent ones, and contributions.
 
-Shapes: B batch, M modalities of the model, K masks, d width of vectors and codes.
+Shapes: B batch, K masks, M modalities of the model, d width of vectors, d_s and d_p widths of codes.
 """
 
 from __future__ import annotations
@@ -8,62 +8,97 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_lightning.layers.dropout import Dropout
-from mer_lightning.layers.transformer import TransformerLayer
 
-_LOG_VARIANCE = (-6.0, 2.0)
+_LEAST_VARIANCE = 1e-3
 _DECAY = 0.95
 
 
 @dataclass(frozen=True)
-class Code:
-    """A Gaussian per sample and modality, and a draw from it: the mean outside training."""
+class Codes:
+    """What the vectors of a batch were split into. Codes of a modality that a sample lacks mean nothing."""
 
-    drawn: Tensor  # (B, M, d)
-    mean: Tensor
-    std: Tensor  # zero where codes are not probabilistic
+    vectors: Tensor  # (B, M, d)
+    shared: Tensor  # (B, M, d_s)
+    private: Tensor  # (B, M, d_p)
 
 
-class GaussianEncoder(nn.Module):
-    """(..., d) -> a diagonal Gaussian. Its mean has no scale of its own: no distance can be closed by shrinking."""
+def encoder(width: int, code: int, dropout: float) -> nn.Sequential:
+    """(..., d) -> (..., code)"""
+    return nn.Sequential(nn.Linear(width, width), nn.GELU(), Dropout(dropout), nn.Linear(width, code))
 
-    def __init__(self, width: int, probabilistic: bool, dropout: float) -> None:
+
+class Standardised(nn.Module):
+    """(z - mean) / sqrt(variance + 1e-3), each dimension by itself: no distance can be closed by shrinking.
+
+    In training the statistics are those of the batch. In evaluation they are buffers, which :meth:`remember` sets to
+    those of the training split.
+
+    Args:
+        modalities: M statistics, one for each modality; None: the same one for all modalities together.
+        width: of the codes.
+    """
+
+    mean: Tensor  # (1, M or 1, width)
+    variance: Tensor
+
+    def __init__(self, modalities: int | None, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), Dropout(dropout), nn.Linear(width, width), nn.GELU()
-        )
-        self.mean = nn.Linear(width, width)
-        self.log_variance = nn.Linear(width, width) if probabilistic else None
+        self.over = (0, 1) if modalities is None else (0,)
+        self.register_buffer("mean", torch.zeros(1, modalities or 1, width))
+        self.register_buffer("variance", torch.ones(1, modalities or 1, width))
 
-    def forward(self, vector: Tensor) -> Code:
-        hidden = self.body(vector)
-        mean = F.layer_norm(self.mean(hidden).float(), (hidden.shape[-1],))
-        if self.log_variance is None:
-            return Code(mean, mean, torch.zeros_like(mean))
-        std = (self.log_variance(hidden).float().clamp(*_LOG_VARIANCE) / 2).exp()
-        drawn = mean + std * torch.randn_like(std) if self.training else mean
-        return Code(drawn, mean, std)
+    def forward(self, raw: Tensor, present: Tensor) -> Tensor:
+        """(B, M, width) of raw codes, whose statistics in training are over the present ones (B, M)."""
+        mean, variance = self._statistics(raw, present) if self.training else (self.mean, self.variance)
+        return (raw - mean) / (variance + _LEAST_VARIANCE).sqrt()
+
+    @torch.no_grad()
+    def remember(self, raw: Tensor, present: Tensor) -> None:
+        mean, variance = self._statistics(raw, present)
+        self.mean.copy_(mean)
+        self.variance.copy_(variance)
+
+    def _statistics(self, raw: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance over present codes: 0 and 0 where there is none, so that nothing is divided by zero."""
+        rows = present.unsqueeze(2)
+        count = rows.sum(self.over, keepdim=True).clamp(min=1)
+        mean = raw.where(rows, 0.0).sum(self.over, keepdim=True) / count
+        variance = (raw - mean).where(rows, 0.0).square().sum(self.over, keepdim=True) / count
+        return mean, variance
 
 
-class CodeFusion(nn.Module):
-    """A Transformer over one token per code. Absent modalities are no keys, and learned tokens stand in their place."""
+class Absent(nn.Module):
+    """What stands in for the codes of an absent modality.
 
-    def __init__(self, width: int, tokens: int, heads: int = 4, dropout: float = 0.1) -> None:
+        s_m = sum_j w_j s_j / sum_j w_j + o_m   over the modalities j that are present, with a learned offset o_m
+        p_m = a learned token
+
+    Args:
+        modalities: M.
+        shared: width of shared codes.
+        private: width of private codes.
+        impute: False: s_m is the learned o_m alone.
+    """
+
+    def __init__(self, modalities: int, shared: int, private: int, impute: bool) -> None:
         super().__init__()
-        self.kind = nn.Parameter(torch.randn(tokens, width) * 0.02)
-        self.absent = nn.Parameter(torch.zeros(tokens, width))
-        self.layer = TransformerLayer(width, heads, dropout, expansion=2)
-        self.out = nn.Sequential(nn.Linear(tokens * width, width), nn.GELU(), Dropout(dropout))
+        self.impute = impute
+        self.offset = nn.Parameter(torch.zeros(modalities, shared))
+        self.token = nn.Parameter(torch.zeros(modalities, private))
 
-    def forward(self, codes: Tensor, present: Tensor) -> Tensor:
-        """(B, d) from codes (B, tokens, d) and those present (B, tokens)."""
-        tokens = codes.where(present.unsqueeze(2), self.absent.to(codes.dtype)) + self.kind
-        nothing = ~present.any(1, keepdim=True)  # a query needs a key, also where nothing is there
-        tokens = self.layer(tokens, present | nothing)
-        return self.out(tokens.flatten(1))
+    def forward(self, codes: Codes, present: Tensor, weights: Tensor) -> Tensor:
+        """(K, B, M (d_s + d_p)) all shared codes, then all private ones, under masks (K, B, M), by weights (M,)."""
+        there = present.unsqueeze(3)
+        kept = codes.shared.where(there, 0.0)
+        shares = weights * present
+        shares = shares / shares.sum(2, keepdim=True).clamp(min=1e-6)
+        known = (shares.unsqueeze(3) * kept).sum(2, keepdim=True) if self.impute else 0.0
+        shared = kept.where(there, known + self.offset)
+        private = codes.private.where(there, self.token)
+        return torch.cat([shared.flatten(2), private.flatten(2)], 2)
 
 
 class Contribution(nn.Module):
@@ -72,7 +107,7 @@ class Contribution(nn.Module):
     r_m = softmax over present modalities of -e_m / tau        w = r / 2 + (running mean of r) / 2
     """
 
-    running: Tensor
+    running: Tensor  # (M,) sums to 1
 
     def __init__(self, modalities: int, temperature: float = 0.5) -> None:
         super().__init__()
@@ -82,15 +117,19 @@ class Contribution(nn.Module):
     @torch.no_grad()
     def forward(self, errors: Tensor, present: Tensor) -> Tensor:
         """(B, M) weights that sum to 1 over present modalities, from the errors (B, M) of each modality alone."""
-        errors = errors.masked_fill(~present, torch.inf)
-        share = torch.softmax(-errors / self.temperature, dim=1).nan_to_num(0.0)
-        if self.training:
-            counted = present.sum(0)
-            mean = share.sum(0) / counted.clamp(min=1)
-            mean = torch.where(counted > 0, mean, self.running)
-            self.running.lerp_(mean / mean.sum().clamp(min=1e-6), 1 - _DECAY)
-        weights = (share + self.running * present) / 2
+        weights = (self._shares(errors, present) + self.running * present) / 2
         return weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+
+    @torch.no_grad()
+    def remember(self, errors: Tensor, present: Tensor) -> None:
+        """Let a batch into the running mean; a modality that no sample has keeps its part of it."""
+        counted = present.sum(0)
+        mean = self._shares(errors, present).sum(0) / counted.clamp(min=1)
+        mean = torch.where(counted > 0, mean, self.running)
+        self.running.lerp_(mean / mean.sum().clamp(min=1e-6), 1 - _DECAY)
+
+    def _shares(self, errors: Tensor, present: Tensor) -> Tensor:
+        return torch.softmax(-errors.masked_fill(~present, torch.inf) / self.temperature, dim=1).nan_to_num(0.0)
 
 
 def uniform_contribution(present: Tensor) -> Tensor:

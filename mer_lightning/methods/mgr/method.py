@@ -1,29 +1,32 @@
 """MGR: modality-guided refinement learning (Cho, IEEE Access 2025), reconstructed from its abstract.
 
-The vectors of any backbone are split into codes that modalities share and codes that are their own. A classifier of
-modalities guides both, their distributions are aligned from weak to strong, and margins grow with what a modality
-contributes. The paper's equations were not to be had: docs/methods/mgr.md says what is known and what is ours.
+The vectors of any backbone are split into codes that modalities share and codes that are their own. Classifiers of
+modalities guide both: shared codes hide from one, private codes show themselves to the other. The distributions of
+shared codes are drawn together, and margins grow with what a modality contributes. The paper's equations were not to be
+had: docs/methods/mgr.md says what is known and what is ours.
 
-Shapes: B batch, M modalities of the model, K masks, d width of codes.
+Shapes: B batch, M modalities of the model, K masks, d width of vectors, d_s and d_p widths of codes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from mer_lightning.backbones.base import Encoded
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.probes import effective_rank
 from mer_lightning.layers.dropout import Dropout
-from mer_lightning.losses import decoupling
+from mer_lightning.losses.decoupling import cross_correlation
 from mer_lightning.methods.base import Losses, MERMethod
 from mer_lightning.methods.mgr import losses as refinement
-from mer_lightning.methods.mgr.codes import Code, CodeFusion, Contribution, GaussianEncoder, uniform_contribution
+from mer_lightning.methods.mgr.codes import Absent, Codes, Contribution, Standardised, encoder, uniform_contribution
+from mer_lightning.methods.mgr.referee import Referee
+from mer_lightning.methods.probing import encoded_split
 from mer_lightning.modalities import MODALITIES
 
 if TYPE_CHECKING:
@@ -31,55 +34,35 @@ if TYPE_CHECKING:
 
     from mer_lightning.methods.finished_runs import FinishedRuns
 
-Guidance = Literal["confusion", "grl", "four_way", "none"]
-
 # Ours, as everything about them: the abstract names no weight.
 WEIGHTS = {
     "unimodal": 0.3,
-    "shared": 0.3,
+    "joint_shared": 0.5,
+    "single_shared": 0.3,
     "private_recognition": 0.1,
-    "shared_recognition": 1.0,
-    "guidance": 0.3,
-    "moments": 0.3,
-    "alignment": 0.1,
-    "overlap": 0.1,
+    "guidance": 2.0,
+    "energy": 0.5,
+    "disparity": 0.1,
     "reconstruction": 0.3,
-    "prior": 0.001,
     "decoupling_margin": 0.1,
     "multimodal_margin": 0.1,
-    "label_margin": 0.1,
-    "variance": 0.3,
 }
-_RAMP = 0.1  # of training: guidance, alignment and margins come in slowly, and contributions count from its end
-_ENOUGH = 8  # samples for a comparison of moments
-
-
-@dataclass(frozen=True)
-class Codes:
-    vectors: Tensor  # (B, M, d) what was split
-    shared: Code
-    private: Code
+RAMPED = ("guidance", "energy", "decoupling_margin", "multimodal_margin")
+_RAMP = 0.1  # of training: these come in slowly, and margins follow contributions from its end
+_SHARED, _PRIVATE = 8, 32  # widths of codes
+_FOR_STATISTICS = 4096  # samples: all of a small corpus, and a thousandth of its time on a large one
 
 
 class MGR(MERMethod):
-    """MGR (reconstruction): shared and private codes, refined under the guidance of a modality classifier.
+    """MGR (reconstruction): shared and private codes, refined under the guidance of classifiers of modalities.
+
+    Half of the task's loss is of all that a sample has, half of what the training masks leave: give it masks.
 
     Args:
-        width: of vectors and codes; 128 with BERT, 64 with GloVe.
         dropout: in encoders and heads.
-        guidance: `confusion` makes shared codes unrecognisable to a still classifier; `grl` reverses its gradient;
-            `four_way` gives shared codes a class of their own; `none` leaves the classifier out.
-        distance: between the Gaussians of two modalities.
-        overlap: measured between codes that should not overlap.
         weights: of single losses, instead of the defaults, e.g. `{guidance: 0.5}`; 0 leaves one out.
-        private: private codes beside the shared ones.
-        probabilistic: Gaussian codes; else points.
-        distributions: losses on distributions: moments, alignment, overlap.
-        margins: both margins.
-        label_margin: an ordinal margin between samples of different labels, too.
-        reconstruct: the vectors from their codes.
-        adaptive: weights and margins follow each modality's contribution; else all count the same.
-        stop_gradient: a strong modality is not moved towards a weak one.
+        impute: an absent modality's shared code is made from those that are present; else it is learned, the same for
+            all samples.
     """
 
     reconstruction: ClassVar[bool] = True
@@ -87,49 +70,44 @@ class MGR(MERMethod):
     def __init__(
         self,
         *,
-        width: int = 64,
         dropout: float = 0.1,
-        guidance: Guidance = "confusion",
-        distance: Literal["wasserstein", "sym_kl"] = "wasserstein",
-        overlap: Literal["correlation", "hsic"] = "correlation",
         weights: dict[str, float] | None = None,
-        private: bool = True,
-        probabilistic: bool = True,
-        distributions: bool = True,
-        margins: bool = True,
-        label_margin: bool = False,
-        reconstruct: bool = True,
-        adaptive: bool = True,
-        stop_gradient: bool = True,
+        impute: bool = True,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        if unknown := sorted((weights or {}).keys() - WEIGHTS.keys()):
-            raise Refusal("--model.weights", f"losses among {', '.join(WEIGHTS)}", unknown[0], "mend its spelling")
-        if distance == "sym_kl" and not probabilistic:
-            raise Refusal("--model.distance", "wasserstein for codes without a spread", "sym_kl", "choose wasserstein")
         self.weights = WEIGHTS | (weights or {})
-        self.guidance, self.distance, self.overlap = guidance, distance, overlap
-        self.distributions, self.margins, self.label_margin = distributions, margins, label_margin
-        self.reconstruct, self.adaptive, self.stop_gradient = reconstruct, adaptive, stop_gradient
+        self._refuse_contradictions()
         self.positions = [MODALITIES.index(m) for m in self.dims]
         modalities, outputs = len(self.dims), self.task.outputs
         self._freeze_the_backbones_fusion()
         widths = self.backbone.vector_widths
-        self.project = nn.ModuleDict(
-            {m: nn.Sequential(nn.Linear(widths[m], width), nn.LayerNorm(width)) for m in self.dims}
-        )
-        self.share = GaussianEncoder(width, probabilistic, dropout)
-        self.keep = nn.ModuleDict({m: GaussianEncoder(width, probabilistic, dropout) for m in self.dims if private})
-        parts = 2 if private else 1
-        self.decode = nn.ModuleDict({m: _mlp(parts * width, width, width, dropout) for m in self.dims if reconstruct})
-        self.alone = nn.ModuleDict({m: nn.Linear(parts * width, outputs) for m in self.dims})
-        self.from_shared = nn.Linear(modalities * width, outputs)
-        self.fusion = CodeFusion(width, parts * modalities)
+        width = max(widths.values())
+        self.project = nn.ModuleDict()
+        if len(set(widths.values())) > 1:
+            self.project.update({m: nn.Sequential(nn.Linear(widths[m], width), nn.LayerNorm(width)) for m in self.dims})
+        self.share = encoder(width, _SHARED, dropout)
+        self.keep = nn.ModuleDict({m: encoder(width, _PRIVATE, dropout) for m in self.dims})
+        self.standardise_shared = Standardised(modalities, _SHARED)
+        self.standardise_private = Standardised(None, _PRIVATE)
+        self.absent = Absent(modalities, _SHARED, _PRIVATE, impute)
+        both = _SHARED + _PRIVATE
+        self.fusion = nn.Sequential(nn.Linear(modalities * both, width), nn.GELU(), Dropout(dropout))
         self.head = nn.Linear(width, outputs)
-        classes = modalities + (guidance == "four_way")
-        self.classifier = None if guidance == "none" else _mlp(width, width, classes, dropout)
+        self.alone = nn.ModuleDict({m: nn.Linear(both, outputs) for m in self.dims})
+        self.from_all_shared = nn.Linear(modalities * _SHARED, outputs)
+        self.from_each_shared = nn.Linear(_SHARED, outputs)
+        self.decode = nn.ModuleDict({m: _mlp(both, width, width, dropout) for m in self.dims})
+        self.recognise = _mlp(_PRIVATE, width, modalities, dropout)
+        self.referee = Referee(modalities, _SHARED)
         self.contribution = Contribution(modalities)
+        self._freeze_what_no_loss_trains()
+
+    def _refuse_contradictions(self) -> None:
+        if unknown := sorted(self.weights.keys() - WEIGHTS.keys()):
+            raise Refusal("--model.weights", f"losses among {', '.join(WEIGHTS)}", unknown[0], "mend its spelling")
+        if len(self.dims) < 2:
+            raise Refusal("mgr", "two modalities or more", ", ".join(self.dims), "choose --model supervised")
 
     def _freeze_the_backbones_fusion(self) -> None:
         """MGR fuses by itself: the backbone's fusion would never learn, and DDP waits for all that claims to."""
@@ -138,146 +116,154 @@ class MGR(MERMethod):
             if id(parameter) not in encoding:
                 parameter.requires_grad_(False)
 
+    def _freeze_what_no_loss_trains(self) -> None:
+        trained_by = {
+            "unimodal": self.alone,
+            "joint_shared": self.from_all_shared,
+            "single_shared": self.from_each_shared,
+            "reconstruction": self.decode,
+            "private_recognition": self.recognise,
+        }
+        for name, part in trained_by.items():
+            part.requires_grad_(bool(self.weights[name]))
+
     # --- codes and their fusion
 
-    def codes(self, encoded: Encoded) -> Codes:
-        vectors = torch.stack([self.project[m](encoded.vectors[m]) for m in self.dims], 1)
-        private = [self.keep[m](vectors[:, number]) for number, m in enumerate(self.keep)]
-        kept = (
-            Code(*(torch.stack(part, 1) for part in zip(*((c.drawn, c.mean, c.std) for c in private), strict=True)))
-            if private
-            else None
-        )
-        shared = self.share(vectors)
-        return Codes(vectors, shared, kept if kept is not None else Code(*(shared.mean[:, :0],) * 3))
+    def codes(self, encoded: Encoded, available: Tensor) -> Codes:
+        """Of all modalities; in training they are standardised over those that are available (B, M)."""
+        vectors, shared, private = self._raw(encoded)
+        return Codes(vectors, self.standardise_shared(shared, available), self.standardise_private(private, available))
+
+    def _raw(self, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, M, d), (B, M, d_s), (B, M, d_p): vectors, and codes before they are standardised."""
+        of_one_width = {m: self.project[m](each) if self.project else each for m, each in encoded.vectors.items()}
+        vectors = torch.stack([of_one_width[m] for m in self.dims], 1)
+        private = torch.stack([self.keep[m](vectors[:, number]) for number, m in enumerate(self.dims)], 1)
+        return vectors, self.share(vectors).float(), private.float()
 
     def states(self, encoded: Encoded, present: Tensor) -> Tensor:
-        codes = self.codes(encoded)
-        return torch.stack([self._state(codes, each) for each in present])
+        present = present[..., self.positions]
+        return self._states(self._filled(self.codes(encoded, present.any(0)), present))
 
-    def _state(self, codes: Codes, present: Tensor) -> Tensor:
-        tokens = torch.cat([codes.shared.drawn, codes.private.drawn], 1)
-        of_codes = present[:, self.positions]
-        state: Tensor = self.fusion(tokens, torch.cat([of_codes, of_codes], 1)[:, : tokens.shape[1]])
-        return state
+    def _filled(self, codes: Codes, present: Tensor) -> Tensor:
+        """(K, B, M (d_s + d_p)) under masks (K, B, M). Which weights a sample would have is known in training only."""
+        filled: Tensor = self.absent(codes, present, self.contribution.running)
+        return filled
 
-    def _parts(self, codes: Codes, number: int) -> Tensor:
-        """(B, 1 or 2 d) what there is of one modality."""
-        return torch.cat([codes.shared.drawn[:, number], *codes.private.drawn[:, number : number + 1].unbind(1)], 1)
+    def _states(self, filled: Tensor) -> Tensor:
+        states: Tensor = self.fusion(filled)
+        return states
+
+    def representations(self, encoded: Encoded, present: Tensor) -> dict[str, dict[str, Tensor]]:
+        codes = self.codes(encoded, present[:, self.positions])
+        found = {"shared": codes.shared, "private": codes.private}
+        return {name: dict(zip(self.dims, code.unbind(1), strict=True)) for name, code in found.items()}
 
     # --- losses
 
     def training_losses(self, batch: Batch) -> Losses:
         assert batch.target is not None
-        encoded = self.backbone.encode(batch)
-        codes, present = self.codes(encoded), batch.present[:, self.positions]
-        joint = self.task_losses(self._state(codes, batch.present), batch)
-        alone = torch.stack(
-            [self.task.losses(self.alone[m](self._parts(codes, n)), batch.target) for n, m in enumerate(self.dims)], 1
-        )
-        shared = codes.shared.drawn.where(present.unsqueeze(2), 0.0)
-        early = self.progress < _RAMP or not self.adaptive
-        weights = self.contribution(alone.detach(), present)
-        if early:
-            weights = uniform_contribution(present)
+        here = batch.available[:, self.positions]
+        halves = torch.stack([batch.available, batch.present])[..., self.positions]
+        codes = self.codes(self.backbone.encode(batch), here)
         with torch.autocast(batch.present.device.type, enabled=False):
+            filled = self._filled(codes, halves)
+            target = batch.target.repeat(2, *[1] * (batch.target.dim() - 1))
+            task = self.task.losses(self.head(self._states(filled)).flatten(0, 1), target)
+            complete = task[: len(batch)]
+            single = torch.stack([self.task.losses(each, batch.target) for each in self._single(codes)], 1)
+            alone = torch.stack([self.task.losses(each, batch.target) for each in self._alone(codes)], 1)
+            together = self.from_all_shared(filled[0, :, : len(self.dims) * _SHARED])
             losses = {
-                "unimodal": refinement.mean_over(alone, present),
-                "shared": self.task.losses(self.from_shared(shared.flatten(1)), batch.target).mean(),
-                # Of the means: the noise of a draw would pass for variance between samples, and hide a collapse.
-                "variance": refinement.variance_floor(codes.shared.mean, present),
-                **self._guidance(codes, present),
-                **(self._distributions(codes, None if early else weights, present) if self.distributions else {}),
-                **(self._margins(codes, joint, alone, weights, present, batch.target) if self.margins else {}),
+                "unimodal": refinement.mean_over(alone, here),
+                "joint_shared": self.task.losses(together, batch.target).mean(),
+                "single_shared": refinement.mean_over(single, here),
+                **self._guidance(codes, here),
+                **self._distributions(codes, here),
+                "reconstruction": self._reconstruction(codes, here),
+                **self._margins(codes, complete, alone.detach(), here),
             }
-            if self.reconstruct:
-                losses["reconstruction"] = self._reconstruction(codes, present)
-            if self.share.log_variance is not None:
-                losses["prior"] = self._prior(codes, present)
-        self._log(codes, weights, present)
         ramp = min(self.progress / _RAMP, 1.0) if self._trainer is not None else 1.0
-        ramped = {"guidance", "alignment", "decoupling_margin", "multimodal_margin", "label_margin"}
         scaled = {
-            name: (value, self.weights[name] * (ramp if name in ramped else 1.0))
+            name: (value, self.weights[name] * (ramp if name in RAMPED else 1.0))
             for name, value in losses.items()
             if self.weights[name]
         }
-        return {"task": (joint.mean(), 1.0), **scaled}
+        return {"task": (task.mean(), 1.0), **scaled}
 
-    def _guidance(self, codes: Codes, present: Tensor) -> dict[str, Tensor]:
-        if self.classifier is None:
-            return {}
-        shared, private = codes.shared.drawn, codes.private.drawn
-        losses = {"private_recognition": refinement.recognition(self.classifier, private, present)} if self.keep else {}
-        if self.guidance == "four_way":
-            return {**losses, "guidance": refinement.recognition(self.classifier, shared, present, len(self.dims))}
-        if self.guidance == "grl":
-            return {**losses, "guidance": refinement.reversal(self.classifier, shared, present, self.progress)}
-        sharp = refinement.recognition(self.classifier, shared.detach(), present) / 2
+    def _single(self, codes: Codes) -> Tensor:
+        """(M, B, O) what one head says about each shared code."""
+        logits: Tensor = self.from_each_shared(codes.shared).transpose(0, 1)
+        return logits
+
+    def _alone(self, codes: Codes) -> list[Tensor]:
+        """M times (B, O): what the head of each modality says about both of its codes."""
+        return [self.alone[m](both) for m, both in zip(self.dims, self._both(codes), strict=True)]
+
+    def _both(self, codes: Codes) -> tuple[Tensor, ...]:
+        """M times (B, d_s + d_p)"""
+        return torch.cat([codes.shared, codes.private], 2).unbind(1)
+
+    def _guidance(self, codes: Codes, here: Tensor) -> dict[str, Tensor]:
+        if self.training and self.weights["guidance"]:
+            # From all processes, so that all have the same referee.
+            self.referee.learn(*(self.from_all_processes(each) for each in (codes.shared.detach(), here)))
         return {
-            **losses,
-            "shared_recognition": sharp,
-            "guidance": refinement.confusion(self.classifier, shared, present),
+            "private_recognition": refinement.recognition(self.recognise(codes.private), here),
+            "guidance": refinement.confusion(self.referee(codes.shared), here),
         }
 
-    def _distributions(self, codes: Codes, weights: Tensor | None, present: Tensor) -> dict[str, Tensor]:
-        shared, private = codes.shared.mean, codes.private.mean
-        apart = decoupling.cross_correlation if self.overlap == "correlation" else decoupling.hsic
-        moments, overlaps = [], []
-        for i, j in combinations(range(len(self.dims)), 2):
-            rows = present[:, i] & present[:, j]
-            moments.append(decoupling.cmd(shared[:, i], shared[:, j], 3, rows) * (rows.sum() >= _ENOUGH))
-            if self.keep:
-                overlaps.append(apart(private[:, i], private[:, j], rows))
-        if self.keep:
-            overlaps += [apart(shared[:, i], private[:, i], present[:, i]) for i in range(len(self.dims))]
-        distance = decoupling.wasserstein if self.distance == "wasserstein" else _symmetric_kl
-        code = codes.shared
-        losses = {
-            "alignment": refinement.weak_to_strong(code.mean, code.std, weights, present, distance, self.stop_gradient)
+    def _distributions(self, codes: Codes, here: Tensor) -> dict[str, Tensor]:
+        pairs = zip(codes.shared.unbind(1), codes.private.unbind(1), here.unbind(1), strict=True)
+        return {
+            "energy": refinement.energy_distance(codes.shared, here),
+            "disparity": torch.stack([cross_correlation(*pair) for pair in pairs]).mean(),
         }
-        if moments:
-            losses["moments"] = torch.stack(moments).mean()
-        if overlaps:
-            losses["overlap"] = torch.stack(overlaps).mean()
-        return losses
 
-    def _margins(
-        self, codes: Codes, joint: Tensor, alone: Tensor, weights: Tensor, present: Tensor, target: Tensor
-    ) -> dict[str, Tensor]:
-        shared, private = codes.shared.drawn, codes.private.drawn
-        losses = {"multimodal_margin": refinement.multimodal_margin(joint, alone, weights, present)}
-        if self.keep:
-            losses["decoupling_margin"] = refinement.decoupling_margin(
-                shared, private, weights, present, self.stop_gradient
-            )
-        if self.label_margin:
-            losses["label_margin"] = self._label_margin(shared, present, target)
-        return losses
+    def _reconstruction(self, codes: Codes, here: Tensor) -> Tensor:
+        decoded = torch.stack([self.decode[m](both) for m, both in zip(self.dims, self._both(codes), strict=True)], 1)
+        return refinement.mean_over((decoded - codes.vectors.detach().float()).square().mean(2), here)
 
-    def _label_margin(self, shared: Tensor, present: Tensor, target: Tensor) -> Tensor:
-        """Positives are codes of another modality or of another sample, whose labels are nearly the same."""
-        values = target if target.dim() == 1 and target.is_floating_point() else self.task.category(target).float()
-        labels = values.repeat_interleave(present.shape[1])
-        near = (labels.unsqueeze(0) - labels.unsqueeze(1)).abs() <= 0.25
-        there = present.flatten()
-        return decoupling.label_margin(shared.flatten(0, 1), labels, near, rows=there)
+    def _margins(self, codes: Codes, complete: Tensor, alone: Tensor, here: Tensor) -> dict[str, Tensor]:
+        weights = uniform_contribution(here) if self.progress < _RAMP else self.contribution(alone, here)
+        if self.training:
+            self.contribution.remember(*(self.from_all_processes(each) for each in (alone, here)))
+            means = weights.sum(0) / here.sum(0).clamp(min=1)
+            self.log_means({f"contribution/{m}": means[n] for n, m in enumerate(self.dims)}, len(here))
+        # The classifier stands still here: it is the codes that have to move apart. Its parameters are held by calling
+        # it with detached copies, since switching requires_grad in a step breaks DDP.
+        still = {name: parameter.detach() for name, parameter in self.recognise.named_parameters()}
+        logits = torch.func.functional_call(self.recognise, still, (codes.private,))
+        return {
+            "decoupling_margin": refinement.decoupling_margin(logits, weights, here),
+            "multimodal_margin": refinement.multimodal_margin(complete, alone, weights, here),
+        }
 
-    def _reconstruction(self, codes: Codes, present: Tensor) -> Tensor:
-        errors = [
-            (self.decode[m](self._parts(codes, n)) - codes.vectors[:, n].detach()).square().mean(1)
-            for n, m in enumerate(self.dims)
-        ]
-        return refinement.mean_over(torch.stack(errors, 1), present)
+    # --- statistics of the training split
 
-    def _prior(self, codes: Codes, present: Tensor) -> Tensor:
-        """KL to the unit Gaussian, which keeps the spread from its bounds."""
-        values = []
-        for code in (codes.shared, *((codes.private,) if self.keep else ())):
-            zero, one = torch.zeros_like(code.mean), torch.ones_like(code.std)
-            divergence = decoupling.gaussian_kl(code.mean, code.std, zero, one) / code.mean.shape[-1]
-            values.append(refinement.mean_over(divergence, present))
-        return torch.stack(values).mean()
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._measure_codes(self.trainer.datamodule.split("train"))  # type: ignore[attr-defined]
+
+    def _measure_codes(self, split: Any) -> None:
+        """Set what codes are standardised by in evaluation, and log whether raw shared codes differ between samples.
+
+        Each process does it by itself: all get the same numbers, whatever their number is.
+        """
+        shared, private, present = [], [], []
+        for batch, encoded in encoded_split(self, split, _FOR_STATISTICS):
+            _, *raw = self._raw(encoded)
+            shared.append(raw[0])
+            private.append(raw[1])
+            present.append(batch.available[:, self.positions])
+        codes, here = torch.cat(shared), torch.cat(present)
+        self.standardise_shared.remember(codes, here)
+        self.standardise_private.remember(torch.cat(private), here)
+        deviation = self.standardise_shared.variance.sqrt().mean(2).squeeze(0)
+        for number, m in enumerate(self.dims):
+            self.log(f"codes/{m}_deviation", deviation[number])
+            self.log(f"codes/{m}_rank", effective_rank(codes[here[:, number], number]))
 
     @staticmethod
     def figures(runs: FinishedRuns) -> dict[str, Figure]:
@@ -285,19 +271,6 @@ class MGR(MERMethod):
 
         return figures(runs)
 
-    def _log(self, codes: Codes, weights: Tensor, present: Tensor) -> None:
-        if not self.training:
-            return
-        means = weights.sum(0) / present.sum(0).clamp(min=1)
-        values = {f"contribution/{m}": means[n] for n, m in enumerate(self.dims)}
-        values["contribution/shared_std"] = codes.shared.mean.detach().std(0).mean()
-        self.log_means(values, len(present))
-
 
 def _mlp(inside: int, hidden: int, outside: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inside, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, outside))
-
-
-def _symmetric_kl(mean_i: Tensor, std_i: Tensor, mean_j: Tensor, std_j: Tensor) -> Tensor:
-    forward = decoupling.gaussian_kl(mean_i, std_i, mean_j, std_j)
-    return forward + decoupling.gaussian_kl(mean_j, std_j, mean_i, std_i)

@@ -139,22 +139,24 @@ def _learning_curves(setting: Setting) -> Figure | None:
 
 
 def _classification(contender: Contender) -> dict[str, Figure | None]:
-    if COMPLETE not in contender.conditions:
+    complete = contender.complete
+    if complete is None:
         return {}
+    under = "the complete input" if complete == COMPLETE else complete
     return {
-        "confusion of classes under the complete input, all seeds": _confusion(contender),
-        "calibration under the complete input, all seeds": _calibration(contender),
+        f"confusion of classes under {under}, all seeds": _confusion(contender, complete),
+        f"calibration under {under}, all seeds": _calibration(contender, complete),
     }
 
 
-def _confusion(contender: Contender) -> Figure | None:
+def _confusion(contender: Contender, complete: str) -> Figure | None:
     """Shares of each true class; only where each sample has one class."""
     from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
     if contender.task.kind != "single_label":
         return None
     classes: tuple[str, ...] = contender.task.classes  # type: ignore[attr-defined]
-    predicted = contender.logits([COMPLETE])[:, 0].argmax(-1).flatten().numpy()
+    predicted = contender.logits([complete])[:, 0].argmax(-1).flatten().numpy()
     true = contender.target.repeat(len(contender.runs)).numpy()
     shares = confusion_matrix(true, predicted, labels=range(len(classes)), normalize="true")
     figure, axes = _figure(width=4.6, height=4.2)
@@ -172,11 +174,11 @@ def _confusion(contender: Contender) -> Figure | None:
     return figure
 
 
-def _calibration(contender: Contender) -> Figure | None:
+def _calibration(contender: Contender, complete: str) -> Figure | None:
     """Of the class that is predicted, or of every class where a sample may have several; None without classes."""
     from sklearn.calibration import CalibrationDisplay
 
-    logits = contender.logits([COMPLETE])[:, 0].flatten(0, 1)
+    logits = contender.logits([complete])[:, 0].flatten(0, 1)
     probabilities = contender.task.probabilities(logits)
     if probabilities is None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mer_lightning.errors import Refusal
+from mer_lightning.whole_files import whole, write_whole
 
 
 def write_report(folders: list[Path], baseline: str, output: Path, baseline_needed: bool = False) -> list[Path]:
@@ -35,13 +36,14 @@ def write_report(folders: list[Path], baseline: str, output: Path, baseline_need
     ]
     output.mkdir(parents=True, exist_ok=True)
     texts = {
-        "report.html": page(settings, tests),
-        "report.md": markdown(settings, tests),
+        "report.html": page(settings, tests, ledger.diverged),
+        "report.md": markdown(settings, tests, ledger.diverged),
         "report.tex": latex(settings),
         "scores.csv": pd.concat(tables).to_csv(index=False),
         "differences.csv": pd.concat([each.assign(setting=title) for title, _, each in titled]).to_csv(index=False),
     }
     for name, text in texts.items():
-        (output / name).write_text(text, encoding="utf-8")
-    ledger.rows.to_parquet(output / "ledger.parquet", index=False)
+        write_whole(output / name, text)
+    with whole(output / "ledger.parquet") as temporary:
+        ledger.rows.to_parquet(temporary, index=False)
     return [output / name for name in (*texts, "ledger.parquet")]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, StrictUndefined
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def page(settings: list[Setting], differences: list[pd.DataFrame]) -> str:
-    """``differences``: the tests of each setting, an empty table where there are none."""
+def page(settings: list[Setting], differences: list[pd.DataFrame], diverged: Mapping[Path, str] | None = None) -> str:
+    """``differences``: the tests of each setting, an empty table where there are none. ``diverged``: runs by folder."""
     here = files("mer_lightning.studies.report")
     template, css, script = ((here / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js"))
     # Names come from configurations, and whatever they hold is text: all is escaped but what page.html calls safe.
@@ -33,6 +35,7 @@ def page(settings: list[Setting], differences: list[pd.DataFrame]) -> str:
         css=css,
         script=script,
         runs=sum(len(contender.runs) for setting in settings for contender in setting.contenders.values()),
+        diverged={str(folder): line for folder, line in (diverged or {}).items()},
         sections=[_section(*pair) for pair in zip(settings, differences, strict=True)],
     )
 

@@ -116,7 +116,8 @@ def published_tables(setting: Setting) -> list[PublishedTable]:
     if setting.synthetic:
         return []
     tables: dict[str, list[Published]] = {}
-    for result in published(setting.fact("corpus").split("-")[0]):
+    # A label ends in the alignment; a name of one's own may have hyphens, too: `mosi-mine` is not MOSI.
+    for result in published(setting.fact("corpus").rpartition("-")[0]):
         tables.setdefault(result.table, []).append(result)
     return [_published_table(setting, results) for results in tables.values()]
 

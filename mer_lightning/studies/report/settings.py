@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mer_lightning.evaluation.results import remarks
 from mer_lightning.methods.materiality import immaterial
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.finished import Run
@@ -90,6 +91,7 @@ class Setting:
         if not self.equal_budgets:
             listed = ", ".join(f"{label} {budget:.0f}" for label, budget in self._budgets.items())
             notes.append(f"Budgets differ (epochs, of all phases), so no best score is marked: {listed}.")
+        notes += [f"{line}." for line in remarks(self.rows)]
         for label, shares in self.gradient_shares.groupby("label", sort=False):
             if line := immaterial(dict(zip(shares["loss"], shares["share"], strict=True))):
                 notes.append(f"{label}: {line}. A claim about it says next to nothing.")

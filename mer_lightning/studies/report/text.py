@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.numerals import interval, number
@@ -29,8 +31,13 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _MARKDOWN = re.compile(r"[&<>]|[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 
 
-def markdown(settings: list[Setting], differences: list[pd.DataFrame]) -> str:
+def markdown(
+    settings: list[Setting], differences: list[pd.DataFrame], diverged: Mapping[Path, str] | None = None
+) -> str:
     lines = ["# Report", ""]
+    if diverged:
+        lines += ["## Runs that diverged: they have no results, and are in no mean", ""]
+        lines += [f"- {markdown_text(f'{folder}: {line}')}" for folder, line in diverged.items()] + [""]
     for setting, tests in zip(settings, differences, strict=True):
         lines += [f"## {markdown_text(setting.title)}", "", markdown_text(setting.provenance) + ".", ""]
         lines += [f"> {markdown_text(note)}" for note in setting.notes] + ([""] if setting.notes else [])

@@ -119,9 +119,9 @@ def test_feature_set_names(tmp_path: Path) -> None:
     assert sims.feature_set == {"text": "bert 768", "audio": "audio 33", "vision": "vision 709"}
 
 
-def test_import_sets_minus_inf_to_zero_and_counts_it(tmp_path: Path) -> None:
+def test_import_replaces_minus_inf_and_counts_it(tmp_path: Path) -> None:
     content = mmsa_file()
-    card = write_corpus(read(content, tmp_path), tmp_path / "mosi", "mosi")
+    card = write_corpus(read(content, tmp_path), tmp_path / "mosi", "mosi", nonfinite="zero")
     assert card.cleaned == {"audio": {"-inf": 3}}
     assert card.partitions == {"official": {"train": 5, "valid": 3, "test": 4}}
     batch = open_corpus(tmp_path / "mosi").split("official", "valid").batch(torch.arange(3))

@@ -16,7 +16,7 @@ from mer_lightning.data.importing.base import detect
 from mer_lightning.data.importing.npz import NPZ, open_npz
 from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
-from mer_lightning.tasks import MultiLabel, Regression, SingleLabel
+from mer_lightning.tasks import MultiLabel, Ratings, Regression, SingleLabel
 
 N = 20
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "reference" / "npz-format.md"
@@ -134,13 +134,39 @@ def test_tasks(tmp_path: Path) -> None:
     assert multi.task == MultiLabel(("sad", "glad"))
     assert multi.target.shape == (N, 2)
     assert read(tmp_path, label=np.linspace(-1, 1, N)[:, None]).task == Regression(1.0)
-    assert read(tmp_path, label=np.linspace(0, 4.5, N)).task == Regression(5.0)
+    assert read(tmp_path, label=np.linspace(0, 4.5, N)).task == Ratings(("label",), (0.0,), (5.0,))
+    assert read(tmp_path, label=np.linspace(-4, 2, N)).task == Ratings(("label",), (-4.0,), (2.0,))
     sims = CatalogueEntry("sims", "", Regression(1.0).card(), "", "")
     assert read(tmp_path, sims).task == Regression(1.0)
     known = CatalogueEntry("c", "", SingleLabel(("sad", "glad")).card(), "", "")
     assert read(tmp_path, known, label=np.arange(N) % 2).task == known.task
-    with pytest.raises(Refusal, match="the classes sad, glad; found glad, sad"):
+    with pytest.raises(
+        Refusal, match="the classes of c, sad, glad; found the classes glad, sad; say which is which, --classes"
+    ):
         read(tmp_path, known, label=np.arange(N) % 2, classes=names[::-1])
+
+
+def test_named_targets_on_scales_of_their_own(tmp_path: Path) -> None:
+    label = np.column_stack([np.linspace(1.2, 6.8, N), np.linspace(-40, 40, N)])
+    unnamed = read(tmp_path, label=label).task
+    assert unnamed == Ratings(("label 1", "label 2"), (1.0, -40.0), (7.0, 40.0))
+    names, ranges = np.array(["valence", "arousal"]), np.array([[1, 9], [-50, 50]])
+    raw = read(tmp_path, label=label, targets=names, ranges=ranges)
+    assert raw.task == Ratings(("valence", "arousal"), (1.0, -50.0), (9.0, 50.0))
+    assert np.array_equal(raw.target, label)
+
+
+def test_other_arrays_of_one_value_per_sample_come_along(tmp_path: Path) -> None:
+    speakers = np.array([f"s{i % 3}" for i in range(N)])
+    raw = read(tmp_path, video_id=None, dialogue=np.arange(N) // 4, speaker=speakers)
+    assert raw.columns == {"dialogue": [str(i // 4) for i in range(N)], "speaker": list(speakers)}
+    assert raw.groups == raw.columns["dialogue"]
+
+
+def test_classes_are_no_sentiment(tmp_path: Path) -> None:
+    mosi = CatalogueEntry("mosi", "", Regression(3.0).card(), "", "")
+    with pytest.raises(Refusal, match="numbers, as mosi has them; found the classes a, b, c; import it under a name"):
+        read(tmp_path, mosi, label=np.arange(N) % 3, classes=np.array(["a", "b", "c"]))
 
 
 def test_partitions(tmp_path: Path) -> None:
@@ -159,9 +185,9 @@ def test_partitions(tmp_path: Path) -> None:
 
 
 def test_notes(tmp_path: Path) -> None:
-    raw = read(tmp_path, video_id=None, label_bin=np.zeros(N), vision_length=np.zeros(N))
+    raw = read(tmp_path, video_id=None, interval=np.zeros((N, 2)), words=np.array(["a"] * 3))
     assert raw.groups == raw.ids
-    assert "Arrays that were not read: label_bin, vision_length." in raw.notes
+    assert "Arrays that were not read: interval, words." in raw.notes
     assert any("No video_id" in note for note in raw.notes)
 
 
@@ -181,7 +207,9 @@ def test_notes(tmp_path: Path) -> None:
         ({"label": np.full(N, 0.5), "classes": np.array(["a", "b"])}, "labels 0 to 1"),
         ({"label": np.full(N, 2), "classes": np.array(["a", "b"])}, "labels 0 to 1"),
         ({"label": np.zeros((N, 3)), "classes": np.array(["a", "b"])}, r"labels of shape \(20, 2\)"),
-        ({"label": np.zeros((N, 3))}, "one number per sample in label"),
+        ({"label": np.zeros((N, 3)), "targets": np.array(["a", "b"])}, "3 names in targets"),
+        ({"label": np.zeros((N, 2)), "ranges": np.array([[1, 7], [7, 1]])}, "from a lower to a higher number"),
+        ({"label": np.zeros((N, 2, 2))}, r"labels of shape \(20,\) or \(20, C\)"),
         ({"label": np.zeros(19)}, "20 samples in label"),
         ({"label": np.float32(1)}, "one row per sample"),
         ({"text": np.zeros((19, 6))}, "20 samples in text"),
