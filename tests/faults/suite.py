@@ -36,10 +36,11 @@ def _sweep(path: Path, out: Path) -> None:
     """All of a sweep but the runs."""
     from mer_lightning.studies.search import Search
     from mer_lightning.studies.sweep_file import read_sweep
+    from mer_lightning.studies.sweep_storage import sweep_storage
     from mer_lightning.studies.sweep_trials import SweepTrials, trials_table
 
     sweep = read_sweep(path)
-    search = Search(sweep, out / sweep.name, min(sweep.trials or 2, 2))
+    search = Search(sweep, sweep_storage(None, sweep.name, out), min(sweep.trials or 2, 2))
     stream = SweepTrials(search, out / sweep.name, lambda result: None)
     for job in stream.jobs():
         stream.failed(job, "not run")

@@ -53,8 +53,9 @@ class Watch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one input; all False and empty where it was survived."""
+    """Of one input; everything but the code is False or empty where it was survived."""
 
+    code: int  # of the command: 0 or 2, unless something else went wrong
     executed: bool
     traceback: str
     hang: bool
@@ -75,28 +76,32 @@ def observed(action: Callable[[], Any], watch: Watch, canary: Path, size: int) -
     """What ``action`` does with an input of ``size`` bytes."""
     watch.ran, watch.wrote = [], []
     before, began, cpu = _peak_bytes(reset=True), time.monotonic(), time.process_time()
-    error, printed = "", io.StringIO()
+    error, code, printed = "", 0, io.StringIO()
     previous = signal.signal(signal.SIGALRM, _out_of_patience)
     signal.alarm(PATIENCE)
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), _watching(watch):
             try:
-                action()
+                code = action() or 0
             except SystemExit as end:
-                error = "" if end.code in (0, 2) else f"exit code {end.code}: {printed.getvalue()[-1000:]}"
+                code = end.code if isinstance(end.code, int) else 0
             except _Patience:
                 error = ""
             except BaseException as caught:
                 if refusal_behind(caught) is None:
                     error = "".join(traceback.format_exception(caught))
                 else:
+                    code = 2
                     printed.write(str(refusal_behind(caught)))
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)
     wall, used = time.monotonic() - began, time.process_time() - cpu
     grown = _peak_bytes() - before
+    if code not in (0, 2) and not error:
+        error = f"exit code {code}: {printed.getvalue()[-1000:]}"
     return Outcome(
+        code=code,
         executed=canary.exists() or bool(watch.ran),
         traceback=error,
         hang=used > SECONDS or wall > PATIENCE - 1,
