@@ -108,7 +108,9 @@ class MERCLI(LightningCLI):
             raise Refusal(str(self.subcommand), "a trained run", "none", "name one: --run runs/NAME/NUMBER")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+        kwargs = super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+        # `load_method` has read the checkpoint, and Lightning would read it again.
+        return kwargs if subcommand == "fit" else kwargs | {"ckpt_path": None}
 
     def instantiate_classes(self) -> None:
         with reading("the configuration", "options that fit each other", "mend it"):

@@ -55,8 +55,8 @@ def main() -> int:
     print(f"{survived} of {tried} survived, in {minutes:.0f} min")
     if not given.only:
         remark = (
-            f"{tried:,} inputs, seed {given.seed}, in {minutes:.0f} minutes by {given.processes} processes. Memory: more "
-            "than 4 times the files and 200 MB."
+            f"{tried:,} inputs, seed {given.seed}, in {minutes:.0f} minutes by {given.processes} processes. Memory: "
+            "more than 4 times the files and 200 MB."
         )
         write_rows("damaged files", rows, remark)
     return 0 if survived == tried else 1
@@ -75,29 +75,17 @@ def work(name: str, first: int, count: int, seed: int) -> None:
             raise RuntimeError(f"the whole sample of {name} is not read: {whole}")
         for number in range(first, count):
             mutation, outcome = bench.result(target, number)
-            print(
-                json.dumps({"number": number, "mutation": mutation, **asdict(outcome)}), file=sys.__stdout__, flush=True
-            )
+            line = json.dumps({"number": number, "mutation": mutation, **asdict(outcome)})
+            print(line, file=sys.__stdout__, flush=True)
 
 
 def _row(asked: tuple[str, int, int]) -> Row:
     name, count, seed = asked
     results: list[dict[str, Any]] = []
     while len(results) < count:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.faults",
-            "--seed",
-            str(seed),
-            "--work",
-            name,
-            str(len(results)),
-            str(count),
-        ]
-        process = subprocess.run(
-            command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False
-        )
+        part = ["--work", name, str(len(results)), str(count), "--seed", str(seed)]
+        command = [sys.executable, "-m", "tests.faults", *part]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = [json.loads(line) for line in process.stdout.splitlines() if line.startswith('{"number"')]
         results += lines
         if len(results) < count:
