@@ -25,7 +25,7 @@ from mer_lightning.evaluation.label_spaces import label_map
 from mer_lightning.evaluation.protocols import Protocol, refuse_unknown
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import load_method
-from mer_lightning.methods.phase import Phase
+from mer_lightning.methods.phase import Phase, epochs_of
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
@@ -174,8 +174,8 @@ class MERCLI(LightningCLI):
                 callbacks = []
             elif given.enable_progress_bar is not False:
                 callbacks.append(PhaseBar())
-            epochs = max(round(given.max_epochs * phase.epochs), 1) if given.max_epochs > 0 else given.max_epochs
-            self.trainer = self._trainer(callbacks, max_epochs=epochs)
+            epochs = epochs_of(model.phases(), given.max_epochs)
+            self.trainer = self._trainer(callbacks, max_epochs=epochs[phase.name])
             return self.trainer
 
         seed, patience = int(self._get(self.config, "seed_everything")), self._get(self.config, "patience")

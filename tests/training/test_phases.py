@@ -22,7 +22,7 @@ from mer_lightning.randomness import name_key
 from mer_lightning.training.phases import EpochSeeds, LastCheckpoint
 
 OPTIONS = ["--model", "cdat", "--model.backbone", "early", "--model.backbone.width", "8", "--model.weight", "1"]
-OPTIONS += ["--model.confidence_hidden", "8", "--model.confidence_epochs", "1.5", "--trainer.max_epochs", "4"]
+OPTIONS += ["--model.confidence_hidden", "8", "--model.confidence_epochs", "1.5", "--trainer.max_epochs", "14"]
 OPTIONS += ["--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu", "--data.batch_size", "16"]
 STEPS = 3  # per epoch: 35 training samples in batches of 16
 

@@ -72,7 +72,7 @@ class CDaT(MERMethod):
         reduction: a weight for each sample (`row`), or the batch's mean (`released`).
         detach_teacher: the modality that is learnt from does not move towards the learner.
         weight: of the transfer loss; default: 1e4 / batch size for `row`, 1e4 for `released`.
-        transfer_epochs: length of the last phase, in --trainer.max_epochs.
+        transfer_epochs: length of the last phase; that of the first is 1.
         confidence_from: a network over the model of each step (`online`) or over the model as it was after the first
             phase (`frozen`); without a network, the model's own `probability`, or the true `label` (an oracle).
         confidence_targets: true-class probabilities that the network learns: of training samples (`train`), of half of
@@ -83,7 +83,7 @@ class CDaT(MERMethod):
         confidence_hidden: their width.
         confidence_dropout: between them.
         confidence_lr: learning rate of the confidence network.
-        confidence_epochs: length of its phase, in --trainer.max_epochs.
+        confidence_epochs: length of its phase; that of the first is 1.
         confidence_on_masked: train it under each mask, too, and not on the unmasked input only.
         keep_unlabelled: let samples without any true label take part in training it (several labels only).
         logit_dropout: on the outputs in training, where there are classes; both released codes have it.
