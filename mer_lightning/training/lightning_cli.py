@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jsonargparse
+import yaml
 from jsonargparse._loaders_dumpers import yaml_load
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -206,7 +207,7 @@ def run(args: list[str]) -> MERCLI | None:
     _quiet()
     make_ready()
     args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
-    jsonargparse.set_loader("yaml", _load_yaml)
+    jsonargparse.set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
     Parser.arguments = args
     try:
         with only_known_imports(), processes_of_one_run():

@@ -19,6 +19,7 @@ from mer_lightning.errors import refusal_behind
 SECONDS, PATIENCE = 5.0, 30  # more is a hang; after so many it is ended
 _RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "pty.spawn")
 _WRITES = {"open": 0, "os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1}
+_CODES = (0, 2, 3)  # done, refused, and diverged: weights can be damaged to numbers that are none
 _GIT = "git"  # a run records the state of the sources
 
 
@@ -55,7 +56,7 @@ class Watch:
 class Outcome:
     """Of one input; everything but the code is False or empty where it was survived."""
 
-    code: int  # of the command: 0 or 2, unless something else went wrong
+    code: int  # of the command
     executed: bool
     traceback: str
     hang: bool
@@ -98,7 +99,7 @@ def observed(action: Callable[[], Any], watch: Watch, canary: Path, size: int) -
         signal.signal(signal.SIGALRM, previous)
     wall, used = time.monotonic() - began, time.process_time() - cpu
     grown = _peak_bytes() - before
-    if code not in (0, 2) and not error:
+    if code not in _CODES and not error:
         error = f"exit code {code}: {printed.getvalue()[-1000:]}"
     return Outcome(
         code=code,
