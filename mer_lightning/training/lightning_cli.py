@@ -53,6 +53,11 @@ _TRAINER_DEFAULTS = {
     "enable_model_summary": False,  # one line of `Announce` says it
 }
 
+_WITH_VALUE = (
+    *("seed_everything", "protocol", "mask_seed", "logger", "patience", "test_after_fit", "trainer.max_epochs"),
+    *("data.corpus", "data.batch_size", "data.eval_batch_size", "data.seed", "model.class_path"),
+)
+
 LoggerName = Literal["csv", "tensorboard", "wandb"]
 
 
@@ -93,6 +98,7 @@ class MERCLI(LightningCLI):
         """As given to `run`; sys.argv stays as it is, because DDP starts its other processes from it."""
         self.config = parser.parse_args(args)
         refuse_strange_classes(self.config[self.config.subcommand])
+        _refuse_no_value(self.config[self.config.subcommand])
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyperparameters of a checkpoint never override the command line; `load_method` reads them."""
@@ -101,8 +107,6 @@ class MERCLI(LightningCLI):
         asked = self._get(self.config, "protocol")
         self.protocol_names = [asked] if isinstance(asked, str) else asked
         refuse_unknown(self.protocol_names)
-        if self._get(self.config, "trainer").max_epochs is None:
-            raise Refusal("trainer.max_epochs", "a number of epochs, or -1", "none", "write one, or leave it out")
         if self._get(self.config, "weights_only") is False:
             raise Refusal("weights_only", "true: a checkpoint that holds more may run anything", "false", "remove it")
         if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
@@ -227,6 +231,15 @@ def run(args: list[str]) -> MERCLI | None:
         forget_run_folder()
         if "wandb" in sys.modules:  # else the next run of this process would write into this one
             sys.modules["wandb"].finish()
+
+
+def _refuse_no_value(config: jsonargparse.Namespace) -> None:
+    """jsonargparse takes null for every option, whatever its type is."""
+    for option in _WITH_VALUE:
+        if option in config and config[option] is None:
+            raise Refusal(option, "a value", "null", "write one, or leave the option out")
+    if not 0 <= int(config.seed_everything) < 2**32:
+        raise Refusal("seed_everything", "a number from 0 to 4294967295", str(config.seed_everything), "choose another")
 
 
 def _load_yaml(text: str) -> Any:
