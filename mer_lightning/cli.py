@@ -40,6 +40,8 @@ usage: mer-lightning COMMAND [options]        (mer-lightning COMMAND --help show
 
   --trust PACKAGE   after any command: configurations may name classes of this package of yours; repeatable
 
+exit codes: 0 done, 1 some runs of a study failed, 2 refused, 3 diverged, 130 ended by Ctrl-C, 143 by SIGTERM
+
 examples:
   mer-lightning fit --config experiments/supervised_mosi.yaml --data.synthetic true
   mer-lightning fit --config experiments/supervised_mosi.yaml --model.backbone early --protocol rate-cpm

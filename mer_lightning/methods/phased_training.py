@@ -74,7 +74,7 @@ class PhasedTraining(LightningModule, ABC):
 
     def from_all_processes(self, tensor: Tensor) -> Tensor:
         """(W B, ...) of (B, ...) on W processes; a gradient finds its way back to the process that it belongs to."""
-        if self._trainer is None:
+        if self._trainer is None or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return tensor
         gathered: Any = self.all_gather(tensor, sync_grads=tensor.requires_grad)
         return gathered.reshape(-1, *tensor.shape[1:])

@@ -80,7 +80,11 @@ def _create(folder: Path) -> None:
     new = [path for path in (*reversed(folder.parents), folder) if not path.exists()]
     for path in new:
         _taken.callback(_remove_empty, path)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        raise Refusal(folder, "a place where a folder can be made", found, "choose another --run_dir") from error
 
 
 def _remove_empty(folder: Path) -> None:

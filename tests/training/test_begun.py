@@ -123,6 +123,13 @@ def test_the_second_of_two_fits_in_one_folder_is_refused(
     assert not (tmp_path / "run" / LOCK).exists()
 
 
+@pytest.mark.parametrize("place", ["/proc/mine/run", "file/run"])
+def test_a_place_where_no_folder_can_be(place: str, unfinished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    line = refused(["test", "--run", "run", "--run_dir", place], capfd)
+    assert f"{place}: expected a place where a folder can be made; found " in line
+
+
 def test_a_lock_that_nobody_holds_is_taken(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("process 1 on a machine that was switched off\n")
     with locked(tmp_path):

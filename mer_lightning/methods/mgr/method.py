@@ -10,6 +10,7 @@ Shapes: B batch, M modalities of the model, K masks, d width of vectors, d_s and
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -162,10 +163,11 @@ class MGR(MERMethod):
     # --- losses
 
     def training_losses(self, batch: Batch) -> Losses:
+        batch, encoded = self._everywhere(batch, self.backbone.encode(batch))
         assert batch.target is not None
         here = batch.available[:, self.positions]
         halves = torch.stack([batch.available, batch.present])[..., self.positions]
-        codes = self.codes(self.backbone.encode(batch), here)
+        codes = self.codes(encoded, here)
         with torch.autocast(batch.present.device.type, enabled=False):
             filled = self._filled(codes, halves)
             target = batch.target.repeat(2, *[1] * (batch.target.dim() - 1))
@@ -191,6 +193,16 @@ class MGR(MERMethod):
         }
         return {"task": (task.mean(), 1.0), **scaled}
 
+    def _everywhere(self, batch: Batch, encoded: Encoded) -> tuple[Batch, Encoded]:
+        """What the losses read, of the samples of all processes: standardising and distances need the whole batch.
+
+        Each process computes the same losses then; what makes the vectors, where the time goes, remains its own.
+        """
+        names = ("target", "index", "present", "available")
+        fields: dict[str, Any] = {name: self.from_all_processes(getattr(batch, name)) for name in names}
+        vectors = {m: self.from_all_processes(vector) for m, vector in encoded.vectors.items()}
+        return replace(batch, **fields), replace(encoded, vectors=vectors)
+
     def _single(self, codes: Codes) -> Tensor:
         """(M, B, O) what one head says about each shared code."""
         logits: Tensor = self.from_each_shared(codes.shared).transpose(0, 1)
@@ -206,8 +218,7 @@ class MGR(MERMethod):
 
     def _guidance(self, codes: Codes, here: Tensor) -> dict[str, Tensor]:
         if self.training and self.weights["guidance"]:
-            # From all processes, so that all have the same referee.
-            self.referee.learn(*(self.from_all_processes(each) for each in (codes.shared.detach(), here)))
+            self.referee.learn(codes.shared.detach(), here)
         return {
             "private_recognition": refinement.recognition(self.recognise(codes.private), here),
             "guidance": refinement.confusion(self.referee(codes.shared), here),
@@ -227,7 +238,7 @@ class MGR(MERMethod):
     def _margins(self, codes: Codes, complete: Tensor, alone: Tensor, here: Tensor) -> dict[str, Tensor]:
         weights = uniform_contribution(here) if self.progress < _RAMP else self.contribution(alone, here)
         if self.training:
-            self.contribution.remember(*(self.from_all_processes(each) for each in (alone, here)))
+            self.contribution.remember(alone, here)
             means = weights.sum(0) / here.sum(0).clamp(min=1)
             self.log_means({f"contribution/{m}": means[n] for n, m in enumerate(self.dims)}, len(here))
         # The classifier stands still here: it is the codes that have to move apart. Its parameters are held by calling
