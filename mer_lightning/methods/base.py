@@ -102,7 +102,7 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         return {}
 
     def representations(self, encoded: Encoded, present: Tensor) -> dict[str, dict[str, Tensor]]:
-        """{name: {modality: (B, d)}} what probes look at (`mer-lightning diagnose --codes`): the backbone's vectors,
+        """{name: {modality: (B, d)}} what the probes of diagnose look at: the vectors of the backbone,
         unless a method makes codes of them. ``present`` (B, M) says what samples have."""
         return {"vectors": encoded.vectors}
 
