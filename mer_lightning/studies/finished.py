@@ -90,8 +90,9 @@ class Run:
         path = self.folder / PREDICTIONS
         logits = [f"logit {number}" for number in range(self.task.outputs)]
         classes = getattr(self.task, "classes", None)
-        several = isinstance(self.task, Ratings) and len(self.task.targets) > 1
-        targets = [f"target {name}" for name in self.task.targets] if several else ["target"]
+        targets = ["target"]
+        if isinstance(self.task, Ratings) and len(self.task.targets) > 1:
+            targets = [f"target {name}" for name in self.task.targets]
         texts = ["id", "condition", *(targets if classes else [])]
         table = read_table(path, _PREDICTIONS, texts, logits, gaps=[] if classes else targets)
         samples = ["id", *targets]
