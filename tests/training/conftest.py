@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,13 @@ TINY = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.
 METHOD = ["--model", "supervised", "--model.backbone", "early", "--model.backbone.width", "8"]
 
 
+_NUMBERS = itertools.count()
+
+
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stranger]:
-    package, mark = "a_stranger", tmp_path / "mark"
+    # A name of its own in each test: classes that a test has trusted and imported stay known to this process.
+    package, mark = f"stranger_{next(_NUMBERS)}", tmp_path / "mark"
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / f"{package}.py").write_text(SOURCE.format(mark=str(mark)))
     monkeypatch.syspath_prepend(tmp_path / "site")
