@@ -1,6 +1,7 @@
-"""`make test-faults`: at least 10,000 damaged and hostile files, and commands that are ended; writes the table.
+"""`make test-faults`: damaged and hostile files, and commands that are ended; writes the table of docs/reliability.md.
 
-The files are read by the commands that read such files. Two processes share them. One that dies is started again behind the input at which it died, which counts as a traceback.
+At least 10,000 files are read by the commands that read such files. Two processes share them. One that dies is started
+again behind the input at which it died, which counts as a traceback.
 """
 
 from __future__ import annotations

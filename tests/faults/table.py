@@ -15,7 +15,7 @@ _BEGIN, _END = "<!-- rows of {part}, written by make test-faults -->", "<!-- end
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of fault. ``failures``: {what went wrong: how often}, the same in all rows of a part; it may be empty."""
+    """One kind of fault. ``failures``: {what went wrong: how often}, with the same keys in all rows of a part."""
 
     fault: str
     tried: int
