@@ -170,6 +170,12 @@ class Split:
         """Of each sample, in the order of :attr:`rows`."""
         return self.corpus.samples["id"].iloc[self.rows.cpu().numpy()].tolist()
 
+    def grouping_columns(self) -> pd.DataFrame:
+        """id, and the columns whose values are those of several samples: not sentences, which nobody groups by."""
+        samples = self.corpus.samples.iloc[self.rows.cpu().numpy()]
+        names = [name for name in samples.columns if name != "id" and 2 * samples[name].nunique() <= len(samples)]
+        return samples[["id", *names]]
+
     def on(self, device: torch.device) -> Split:
         """A copy of its own samples on ``device``, where batches are then gathered."""
         resident = object.__new__(Split)

@@ -17,14 +17,16 @@ _CELL = 24  # bytes of a number or of the place of a text, with the copies that 
 _CODECS = ("SNAPPY", "UNCOMPRESSED")  # others make a thousandth of what repeats itself, and nothing here writes them
 
 
-def read_table(path: Path, expected: str, texts: Iterable[str] = (), numbers: Iterable[str] = ()) -> pd.DataFrame:
-    """A table that has some columns of texts and some of finite numbers, and perhaps more."""
+def read_table(
+    path: Path, expected: str, texts: Iterable[str] = (), numbers: Iterable[str] = (), gaps: Iterable[str] = ()
+) -> pd.DataFrame:
+    """A table that has some columns of texts, some of finite numbers, some of numbers with gaps, and perhaps more."""
     import numpy as np
 
     remedy = "copy or make the file again"
     with reading(path, expected, remedy):
         frame = _plain(path, _read(path)).to_pandas()
-    for name in (*texts, *numbers):
+    for name in (*texts, *numbers, *gaps):
         if name not in frame:
             raise Refusal(path, f"a column '{name}'", f"only {', '.join(map(str, frame.columns))}", remedy)
         column = frame[name]
@@ -32,6 +34,8 @@ def read_table(path: Path, expected: str, texts: Iterable[str] = (), numbers: It
             raise Refusal(path, f"texts in column '{name}'", str(column.dtype), remedy)
         if name in numbers and (column.dtype.kind not in "iuf" or not np.isfinite(column).all()):
             raise Refusal(path, f"finite numbers in column '{name}'", str(column.dtype), remedy)
+        if name in gaps and (column.dtype.kind not in "iuf" or np.isinf(column).any()):
+            raise Refusal(path, f"numbers in column '{name}'", str(column.dtype), remedy)
     return frame
 
 

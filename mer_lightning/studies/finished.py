@@ -16,7 +16,16 @@ from mer_lightning.methods.materiality import COSINE, SHARE
 from mer_lightning.plain_values import expect
 from mer_lightning.studies.variants import Options, flat, variant_of
 from mer_lightning.tasks import Ratings, Task, task_from_card
-from mer_lightning.training.run_folder import BEST, CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS, metrics_over_time
+from mer_lightning.training.run_folder import (
+    BEST,
+    CONFIG,
+    CORPUS,
+    PHASES,
+    PREDICTIONS,
+    RESULTS,
+    SAMPLES,
+    metrics_over_time,
+)
 from mer_lightning.yaml_text import read_yaml
 
 if TYPE_CHECKING:
@@ -91,11 +100,15 @@ class Run:
         path = self.folder / PREDICTIONS
         logits = [f"logit {number}" for number in range(self.task.outputs)]
         classes = getattr(self.task, "classes", None)
-        numbers = [*logits, *([] if classes else ["target", "prediction"])]
-        table = read_table(path, _PREDICTIONS, ["id", "condition", *(["target"] if classes else [])], numbers)
+        targets = ["target"]
+        if isinstance(self.task, Ratings) and len(self.task.targets) > 1:
+            targets = [f"target {name}" for name in self.task.targets]
+        texts = ["id", "condition", *(targets if classes else [])]
+        table = read_table(path, _PREDICTIONS, texts, logits, gaps=[] if classes else targets)
+        samples = ["id", *targets]
         first = table[table["condition"] == table["condition"].iloc[0]] if len(table) else table
         for name, rows in table.groupby("condition", sort=False):
-            if any(list(rows[column]) != list(first[column]) for column in ("id", "target")):
+            if not rows[samples].reset_index(drop=True).equals(first[samples].reset_index(drop=True)):
                 raise Refusal(path, _PREDICTIONS, f"other samples under {name}", _REMEDY)
         known = {*(classes or ()), "none"} if self.task.kind == "multi_label" else {*(classes or ())}
         labels = {name for text in (first["target"].unique() if classes else ()) for name in text.split("+")}
@@ -103,6 +116,13 @@ class Run:
             found = f"the label '{min(labels - known)}'" if labels else "no rows"
             raise Refusal(path, _PREDICTIONS, found, _REMEDY)
         return table
+
+    def samples(self) -> pd.DataFrame:
+        """What is known of the samples that were predicted: id, and columns that form groups of them."""
+        import pandas as pd
+
+        path = self.folder / SAMPLES
+        return pd.read_parquet(path) if path.is_file() else pd.DataFrame({"id": []})  # older runs have none
 
     def metrics_over_time(self) -> pd.DataFrame:
         return metrics_over_time(self.folder)

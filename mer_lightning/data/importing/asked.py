@@ -78,8 +78,8 @@ def _of_kind(raw: RawCorpus, kind: str) -> Task:
     if kind == "regression" and target.ndim == 1 and np.abs(known).max(initial=0) <= 3:
         return Regression(1.0 if np.abs(known).max(initial=0) <= 1 else 3.0)
     if kind == "single_label" and target.ndim == 1 and whole and known.min(initial=0) >= 0:
-        found = [str(number) for number in range(int(known.max(initial=0)) + 1)]
-        return raw.task if isinstance(raw.task, SingleLabel) else SingleLabel(tuple(found))
+        numbers = range(int(known.max(initial=0)) + 1)
+        return raw.task if isinstance(raw.task, SingleLabel) else SingleLabel(tuple(map(str, numbers)))
     if kind == "multi_label" and target.ndim == 2 and np.isin(known, (0, 1)).all():
         return MultiLabel(tuple(names))
     needed = {

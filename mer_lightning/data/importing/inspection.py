@@ -151,7 +151,7 @@ def _histogram(raw: RawCorpus, rows: NDArray[np.bool_]) -> dict[str, int]:
 
 def _rating_histogram(task: Ratings, target: NDArray[Any]) -> dict[str, int]:
     """Seven equal stretches of each target's range, by their middles."""
-    found = {}
+    found: dict[str, int] = {}
     for name, low, high, column in zip(task.targets, task.low, task.high, target.T, strict=True):
         step = (high - low) / 6
         grades = np.rint((column[np.isfinite(column)] - low) / step)
