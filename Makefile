@@ -5,7 +5,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slow bench mutants house lint clean
+.PHONY: help install reproduce test test-slow test-faults bench mutants house lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ test: lint ## style, types and the quick tests
 
 test-slow: .venv/installed ## the tests that take minutes
 	$(THREADS) $(BIN)/python -m pytest -m slow
+
+test-faults: .venv/installed ## 10,000 damaged and hostile files; writes docs/reliability.md
+	$(THREADS) $(BIN)/python -m tests.faults
 
 bench: .venv/installed ## speed, side by side with peers; writes benchmarks/RESULTS.md
 	$(BIN)/pip install -q --no-deps MMSA==2.2.1

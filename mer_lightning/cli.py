@@ -17,7 +17,7 @@ COMMANDS = {
     "sweep": "run the trials of a sweep file in W&B's grammar, here or on a Ray cluster",
     "published": "what papers report for a corpus, each table with its source",
     "backbones": "list the fusion models with their size and speed",
-    "data": "inspect, import, synthesize and list corpora",
+    "data": "inspect, import, verify, synthesize and list corpora",
 }
 
 # Commands that parse their own arguments; the others are Lightning's.

@@ -44,7 +44,7 @@ def reading(where: str | Path, expected: str, remedy: str = _AGAIN) -> Iterator[
     """Inside, an error is what the content of the file ``where`` did to its reader: a Refusal that names the file."""
     try:
         yield
-    except (Refusal, *_DEFECTS):
+    except (Refusal, Diverged, *_DEFECTS):
         raise
     except Exception as error:
         raise Refusal(where, expected, f"{type(error).__name__}: {error}", remedy) from error

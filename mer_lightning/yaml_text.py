@@ -44,7 +44,8 @@ def from_yaml(text: str, load: Callable[[str], Any] = _plain) -> Any:
 def _refuse_bombs(text: str) -> None:
     if len(text) > _LONGEST_TEXT:
         raise yaml.YAMLError(f"{len(text)} characters, more than {_LONGEST_TEXT}")
-    written, sizes = 0, {}  # {anchor: values that it stands for}
+    written = 0
+    sizes: dict[str, int] = {}  # {anchor: values that it stands for}
     open_ones: list[tuple[str | None, int]] = [(None, 0)]  # (anchor, values so far), from the outermost
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):

@@ -11,7 +11,7 @@ import torch
 from mer_lightning.batch import Batch
 from mer_lightning.data.raw import PaddedSequences, RawCorpus
 from mer_lightning.data.store import write_corpus
-from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
+from mer_lightning.tasks import MultiLabel, Ratings, Regression, SingleLabel, Task
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 DIMS = {"text": 12, "audio": 5, "vision": 7}
@@ -19,6 +19,7 @@ TASKS: dict[str, Task] = {
     "regression": Regression(),
     "single_label": SingleLabel(("happy", "sad", "neutral", "angry")),
     "multi_label": MultiLabel(("happy", "sad", "anger")),
+    "ratings": Ratings(("valence", "arousal"), (1.0, -50.0), (7.0, 50.0)),
 }
 
 
@@ -47,6 +48,9 @@ def make_batch(alignment: str = "unaligned", task: Task | None = None, samples: 
             target = torch.randn(samples, generator=draw)
         elif task.kind == "single_label":
             target = torch.randint(0, task.outputs, (samples,), generator=draw)
+        elif isinstance(task, Ratings):
+            low, high = torch.tensor(task.low), torch.tensor(task.high)
+            target = low + (high - low) * torch.rand(samples, task.outputs, generator=draw)
         else:
             target = torch.randint(0, 2, (samples, task.outputs), generator=draw).float()
     return Batch(features, lengths, torch.ones(samples, 3, dtype=torch.bool), target, torch.arange(samples))
@@ -65,6 +69,9 @@ def make_raw(task: Task | None = None, alignment: str = "unaligned", samples: in
         target = rng.integers(0, task.outputs, samples)
         target[: task.outputs] = np.arange(task.outputs)
         evidence = target - target.mean()
+    elif isinstance(task, Ratings):
+        target = rng.uniform(task.low, task.high, (samples, task.outputs))
+        evidence = target[:, 0] - target[:, 0].mean()
     else:
         target = rng.integers(0, 2, (samples, task.outputs))
         evidence = target[:, 0] * 2.0 - 1

@@ -15,9 +15,10 @@ import torch
 
 from mer_lightning.backbones.base import Backbone, Encoded, all_backbones
 from mer_lightning.batch import Batch
+from mer_lightning.errors import Refusal
 from mer_lightning.layers.dropout import Dropout
 from mer_lightning.methods.supervised import Supervised
-from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
+from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present, combinations_of
 from tests.conftest import DIMS, TASKS, make_batch
 from tests.tiny_encoders import tiny_encoder, with_tokens
 
@@ -157,6 +158,36 @@ def test_fusing_many_masks_equals_many_passes(backbone: Backbone, alignment: str
         together = backbone.fuse_many(backbone.encode(batch), masks)
     for number, mask in enumerate(MASKS):
         torch.testing.assert_close(together[number], state(backbone, batch.limited_to(mask)), rtol=1e-5, atol=1e-5)
+
+
+# What these models are about: text that guides the others, and modalities that attend to each other.
+REFUSED = {"almt": ("av", "v"), "bbfn": ("av", "v"), "mult": ("v",)}
+
+
+@pytest.mark.parametrize("letters", ["ta", "tv", "av", "v"])
+@pytest.mark.parametrize("name", [name for name, cls in all_backbones().items() if not cls.needs_tokens])
+def test_any_subset_of_modalities(name: str, letters: str) -> None:
+    """Of a corpus that has no others: laws 1 and 4, whatever the columns of the others say."""
+    torch.manual_seed(0)
+    has = [m for m, present in zip(MODALITIES, combination_present(letters), strict=True) if present]
+    if letters in REFUSED.get(name, ()):
+        with pytest.raises(Refusal, match=f"{name}: expected"):
+            all_backbones()[name]({m: DIMS[m] for m in has})
+        return
+    backbone = all_backbones()[name]({m: DIMS[m] for m in has}).eval()
+    whole = make_batch("aligned")
+    batch = replace(whole, features={m: whole.features[m] for m in has}, lengths={m: whole.lengths[m] for m in has})
+    masks = torch.tensor([combination_present(each) for each in combinations_of(has)])
+    with torch.no_grad():
+        encoded = backbone.encode(batch)
+        together = backbone.fuse_many(encoded, masks[:, None, :].expand(-1, len(batch), -1))
+        assert together.shape == (len(masks), len(batch), backbone.state_width)
+        assert together.isfinite().all()
+        for fused, mask in zip(together, masks, strict=True):
+            torch.testing.assert_close(fused, state(backbone, batch.limited_to(mask)), rtol=1e-5, atol=1e-5)
+            surprise = {m: v if mask[MODALITIES.index(m)] else v * float("nan") for m, v in batch.features.items()}
+            changed = replace(batch.limited_to(mask), features=surprise)
+            assert torch.equal(state(backbone, changed), state(backbone, batch.limited_to(mask)))
 
 
 @pytest.mark.parametrize(("backbone", "alignment"), CASES, indirect=["backbone"])

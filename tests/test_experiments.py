@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -11,6 +13,9 @@ from mer_lightning.cli import main
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 EXPERIMENTS = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("ablations", "sweeps"))
+SHORT = ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1"]
+SHORT += ["--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+SHORT += ["--trainer.accumulate_grad_batches", "1"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=[str(path.relative_to(FOLDER)) for path in EXPERIMENTS])
@@ -20,11 +25,44 @@ def test_runs_on_the_synthetic_twin(
     monkeypatch.setenv("MER_DATA", str(tmp_path_factory.getbasetemp() / "data"))  # twins are made once per session
     monkeypatch.chdir(tmp_path)
     given = ["fit", "--config", str(experiment), "--data.synthetic", "true", "--data.samples", "60"]
-    given += ["--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1"]
-    given += ["--trainer.enable_progress_bar", "false", "--run_dir", "run", "--data.batch_size", "4"]
-    given += ["--trainer.accelerator", "cpu", "--trainer.accumulate_grad_batches", "1"]
-    assert main(given) == 0
+    assert main([*given, *SHORT, "--run_dir", "run", "--data.batch_size", "4"]) == 0
     assert (tmp_path / "run" / "results.csv").is_file()
+
+
+@pytest.fixture(scope="module")
+def two_modalities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An aligned corpus of text and vision in three classes, whose samples lack vision here and there."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("two")
+    label, lengths = np.arange(48) % 3, rng.integers(2, 6, 48)
+    values = {m: rng.normal(size=(48, 5, width)) for m, width in (("text", 6), ("vision", 4))}
+    np.savez(
+        folder / "two.npz",
+        ids=np.array([f"clip{i}" for i in range(48)]),
+        **values,
+        text_lengths=lengths,
+        vision_lengths=np.where(np.arange(48) % 5, lengths, 0),
+        label=label,
+        classes=np.array(["sad", "glad", "calm"]),
+        split=np.array(["train"] * 30 + ["valid"] * 9 + ["test"] * 9),
+    )
+    assert main(["data", "import", str(folder / "two.npz"), "--as", "two", "-o", str(folder / "two")]) == 0
+    return folder / "two"
+
+
+MOSI = [path for path in EXPERIMENTS if path.stem.endswith("_mosi")]
+
+
+@pytest.mark.parametrize("experiment", MOSI, ids=[str(path.relative_to(FOLDER)) for path in MOSI])
+def test_runs_on_two_modalities(
+    experiment: Path, two_modalities: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each method and each backbone has an experiment on MOSI."""
+    monkeypatch.chdir(tmp_path)
+    given = ["fit", "--config", str(experiment), "--data.corpus", str(two_modalities), *SHORT]
+    assert main([*given, "--run_dir", "run", "--data.batch_size", "4"]) == 0
+    results = pd.read_csv(tmp_path / "run" / "results.csv")
+    assert {"t", "v", "tv", "mean-3", "v natural-subset", "tv natural-subset"} == set(results["condition"])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=[str(path.relative_to(FOLDER)) for path in EXPERIMENTS])

@@ -13,6 +13,10 @@ from mer_lightning.modalities import (
     MODALITIES,
     combination_name,
     combination_present,
+    combinations_of,
+    complete_among,
+    letters_of,
+    means_over,
 )
 
 
@@ -51,3 +55,23 @@ def test_other_spellings_are_refused(name):
 def test_a_mask_of_another_width_is_refused():
     with pytest.raises(ValueError):
         combination_name([True, False])
+
+
+def test_combinations_of_what_a_corpus_has() -> None:
+    assert combinations_of(MODALITIES) == COMBINATIONS
+    assert combinations_of(["vision", "text"]) == ("t", "v", "tv")
+    assert combinations_of(["audio"]) == ("a",)
+    assert letters_of(["vision", "audio"]) == "av"
+
+
+def test_the_complete_combination_contains_all_others() -> None:
+    assert complete_among(["t", "rate-cpm-0.1", "tv", "v"]) == "tv"
+    assert complete_among(["t", "v"]) is None
+    assert complete_among(["rmfm-0.1"]) is None
+
+
+def test_means_are_over_all_combinations_of_what_was_shown() -> None:
+    assert means_over([*COMBINATIONS, "rmfm-0.1"]) == {"mean-7": COMBINATIONS}
+    assert means_over(["t", "a", "ta"]) == {"mean-3": ("t", "a", "ta")}
+    for incomplete in (["t", "a"], ["t", "ta"], ["v"], COMBINATIONS[:-1], ["t", "a", "ta", "tav"], []):
+        assert means_over(incomplete) == {}

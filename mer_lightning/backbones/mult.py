@@ -2,7 +2,7 @@
 
 A target m has one stack of layers for each source n, in which the steps of m attend to those of n. The two results are
 concatenated and go through a Transformer over the target alone, whose last step is kept. The last steps of the three
-targets, after a residual block, are the state.
+targets, after a residual block, are the state. Of two modalities, each target has one source.
 
 Shapes: B batch, T time of the target, S time of the source, D input width, d width of a stream, K masks.
 """
@@ -10,6 +10,7 @@ Shapes: B batch, T time of the target, S time of the source, D input width, d wi
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ class MulT(Backbone):
     """Pairwise cross-modal Transformers.
 
     Args:
-        dims: width of each modality's features; all three are needed.
+        dims: width of each modality's features; at least two are needed.
         width: d.
         depth: layers of each cross-modal Transformer; those that follow have at least three.
         heads: attention heads.
@@ -82,8 +83,10 @@ class MulT(Backbone):
         unprojected: bool | None = None,
     ) -> None:
         super().__init__()
-        if set(dims) != set(MODALITIES):
-            raise Refusal("mult", "text, audio and vision", ", ".join(dims), "choose another backbone")
+        if len(dims) < 2:
+            raise Refusal(
+                "mult", "modalities that attend to each other", f"only {', '.join(dims)}", "take another backbone"
+            )
         given = (
             no_positions,
             positions_from_one,
@@ -95,13 +98,15 @@ class MulT(Backbone):
         )
         self.faults = resolve(preset, _FAULTS, dict(zip(_FAULTS, given, strict=True)))
         self.vector_widths = dict.fromkeys(dims, width)
-        self.state_width = 6 * width
+        sources = len(dims) - 1
+        self.state_width = len(dims) * sources * width
         self.project = nn.ModuleDict(
             {
                 m: nn.Identity()
                 if self.faults["unprojected"] and dims[m] == width
                 else nn.Conv1d(dims[m], width, kernel, bias=False)
                 for m, kernel in zip(MODALITIES, kernels, strict=True)
+                if m in dims
             }
         )
 
@@ -109,10 +114,9 @@ class MulT(Backbone):
             return Stack(size, heads, layers, dropout, attention_dropout, self.faults)
 
         self.streams = nn.ModuleDict({f"{m}_{n}": stack(width, depth) for m in dims for n in dims if m != n})
-        self.memories = nn.ModuleDict({m: stack(2 * width, max(depth, 3)) for m in dims})
-        self.residual = nn.Sequential(
-            nn.Linear(6 * width, 6 * width), nn.ReLU(), Dropout(dropout), nn.Linear(6 * width, 6 * width)
-        )
+        self.memories = nn.ModuleDict({m: stack(sources * width, max(depth, 3)) for m in dims})
+        state = self.state_width
+        self.residual = nn.Sequential(nn.Linear(state, state), nn.ReLU(), Dropout(dropout), nn.Linear(state, state))
 
     def encode(self, batch: Batch) -> Encoded:
         sequences, key_masks = {}, {}
@@ -135,22 +139,22 @@ class MulT(Backbone):
     def fuse_many(self, encoded: Encoded, present: Tensor) -> Tensor:
         """Streams depend on their own two modalities alone and are computed once for all K masks.
 
-        The Transformer that follows depends, for one target, on which of its two sources are present: four cases. For
-        four masks or more all four cases are computed, and each mask selects one.
+        The Transformer that follows depends, for one target, on which of its sources are present: four cases of two
+        sources. Where there are no more cases than masks, all cases are computed, and each mask selects one.
         """
         masks, samples = present.shape[:2]
-        given = {m: present[:, :, number] for number, m in enumerate(MODALITIES)}
+        given = {m: present[:, :, number] for number, m in enumerate(MODALITIES) if m in self.project}
         lasts = []
-        for m in MODALITIES:
-            first, second = (n for n in MODALITIES if n != m)
-            streams = [(self._stream(encoded, m, n), self._alone(encoded, m, n, given[n])) for n in (first, second)]
-            if masks < 4:
-                last = self._last(encoded, m, streams, torch.stack([given[first], given[second]]))
+        for m in given:
+            sources = [n for n in given if n != m]
+            streams = [(self._stream(encoded, m, n), self._alone(encoded, m, n, given[n])) for n in sources]
+            cases = torch.tensor([*product((False, True), repeat=len(sources))], device=present.device).T  # (S, cases)
+            if masks < cases.shape[1]:
+                last = self._last(encoded, m, streams, torch.stack([given[n] for n in sources]))
             else:
-                cases = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1]], dtype=torch.bool, device=present.device)
-                four = self._last(encoded, m, streams, cases.unsqueeze(2).expand(2, 4, samples))
-                case = 2 * given[first].long() + given[second].long()  # (K, B)
-                last = four.gather(0, case.unsqueeze(2).expand(-1, -1, four.shape[2]))
+                each = self._last(encoded, m, streams, cases.unsqueeze(2).expand(-1, -1, samples))
+                case = torch.stack([given[n].long() << place for place, n in enumerate(reversed(sources))]).sum(0)
+                last = each.gather(0, case.unsqueeze(2).expand(-1, -1, each.shape[2]))
             lasts.append(last.where(given[m].unsqueeze(2), 0.0))
         joined = torch.cat(lasts, dim=2)
         return joined + self.residual(joined)
@@ -173,7 +177,7 @@ class MulT(Backbone):
     def _last(
         self, encoded: Encoded, target: str, streams: list[tuple[Tensor, Tensor | None]], sources: Tensor
     ) -> Tensor:
-        """(K, B, 2 d): the last step of a target, given which of its two ``sources`` (2, K, B) are present."""
+        """(K, B, S d): the last step of a target, given which of its S ``sources`` (S, K, B) are present."""
         masks = sources.shape[1]
         parts = []
         for (stream, alone), present in zip(streams, sources, strict=True):

@@ -2,8 +2,8 @@
 
 Each modality has a Transformer of its own, whose steps are split into private and common features. A discriminator has
 to name the modality of both; common features are trained so that it cannot. Audio joins vision, then text joins both,
-then the private features join the common ones. The queries attend to the result, and their outputs side by side are the
-state.
+then the private features join the common ones; with fewer modalities, the joins that need the others are left out. The
+queries attend to the result, and their outputs side by side are the state.
 
 Shapes: B batch, T time, D input width, d width, Q queries.
 """
@@ -49,7 +49,7 @@ class TAILOR(Backbone):
     auxiliary losses are of real steps. The loss of a classifier on common features is left out: it needs a task.
 
     Args:
-        dims: width of each modality's features; all three are needed.
+        dims: width of each modality's features.
         width: of all layers, also within their feed-forward parts.
         depth: layers of text, audio and vision.
         cross_depth: layers of each of the three encoders that join.
@@ -93,8 +93,6 @@ class TAILOR(Backbone):
         small_epsilon: bool | None = None,
     ) -> None:
         super().__init__()
-        if set(dims) != set(MODALITIES):
-            raise Refusal("tailor", "text, audio and vision", ", ".join(dims), "choose another backbone")
         given = (learned_positions, summed_common, padding_counts, shared_reader, small_epsilon)
         self.faults = resolve(preset, _FAULTS, dict(zip(_FAULTS, given, strict=True)))
         self.weights = {"adversarial": adversarial_weight, "orthogonality": orthogonality_weight}
@@ -104,19 +102,23 @@ class TAILOR(Backbone):
         limit = steps if self.faults["learned_positions"] else None
         sizes = dict(zip(MODALITIES, depth, strict=True))
         self.encoders = nn.ModuleDict(
-            {m: Encoder(dims[m], width, sizes[m], heads, dropout, limit, epsilon) for m in MODALITIES}
+            {m: Encoder(dims[m], width, sizes[m], heads, dropout, limit, epsilon) for m in MODALITIES if m in dims}
         )
         self.private = nn.ModuleDict(
-            {m: nn.Sequential(nn.Linear(width, width), Dropout(0.1), nn.Tanh()) for m in MODALITIES}
+            {m: nn.Sequential(nn.Linear(width, width), Dropout(0.1), nn.Tanh()) for m in self.encoders}
         )
         self.common = nn.Sequential(nn.Linear(width, width), Dropout(dropout), nn.Tanh())
         self.discriminator = nn.Sequential(
-            nn.Linear(width, width // 2), Dropout(0.1), nn.ReLU(), nn.Linear(width // 2, len(MODALITIES))
+            nn.Linear(width, width // 2), Dropout(0.1), nn.ReLU(), nn.Linear(width // 2, len(dims))
         )
-        sequences = (2, 3, 4 if self.faults["summed_common"] else 6)  # how many each of the three joins has
-        self.join_unspoken, self.join_text, self.join_common = (
-            Join(width, cross_depth, heads, dropout, limit and number * limit, epsilon) for number in sequences
-        )
+
+        def join(sequences: int) -> Join:
+            return Join(width, cross_depth, heads, dropout, limit and sequences * limit, epsilon)
+
+        unspoken = len(dims) - ("text" in dims)
+        self.join_unspoken = join(2) if unspoken == 2 else None
+        self.join_text = join(1 + unspoken) if "text" in dims and unspoken else None
+        self.join_common = join(len(dims) + (1 if self.faults["summed_common"] else len(dims)))
         self.queries = nn.Parameter(torch.randn(queries, width) * _DEVIATION)
         self.norm_queries = nn.LayerNorm(width, epsilon)
         self.dropout = Dropout(dropout)
@@ -136,8 +138,12 @@ class TAILOR(Backbone):
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         private, _, key_masks = _split(encoded, present)
-        text, audio, vision = ((private[m], key_masks[m]) for m in MODALITIES)
-        joined = self.join_text([text], self.join_unspoken([audio], [vision]))
+        alone = {m: [(private[m], key_masks[m])] for m in private}
+        joined = [sequence for m in ("audio", "vision") for sequence in alone.get(m, [])]
+        if self.join_unspoken is not None:
+            joined = self.join_unspoken(alone["audio"], alone["vision"])
+        if "text" in alone:
+            joined = alone["text"] if self.join_text is None else self.join_text(alone["text"], joined)
         joined = self.join_common(joined, self._common(encoded, present))
         memory, keys = (torch.cat(parts, dim=1) for parts in zip(*joined, strict=True))
         queries = self.dropout(self.norm_queries(self.queries).expand(len(present), -1, -1))
@@ -151,7 +157,7 @@ class TAILOR(Backbone):
             encoded = replace(encoded, key_masks=every_step)
         _, common, key_masks = _split(encoded, present)
         if not self.faults["summed_common"]:
-            return [(common[m], key_masks[m]) for m in MODALITIES]
+            return [(common[m], key_masks[m]) for m in common]
         if len({steps.shape[1] for steps in common.values()}) > 1:
             found = ", ".join(f"{steps.shape[1]} of {m}" for m, steps in common.items())
             remedy = "take an aligned corpus, or set `summed_common` to false"
@@ -170,7 +176,7 @@ class TAILOR(Backbone):
         with torch.autocast(batch.present.device.type, enabled=False):
             private, common = ({m: part.float() for m, part in parts.items()} for parts in (private, common))
             named = []
-            for label, m in enumerate(MODALITIES):
+            for label, m in enumerate(private):
                 for features in (private[m], reverse_gradient(common[m])):
                     logits = self.discriminator(features).flatten(0, 1)
                     losses = F.cross_entropy(logits, logits.new_full((len(logits),), label).long(), reduction="none")
@@ -277,6 +283,8 @@ def _split(encoded: Encoded, present: Tensor) -> tuple[dict[str, Tensor], dict[s
     """Private features, common features and key masks, zero and False at padding and in absent modalities."""
     private, common, key_masks = {}, {}, {}
     for number, m in enumerate(MODALITIES):
+        if m not in encoded.sequences:
+            continue
         key_masks[m] = encoded.key_masks[m] & present[:, number, None]
         private[m], common[m] = encoded.sequences[m].where(key_masks[m].unsqueeze(2), 0.0).chunk(2, dim=2)
     return private, common, key_masks

@@ -1,4 +1,4 @@
-"""`mer-lightning data`: inspect, import, synthesize and list corpora. Heavy imports wait for the command."""
+"""`mer-lightning data`: inspect, import, verify, synthesize and list corpora. Heavy imports wait for the command."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="mer-lightning data", description="Inspect, import, synthesize and list corpora.")
+    parser = _Parser(prog="mer-lightning data", description="Inspect, import, verify, synthesize and list corpora.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     inspect = commands.add_parser("inspect", help="show what is in a feature file, a folder or an imported corpus")
@@ -83,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("-o", dest="folder", type=Path, help="folder to write (default: the cache)")
     synthesize.set_defaults(run=_synthesize)
+
+    verify = commands.add_parser("verify", help="read all of an imported corpus: is it what its card says?")
+    verify.add_argument("folders", nargs="+", type=Path)
+    verify.set_defaults(run=_verify)
 
     listing = commands.add_parser("list", help="corpora, where to ask for them, and the formats that are read")
     listing.add_argument("name", nargs="?", help="show everything that is known about one corpus")
@@ -207,6 +211,16 @@ def _synthesize(given: argparse.Namespace) -> None:
             f"  test {metric}: best possible {best:.3f}; best with what contradicts known and masked {ceiling:.3f}; "
             f"a linear model of mean features {linear:.3f}"
         )
+
+
+def _verify(given: argparse.Namespace) -> None:
+    from mer_lightning.data.corpus import open_corpus
+    from mer_lightning.data.verification import verify
+
+    for folder in given.folders:
+        corpus = open_corpus(folder)
+        verify(corpus)
+        print(f"{folder}: {corpus.card.label}, {corpus.card.samples} samples, as its card says")
 
 
 def _list(given: argparse.Namespace) -> None:

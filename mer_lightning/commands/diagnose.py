@@ -111,13 +111,12 @@ def read(run: Run) -> tuple[Views, list[str]]:
     """What a run has stored, of the samples that have all modalities; and what could not be found, in words."""
     import torch
 
-    from mer_lightning.data.corpus import CorpusCard
+    from mer_lightning.data.corpus import card_in
     from mer_lightning.evaluation.diagnosis import CONFIDENCE, Views
     from mer_lightning.studies.finished import logits_of, targets_of
     from mer_lightning.training.run_folder import CORPUS, PREDICTIONS
-    from mer_lightning.yaml_text import from_yaml
 
-    card = CorpusCard(**from_yaml((run.folder / CORPUS).read_text(encoding="utf-8")))
+    card = card_in(run.folder / CORPUS)
     letters = combination_name(m in card.dims for m in MODALITIES)
     if not (run.folder / PREDICTIONS).is_file():
         remedy = f"make them: {_test_command(run)}"

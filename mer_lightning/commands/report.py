@@ -13,6 +13,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("runs", nargs="+", type=Path, help="folders with runs in or below them")
     parser.add_argument("--baseline", help=f"the method that the others are compared with; default: {_BASELINE}")
     parser.add_argument("--output", type=Path, default=Path("report"), help="folder to write")
+    parser.add_argument("--by", metavar="COLUMN", help="scores of groups of samples, e.g. by speaker, and their gap")
     given = parser.parse_args(args)
 
     from rich.console import Console
@@ -20,6 +21,7 @@ def main(args: list[str]) -> int:
     from mer_lightning.studies.report.files import write_report
 
     baseline = given.baseline or _BASELINE
-    written = write_report(given.runs, baseline, given.output, baseline_needed=given.baseline is not None)
+    needed = given.baseline is not None
+    written = write_report(given.runs, baseline, given.output, baseline_needed=needed, by=given.by)
     Console().print("\n".join(str(path) for path in written), highlight=False)
     return 0

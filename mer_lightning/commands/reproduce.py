@@ -62,15 +62,15 @@ def _print_results(console: Console, jobs: list[Job]) -> None:
     """A table for each experiment: mean and deviation over its seeds."""
     import pandas as pd
 
-    from mer_lightning.data.corpus import CorpusCard
+    from mer_lightning.data.corpus import card_in
     from mer_lightning.evaluation.results import table
+    from mer_lightning.studies.finished import read_results
     from mer_lightning.tasks import task_from_card
     from mer_lightning.training.run_folder import CORPUS
-    from mer_lightning.yaml_text import from_yaml
 
     for group, same in by_group(jobs).items():
-        card = CorpusCard(**from_yaml((same[0].run_folder / CORPUS).read_text()))
-        rows = pd.concat([pd.read_csv(job.results) for job in same], ignore_index=True)
+        card = card_in(same[0].run_folder / CORPUS)
+        rows = pd.concat([read_results(job.run_folder).to_pandas() for job in same], ignore_index=True)
         title = f"{card.label}: {group}, {len(same)} seeds, mean ± deviation"
         console.print()
         console.print(table(rows, task_from_card(card.task), title))

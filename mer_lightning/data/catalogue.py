@@ -67,10 +67,11 @@ def known_corpus(name: str) -> CatalogueEntry | None:
 def lookup(name: str) -> CatalogueEntry:
     if entry := known_corpus(name):
         return entry
-    raise Refusal(name, f"a corpus among {', '.join([*catalogue(), *own_catalogue()])}", "another name", nearest(name))
+    expected = f"a corpus among {', '.join([*catalogue(), *own_catalogue()])}"
+    raise Refusal(name, expected, "another name", nearest(name) or "see `mer-lightning data list`")
 
 
 def nearest(name: str) -> str:
-    """What a person may have meant by the name of a corpus."""
+    """A question after the corpus that a person may have meant by a name; empty where none is near."""
     close = difflib.get_close_matches(name, [*catalogue(), *own_catalogue()], 1, 0.7)
-    return f"did you mean {close[0]}?" if close else "see `mer-lightning data list`"
+    return f"did you mean {close[0]}?" if close else ""

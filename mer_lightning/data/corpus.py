@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from mer_lightning.batch import Batch
 from mer_lightning.data.raw import SPLITS, Alignment
-from mer_lightning.errors import Refusal
+from mer_lightning.data.tables import read_table
+from mer_lightning.data.verification import check_tensors
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.masks.training import left_by
 from mer_lightning.modalities import MODALITIES
+from mer_lightning.plain_values import fits, made_of
 from mer_lightning.tasks import Task, task_from_card
-from mer_lightning.yaml_text import from_yaml
+from mer_lightning.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +58,7 @@ class CorpusCard:
     partitions: dict[str, dict[str, int]]  # {partition: {split: count}}
     sha256: str  # of tensors.safetensors
     source: dict[str, Any]
+    fingerprint: str = ""  # of the ends of the tensors; older cards have none
     cleaned: dict[str, dict[str, int]] = field(default_factory=dict)  # {modality: non-finite values by kind}
     nonfinite: str = "zero"  # what became of them; older imports set them to 0
     notes: list[str] = field(default_factory=list)
@@ -97,7 +101,12 @@ class Corpus:
 
         if self.folder is None:
             return pd.DataFrame({"id": [str(i) for i in range(self.card.samples)]})
-        return pd.read_parquet(self.folder / SAMPLES)
+        path = self.folder / SAMPLES
+        samples = read_table(path, "the table of the samples", texts=("id", "group"))
+        if len(samples) != self.card.samples:
+            found = f"{len(samples)} rows"
+            raise Refusal(path, f"{self.card.samples} samples, as in {CARD}", found, "import the corpus again")
+        return samples
 
     def rows(self, partition: str, split: str) -> Tensor:
         """The sample numbers of one split, ascending."""
@@ -107,13 +116,9 @@ class Corpus:
             remedy = "give it an array label and an array split, see docs/reference/npz-format.md"
             raise Refusal(self.card.name, "labels and splits, to train or test on", "a file for prediction", remedy)
         if partition not in self.card.partitions:
-            known = ", ".join(self.card.partitions)
-            raise Refusal(
-                self.folder or self.card.name,
-                f"one of the partitions {known}",
-                f"'{partition}'",
-                f"set --data.partition {next(iter(self.card.partitions))}",
-            )
+            known = list(self.card.partitions)
+            expected, remedy = f"one of the partitions {', '.join(known)}", f"set --data.partition {known[0]}"
+            raise Refusal(self.folder or self.card.name, expected, f"'{partition}'", remedy)
         return torch.nonzero(self.tensors[f"partition.{partition}"] == SPLITS.index(split)).squeeze(1)
 
     def split(self, partition: str, split: str) -> Split:
@@ -164,6 +169,12 @@ class Split:
     def ids(self) -> list[str]:
         """Of each sample, in the order of :attr:`rows`."""
         return self.corpus.samples["id"].iloc[self.rows.cpu().numpy()].tolist()
+
+    def grouping_columns(self) -> pd.DataFrame:
+        """id, and the columns whose values are those of several samples: not sentences, which nobody groups by."""
+        samples = self.corpus.samples.iloc[self.rows.cpu().numpy()]
+        names = [name for name in samples.columns if name != "id" and 2 * samples[name].nunique() <= len(samples)]
+        return samples[["id", *names]]
 
     def on(self, device: torch.device) -> Split:
         """A copy of its own samples on ``device``, where batches are then gathered."""
@@ -221,33 +232,35 @@ class Split:
 
 
 def read_card(folder: Path) -> CorpusCard:
-    try:
-        card = CorpusCard(**from_yaml((folder / CARD).read_text(encoding="utf-8")))
-        task_from_card(card.task)
-        return card
-    except (OSError, yaml.YAMLError, TypeError, ValueError, AttributeError) as error:
-        raise Refusal(
-            folder / CARD,
-            "the card of an imported corpus",
-            f"{type(error).__name__}: {error}",
-            "import the corpus again: mer-lightning data import FILE --as NAME",
-        ) from error
+    return card_in(folder / CARD, "import the corpus again: mer-lightning data import FILE --as NAME")
+
+
+def card_in(path: Path, remedy: str = "copy the folder again") -> CorpusCard:
+    """The card of a corpus, in its own folder or in that of a run."""
+    card = made_of(CorpusCard, read_yaml(path, "the card of an imported corpus", remedy), path, remedy)
+    with reading(path, "the card of an imported corpus", remedy):
+        task = task_from_card(card.task)
+    classes = getattr(task, "classes", ("a",))
+    if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes) or not classes:
+        raise Refusal(path, "classes with different names", str(card.task), remedy)
+    if not fits(getattr(task, "limit", 1.0), float) or getattr(task, "limit", 1.0) <= 0:
+        raise Refusal(path, "a limit above 0", str(card.task), remedy)
+    if not card.dims or not card.dims.keys() <= set(MODALITIES) or min(card.dims.values()) < 1 or card.samples < 1:
+        raise Refusal(path, f"samples, and widths of {', '.join(MODALITIES)}", str(card.dims), remedy)
+    return card
 
 
 def open_corpus(folder: str | Path) -> Corpus:
-    """Map a corpus folder. Only the card and the header of the tensors are read."""
+    """Map a corpus folder. Of the features only the ends are read, to see that they are what the card describes."""
     folder = Path(folder)
     card = read_card(folder)
     path = folder / TENSORS
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError) as error:
-        raise Refusal(
-            path, "the tensors that card.yaml describes", f"{type(error).__name__}: {error}", "import the corpus again"
-        ) from error
-    needed = {f"{m}.{part}" for m in card.dims for part in ("values", "offsets")}
-    needed |= {"target", *(f"partition.{name}" for name in card.partitions)}
-    if missing := sorted(needed - tensors.keys()):
-        raise Refusal(path, f"tensors {', '.join(sorted(needed))}", f"none named {', '.join(missing)}", "import again")
+    with reading(path, f"the tensors that {CARD} describes", "import the corpus again"):
+        tensors = map_tensors(path)
+    check_tensors(card, tensors, path)
     return Corpus(card, tensors, folder)
+
+
+def map_tensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

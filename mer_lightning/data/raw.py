@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.tasks import Task
 
 Alignment = Literal["aligned", "unaligned", "utterance"]
@@ -102,7 +102,8 @@ def chunks(source: Path, modality: str, sequences: Sequences) -> Iterator[tuple[
     step = max(_CHUNK_BYTES // (4 * longest * sequences.width), 1)
     for start in range(0, len(sequences), step):
         stop = min(start + step, len(sequences))
-        chunk = sequences.packed(start, stop)
+        with reading(source, f"the {modality} of its samples"):
+            chunk = sequences.packed(start, stop)
         needed = (int(sequences.lengths[start:stop].sum()), sequences.width)
         if chunk.shape != needed:
             expected = f"{needed[0]} steps of width {needed[1]} in {modality} of samples {start} to {stop - 1}"

@@ -16,14 +16,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard, TwinFacts
+from mer_lightning.data.corpus import CARD, SAMPLES, TENSORS, CorpusCard, TwinFacts, map_tensors
 from mer_lightning.data.nonfinite import Nonfinite, as_float32, repaired
 from mer_lightning.data.raw import SPLITS, UNUSED, RawCorpus, chunks
+from mer_lightning.data.verification import fingerprint
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import Ratings
 
 IMPORTER_VERSION = 1
+_WIDEST = 10**6
 _ROUNDING = 1e-4  # by which a label may be beyond its scale
 _DTYPES = {"float32": "F32", "int64": "I64", "int32": "I32", "int8": "I8"}
 
@@ -69,6 +71,7 @@ def write_corpus(
                 for key, part in raw.partitions.items()
             },
             sha256=sha256,
+            fingerprint=fingerprint(map_tensors(staging / TENSORS)),
             source={
                 "file": raw.source.name,
                 "format": raw.format,
@@ -130,6 +133,8 @@ def check(raw: RawCorpus, allow_missing_labels: bool = False) -> None:
     for modality, sequences in raw.features.items():
         if len(sequences) != n:
             refuse(f"{n} samples of {modality}", f"{len(sequences)}", "check how the file was made")
+        if sequences.width > _WIDEST:
+            refuse(f"{modality} of width {_WIDEST} or less", str(sequences.width), "check how the file was made")
         if sequences.lengths.min() < 0:
             refuse(f"{modality} lengths of 0 or more", str(int(sequences.lengths.min())), "check how the file was made")
     if len(raw.target) != n:

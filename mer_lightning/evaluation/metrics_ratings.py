@@ -6,6 +6,7 @@ A label that is missing (NaN) is left out of the metrics of its target.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from mer_lightning.tasks import Ratings
 
 _Measure = Callable[[Tensor, Tensor], Tensor]
 # {column: (title, definition, function of (t, p), direction)}
-_MEASURES: dict[str, tuple[str, str, _Measure, str]] = {
+_MEASURES: dict[str, tuple[str, str, _Measure, Literal["min", "max"]]] = {
     "ccc": (
         "CCC",
         "concordance 2 cov(t, p) / (var t + var p + (mean t - mean p)^2)",

@@ -103,7 +103,7 @@ def tidy(
         scores[name] = evaluate(task, logits, predictions.target)
         met = torch.ones(len(logits), dtype=torch.bool) if presence is None else presence.met(k)
         untrained = "" if presence is None else ", ".join(presence.untrained_in(k))
-        facts[name] = {"met": int(met.sum()), "untrained": untrained, "diverged": bool(logits.isnan().any())}
+        facts[name] = {"met": int(met.sum()), "untrained": untrained}
         if 0 < facts[name]["met"] < len(met):
             there = predictions.target[met]
             its_floor = best_floor(task, floors(task, train_target, there))
@@ -119,10 +119,7 @@ def tidy(
                 }
                 for metric, value in evaluate(task, logits[met], there).items()
             ]
-    of_averages = {
-        "untrained": ", ".join(m for m in MODALITIES if any(m in each["untrained"] for each in facts.values())),
-        "diverged": any(each["diverged"] for each in facts.values()),
-    }
+    somewhere = [m for m in MODALITIES if any(m in each["untrained"] for each in facts.values())]
     rows: list[dict[str, Any]] = []
     for metric, info in described.items():
         values = {name: scores[name][metric] for name in scores}
@@ -135,7 +132,7 @@ def tidy(
                 "value": round(value, DECIMALS),
                 "floor": floor.get(metric),
                 "bayes": best_possible.get(condition, {}).get(metric),
-                **facts.get(condition, of_averages),
+                **facts.get(condition, {"untrained": ", ".join(somewhere)}),
                 **vars(provenance),
             }
             for condition, value in values.items()
@@ -171,8 +168,7 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     best = cells.xs(task.score[0], level="metric")["bayes"]
     if best.notna().any():
         shown.add_column(f"Best\n{headline[task.score[0]].title}", justify="right", style="dim")
-    marked = rows["condition"][rows["untrained"].fillna("") != ""] if "untrained" in rows else ()
-    untrained = set(marked)
+    untrained = {c for c, which in zip(rows["condition"], _untrained(rows), strict=True) if which}
     for condition in dict.fromkeys(rows["condition"]):
         values = cells.loc[condition]
         row = [cell(*values.loc[m, ["mean", "std"]]) if m in values.index else "" for m in headline]
@@ -188,11 +184,16 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
 def remarks(rows: pd.DataFrame) -> list[str]:
     """What a reader of a table must know of some of its conditions. Results of older versions do not say it."""
     lines = []
-    if "untrained" in rows and (which := sorted({each for each in rows["untrained"].dropna() if each})):
+    if which := sorted({each for each in _untrained(rows) if each}):
         lines.append(f"{UNTRAINED_MARK} shows {' or '.join(which)}, of which the model saw nothing in training")
     partial = rows[rows["condition"].str.endswith(NATURAL)].drop_duplicates("condition")
-    for condition, met, samples in zip(*(partial.get(c, []) for c in ("condition", "met", "samples")), strict=False):
-        lines.append(f"{condition}: {met:.0f} of {samples} samples have what it shows")
-    if "diverged" in rows and (diverged := rows[rows["diverged"].fillna(False).astype(bool)])["condition"].size:
-        lines.append(f"diverged, so without a score: {', '.join(dict.fromkeys(diverged['condition']))}")
+    if len(partial):
+        met = zip(partial["condition"].str.removesuffix(f" {NATURAL}"), partial["met"], strict=True)
+        counts = ", ".join(f"{condition} {count:.0f}" for condition, count in met)
+        lines.append(f"{NATURAL}: of {partial['samples'].iloc[0]} samples, those that have what is shown: {counts}")
     return lines
+
+
+def _untrained(rows: pd.DataFrame) -> list[str]:
+    """Of each row. What is empty comes back from a file as no text; results of older versions do not have it."""
+    return [which if isinstance(which, str) else "" for which in rows.get("untrained", [""] * len(rows))]

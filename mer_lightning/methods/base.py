@@ -69,7 +69,9 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.dims, self.task = dict(dims), fitting.task_with_loss(task_from_card(task_card), loss)
+        self.dims, self.task, self.loss = dict(dims), task_from_card(task_card), loss
+        if isinstance(self.task, Ratings):
+            self.task = replace(self.task, loss=loss)
         self.optimizer_factory, self.schedule, self.select_under = optimizer, schedule, select_under
         self.protocol = Protocol(["combinations"], modalities=tuple(self.dims))  # of tests
         self.inputs = Inputs(self.dims, text_encoder() if text_encoder else None)
@@ -100,7 +102,7 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         return {}
 
     def representations(self, encoded: Encoded, present: Tensor) -> dict[str, dict[str, Tensor]]:
-        """{name: {modality: (B, d)}} what probes look at (`mer-lightning diagnose --codes`): the backbone's vectors,
+        """{name: {modality: (B, d)}} what the probes of diagnose look at: the vectors of the backbone,
         unless a method makes codes of them. ``present`` (B, M) says what samples have."""
         return {"vectors": encoded.vectors}
 
@@ -136,6 +138,7 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
             self.untrained = tuple(m for m in train.modalities if m not in train.there)
             self.protocol.refuse_if_shown(data.masks.present(len(train), 0, data.seed, train.there))
             # What this corpus cannot meet is refused now, and not after the fit.
+            fitting.refuse_other_loss(self.task, self.loss)
             fitting.refuse_selection(self.select_under, valid.modalities)
             freeze(self.protocol, valid)
             self.inputs.set_statistics(data.feature_statistics())
@@ -169,7 +172,8 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         self.trained_on = checkpoint["trained_on"]
         self.untrained = tuple(checkpoint.get("untrained", ()))  # older ones do not have it
         if isinstance(self.task, Ratings):
-            self.task = replace(self.task, **{name: tuple(values) for name, values in checkpoint["labels"].items()})
+            scale = checkpoint["labels"]
+            self.task = replace(self.task, mean=tuple(scale["mean"]), deviation=tuple(scale["deviation"]))
 
 
 def all_methods() -> dict[str, type[MERMethod]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
-from typing import Literal
 
 from mer_lightning.backbones.base import Backbone
 from mer_lightning.data.corpus import CorpusCard
@@ -14,13 +12,10 @@ from mer_lightning.modalities import COMPLETE, MODALITIES
 from mer_lightning.tasks import Ratings, Task
 
 
-def task_with_loss(task: Task, loss: Literal["mae", "ccc"]) -> Task:
-    if isinstance(task, Ratings):
-        return replace(task, loss=loss)
-    if loss != "mae":
+def refuse_other_loss(task: Task, loss: str) -> None:
+    if loss != "mae" and not isinstance(task, Ratings):
         remedy = "leave it out, or import numbers with --task ratings"
         raise Refusal("--model.loss", f"mae where labels are no ratings but {task.kind}", loss, remedy)
-    return task
 
 
 def refuse_selection(select_under: str, modalities: Collection[str]) -> None:

@@ -25,10 +25,10 @@ _MOST = 5000  # training samples for the probes
 
 
 @torch.no_grad()
-def encoded_split(method: MERMethod, split: Any, most: int) -> Iterator[tuple[Batch, Encoded]]:
+def encoded_split(method: MERMethod, split: Any, most: int, batch_size: int) -> Iterator[tuple[Batch, Encoded]]:
     """The samples of a split, prepared and encoded; evenly spaced ones if there are more than ``most``."""
     every = -(-len(split) // most)
-    for index in torch.arange(0, len(split), every).split(_BATCH):
+    for index in torch.arange(0, len(split), every).split(batch_size):
         batch = method.inputs(split.batch(index).to(method.device))
         yield batch, method.backbone.encode(batch)
 
@@ -44,7 +44,7 @@ def probes_of(method: MERMethod, train: Any, test: Any) -> dict[str, dict[str, f
 def _representations(method: MERMethod, split: Any) -> dict[str, Representation]:
     parts: dict[str, list[dict[str, Tensor]]] = {}
     present, targets = [], []
-    for batch, encoded in encoded_split(method, split, _MOST):
+    for batch, encoded in encoded_split(method, split, _MOST, _BATCH):
         assert batch.target is not None
         for name, codes in method.representations(encoded, batch.available).items():
             parts.setdefault(name, []).append(codes)

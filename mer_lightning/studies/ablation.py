@@ -12,19 +12,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mer_lightning.errors import Refusal
+from mer_lightning.plain_values import expect, refuse_path
 from mer_lightning.studies.jobs import Job, by_group, write_overrides
-from mer_lightning.yaml_text import from_yaml
+from mer_lightning.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FULL = "full"
+_SEE = "see experiments/ablations/"
+_MOST_REPETITIONS = 10_000
 _PARTITION = "data.partition"
 
 
@@ -56,24 +58,20 @@ class Ablation:
 
 
 def read_ablation(path: Path) -> Ablation:
-    try:
-        content = from_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise Refusal(
-            path, "an ablation file", f"{type(error).__name__}: {error}", "see docs/how-to/sweeps.md"
-        ) from error
-    if not isinstance(content, dict) or not {"full", "without"} <= content.keys() <= {"full", "without", "repeat"}:
-        found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise Refusal(path, "the keys full, without and repeat", str(found), "see experiments/ablations/")
-    full = path.parent / content["full"]
+    content = expect(path, read_yaml(path, "an ablation file", _SEE), dict[str, Any], "full, without and repeat", _SEE)
+    if not {"full", "without"} <= content.keys() <= {"full", "without", "repeat"}:
+        raise Refusal(path, "the keys full, without and repeat", str(sorted(content)), _SEE)
+    remedy = "name it relative to this file"
+    full = path.parent / expect(f"{path}: full", content["full"], str, "an experiment's file", remedy)
     if not full.is_file():
-        raise Refusal(f"{path}: full", "an experiment's file", content["full"], "name it relative to this file")
+        raise Refusal(f"{path}: full", "an experiment's file", content["full"], remedy)
     repeat = content.get("repeat") or {"seed_everything": [1111, 1112, 1113, 1114, 1115]}
-    if not isinstance(repeat, dict) or not all(isinstance(values, list) for values in repeat.values()):
-        raise Refusal(f"{path}: repeat", "a list of values for each option", str(repeat), "see experiments/ablations/")
-    without = content["without"]
-    if not isinstance(without, dict) or not all(isinstance(options, dict) for options in without.values()):
-        raise Refusal(f"{path}: without", "options for each part", str(without), "see experiments/ablations/")
+    expect(f"{path}: repeat", repeat, dict[str, list[Any]], "a list of values for each option", _SEE)
+    if prod(map(len, repeat.values())) > _MOST_REPETITIONS:
+        raise Refusal(f"{path}: repeat", f"at most {_MOST_REPETITIONS} repetitions", "more", _SEE)
+    without = expect(f"{path}: without", content["without"], dict[str, dict[str, Any]], "options for each part", _SEE)
+    for part in without:
+        refuse_path(f"{path}: without", part)
     if _PARTITION in {key for options in (repeat, *without.values()) for key in options}:
         remedy = f"give it to all runs, one ablation each: --{_PARTITION} fold-1 --runs runs/fold-1"
         raise Refusal(path, "the same test samples in every run", _PARTITION, remedy)

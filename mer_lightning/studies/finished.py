@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mer_lightning.data.corpus import card_in
+from mer_lightning.data.tables import read_table
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.methods.materiality import COSINE, SHARE
+from mer_lightning.plain_values import expect
 from mer_lightning.studies.variants import Options, flat, variant_of
 from mer_lightning.tasks import Ratings, Task, task_from_card
-from mer_lightning.training.run_folder import BEST, CONFIG, CORPUS, PHASES, PREDICTIONS, RESULTS, metrics_over_time
-from mer_lightning.yaml_text import from_yaml
+from mer_lightning.training.run_folder import (
+    BEST,
+    CONFIG,
+    CORPUS,
+    PHASES,
+    PREDICTIONS,
+    RESULTS,
+    SAMPLES,
+    metrics_over_time,
+)
+from mer_lightning.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +36,12 @@ if TYPE_CHECKING:
 # Of the columns of results, all others are text: a hash may consist of digits.
 _NUMBERS = ("value", "floor", "bayes", "met")
 _WHOLE = ("seed", "samples", "metrics_version")
+_NEEDED = (
+    *("condition", "metric", "value", "floor", "bayes", "method", "backbone", "trained_on", "corpus", "labels"),
+    *("corpus_sha256", "partition", "split", "selection", "training_masks", "protocol", "mask_hash", *_WHOLE),
+)
+_PREDICTIONS, _PHASES = "the predictions of a run", "the phases of a run"
+_REMEDY = "copy the run again, or name another folder"
 
 
 @dataclass(frozen=True)
@@ -66,43 +86,98 @@ class Run:
         return read_results(self.folder).to_pandas()
 
     def predictions(self) -> pd.DataFrame:
+        """The same samples with the same targets under every condition, one after the other."""
+        path = self.folder / PREDICTIONS
+        logits = [f"logit {number}" for number in range(self.task.outputs)]
+        classes = getattr(self.task, "classes", None)
+        targets = ["target"]
+        if isinstance(self.task, Ratings) and len(self.task.targets) > 1:
+            targets = [f"target {name}" for name in self.task.targets]
+        texts = ["id", "condition", *(targets if classes else [])]
+        table = read_table(path, _PREDICTIONS, texts, logits, gaps=[] if classes else targets)
+        samples = ["id", *targets]
+        first = table[table["condition"] == table["condition"].iloc[0]] if len(table) else table
+        for name, rows in table.groupby("condition", sort=False):
+            if not rows[samples].reset_index(drop=True).equals(first[samples].reset_index(drop=True)):
+                raise Refusal(path, _PREDICTIONS, f"other samples under {name}", _REMEDY)
+        known = {*(classes or ()), "none"} if self.task.kind == "multi_label" else {*(classes or ())}
+        labels = {name for text in (first["target"].unique() if classes else ()) for name in text.split("+")}
+        if not len(table) or labels - known:
+            found = f"the label '{min(labels - known)}'" if labels else "no rows"
+            raise Refusal(path, _PREDICTIONS, found, _REMEDY)
+        return table
+
+    def samples(self) -> pd.DataFrame:
+        """What is known of the samples that were predicted: id, and columns that form groups of them."""
         import pandas as pd
 
-        return pd.read_parquet(self.folder / PREDICTIONS)
+        path = self.folder / SAMPLES
+        return pd.read_parquet(path) if path.is_file() else pd.DataFrame({"id": []})  # older runs have none
 
     def metrics_over_time(self) -> pd.DataFrame:
         return metrics_over_time(self.folder)
 
 
 def run_in(folder: Path) -> Run:
-    log = metrics_over_time(folder)
-    facts = Facts(
-        config=from_yaml((folder / CONFIG).read_text(encoding="utf-8")),
-        task=from_yaml((folder / CORPUS).read_text(encoding="utf-8"))["task"],
-        cost=_cost(folder),
-        curve=validation_curve(log),
-        gradient_shares=gradient_shares_of(log),
-    )
+    with reading(folder / "logs", "metrics over time", _REMEDY):
+        log = metrics_over_time(folder)
+        curve, gradient_shares = validation_curve(log), gradient_shares_of(log)
+    facts = Facts(_config(folder / CONFIG), card_in(folder / CORPUS).task, _cost(folder), curve, gradient_shares)
     return Run(folder, facts)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    config = read_yaml(path, "the configuration of a run", _REMEDY)
+    parts = {"seed_everything": int | bool | None, "model": dict[str, Any], "data": dict[str, Any]}
+    for name, kind in parts.items():
+        value = config.get(name) if isinstance(config, dict) else config
+        expect(path, value, kind, f"the configuration of a run, with '{name}'", _REMEDY)
+    class_path = config["model"].get("class_path")
+    if not isinstance(class_path, str) or "." not in class_path:
+        raise Refusal(path, "a method as model.class_path", repr(class_path), _REMEDY)
+    expect(path, config["data"].get("masks"), dict[str, Any] | None, "options of data.masks", _REMEDY)
+    return dict(config)
 
 
 def read_results(folder: Path) -> pa.Table:
     """The rows of one run. Arrow reads the many small files of a study in a tenth of pandas' time."""
+    path = folder / RESULTS
+    with reading(path, "the results of a run", _REMEDY):
+        table = _rows(path)
+    if missing := sorted(set(_NEEDED) - set(table.column_names)):
+        raise Refusal(path, f"the results of a run, with '{missing[0]}'", ", ".join(table.column_names), _REMEDY)
+    empty = [name for name in _NEEDED if table.column(name).null_count and name not in _NUMBERS]
+    if empty or not len(table):
+        raise Refusal(path, "the results of a run", f"no {empty[0]} in some rows" if empty else "no rows", _REMEDY)
+    if len(set(zip(*(table.column(name).to_pylist() for name in ("condition", "metric")), strict=True))) < len(table):
+        raise Refusal(path, "each condition and metric once", "one of them twice", _REMEDY)
+    return table
+
+
+def _rows(path: Path) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv
 
-    names = (folder / RESULTS).open(encoding="utf-8").readline().rstrip("\n").split(",")
+    with path.open(encoding="utf-8") as file:
+        names = file.readline().rstrip("\n").split(",")
     types = {
         name: pa.float64() if name in _NUMBERS else pa.int64() if name in _WHOLE else pa.string() for name in names
     }
     options = csv.ConvertOptions(column_types=types, null_values=["", "nan"], strings_can_be_null=True)
-    return csv.read_csv(folder / RESULTS, csv.ReadOptions(use_threads=False), convert_options=options)
+    return csv.read_csv(path, csv.ReadOptions(use_threads=False), convert_options=options)
 
 
 def _cost(folder: Path) -> dict[str, float]:
     """Seconds of training, epochs that it took and could have taken in all phases, and the most memory in use."""
     path = folder / PHASES
-    phases = json.loads(path.read_text(encoding="utf-8")).values() if path.is_file() else []
+    with reading(path, _PHASES, _REMEDY):
+        phases = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    phases = expect(path, phases, dict[str, dict[str, float | str | bool | None]], _PHASES, _REMEDY).values()
+    with reading(path, _PHASES, _REMEDY):
+        return _summed(phases)
+
+
+def _summed(phases: Collection[Mapping[str, Any]]) -> dict[str, float]:
     return {
         "seconds": sum(phase["seconds"] for phase in phases),
         "epochs": sum(phase["epochs"] for phase in phases),

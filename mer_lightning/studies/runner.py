@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Iterable
 
+from mer_lightning.studies.corpora import verified
 from mer_lightning.studies.executor import Executor
 from mer_lightning.studies.jobs import Job
 
@@ -46,7 +47,7 @@ def run_study(jobs: Iterable[Job], executor: Executor, observer: Observer) -> li
 def run_stream(jobs: Iterable[Job], executor: Executor, observer: Observer) -> list[Job]:
     """Run jobs that may be planned one by one, when a worker is free, and return those that failed."""
     failed = []
-    with contextlib.closing(executor.run(iter(jobs), run_quietly, observer.started)) as results:
+    with contextlib.closing(executor.run(verified(jobs), run_quietly, observer.started)) as results:
         for result in results:
             if result.error is None:
                 observer.ended(result.item, result.value)

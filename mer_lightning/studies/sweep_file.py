@@ -24,10 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from mer_lightning.errors import Refusal
-from mer_lightning.yaml_text import from_yaml
+from mer_lightning.plain_values import expect, fits, refuse_path
+from mer_lightning.yaml_text import read_yaml
 
 Method = Literal["grid", "random", "bayes"]
 
@@ -36,6 +35,8 @@ _KNOWN |= {"program", "project", "entity"}
 _DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values", "q_uniform", "q_log_uniform_values", "normal")
 _REPEATED = ("seed_everything", "data.partition")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_SEE = "see docs/how-to/sweeps.md"
+_LARGEST_GRID = 10_000  # values of one parameter
 _MACROS = ("${args_json_file}", "${args}")
 
 
@@ -80,11 +81,14 @@ class Parameter:
         """All values, in the order in which a grid runs them."""
         if self.kind == "choice":
             return self.values
-        if self.kind == "int_uniform":
-            return tuple(range(int(self.low), int(self.high) + 1))
-        if self.kind == "q_uniform" and self.step is not None:
-            count = int((self.high - self.low) / self.step + 1e-9) + 1
-            return tuple(self.low + n * self.step for n in range(count))
+        step = 1 if self.kind == "int_uniform" else self.step if self.kind == "q_uniform" else None
+        if step is not None:
+            count = int((self.high - self.low) / step + 1e-9) + 1
+            if count > _LARGEST_GRID:
+                raise Refusal(
+                    self.name, f"at most {_LARGEST_GRID} values in a grid", str(count), "choose method random"
+                )
+            return tuple(self.low + n * step for n in range(count))
         raise Refusal(self.name, "values, whole numbers or q_uniform in a grid", self.kind, "choose method random")
 
 
@@ -136,12 +140,8 @@ class Sweep:
 
 def read_sweep(path: Path) -> Sweep:
     """A sweep file, or a Refusal that names the key which is wrong."""
-    try:
-        content = from_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise Refusal(path, "a sweep file", f"{type(error).__name__}: {error}", "see docs/how-to/sweeps.md") from error
-    if not isinstance(content, dict):
-        raise Refusal(path, "a mapping with method, parameters and command", type(content).__name__, "see the docs")
+    expected = "a mapping with method, parameters and command"
+    content = expect(path, read_yaml(path, "a sweep file", _SEE), dict[str, Any], expected, _SEE)
     for key in content:
         if key not in _KNOWN:
             raise Refusal(path, f"keys among {', '.join(sorted(_KNOWN))}", f"'{key}'", "remove it or mend its spelling")
@@ -149,24 +149,33 @@ def read_sweep(path: Path) -> Sweep:
     if method not in ("grid", "random", "bayes"):
         raise Refusal(f"{path}: method", "grid, random or bayes", f"'{method}'", "choose one")
     metric = content.get("metric") or {"name": "valid/score", "goal": "maximize"}
+    expect(f"{path}: metric", metric, dict[str, str], "name and goal", _SEE)
+    if not {"name"} <= metric.keys() or metric.get("goal", "minimize") not in ("minimize", "maximize"):
+        raise Refusal(f"{path}: metric", "name, and goal minimize or maximize", str(metric), _SEE)
     if metric["name"].startswith("test"):
         remedy = "choose by a validation score, valid/score"
         raise Refusal(f"{path}: metric", "a metric of the validation split", f"'{metric['name']}'", remedy)
     parameters = _parameters(path, content.get("parameters") or {}, "")
+    if len({each.name for each in parameters}) < len(parameters):
+        raise Refusal(f"{path}: parameters", "each parameter once", "one of them twice", "remove one")
     if not parameters:
         raise Refusal(f"{path}: parameters", "one parameter or more", "none", "add what is to be varied")
     early = content.get("early_terminate")
-    if early is not None and early.get("type") != "hyperband":
-        raise Refusal(f"{path}: early_terminate", "type hyperband", f"'{early.get('type')}'", "choose it or remove it")
+    if early is not None:
+        _check_early(f"{path}: early_terminate", early)
+    run_cap = expect(f"{path}: run_cap", content.get("run_cap"), int | None, "a number of trials", "write one")
+    if run_cap is not None and run_cap < 1:
+        raise Refusal(f"{path}: run_cap", "1 or more", str(run_cap), "write one")
+    name = expect(f"{path}: name", content.get("name") or path.stem, str, "a name", "write one")
     return Sweep(
-        name=content.get("name") or path.stem,
+        name=refuse_path(f"{path}: name", name),
         path=path,
         method=method,
         metric=metric["name"],
         maximize=metric.get("goal", "minimize") == "maximize",
         parameters=tuple(each for each in parameters if not _is_repeated(each)),
         command=_command(path, content.get("command")),
-        run_cap=content.get("run_cap"),
+        run_cap=run_cap,
         early_terminate=early,
         repeat=_repeats({each.name: each.values for each in parameters if _is_repeated(each)}),
     )
@@ -175,6 +184,7 @@ def read_sweep(path: Path) -> Sweep:
 def _parameters(path: Path, content: dict[str, Any], prefix: str) -> list[Parameter]:
     """All parameters; those of a nested mapping get dotted names."""
     parameters = []
+    expect(f"{path}: parameters", content, dict[str, Any], "names of parameters", _SEE)
     for key, entry in content.items():
         name, where = f"{prefix}{key}", f"{path}: parameters.{prefix}{key}"
         if not _NAME.fullmatch(str(key)):
@@ -192,7 +202,11 @@ def _parameter(where: str, name: str, entry: dict[str, Any]) -> Parameter:
     if "value" in entry:
         return Parameter(name, "choice", (entry["value"],))
     if "values" in entry:
-        return Parameter(name, "choice", tuple(entry["values"]), tuple(entry.get("probabilities", ())))
+        values = expect(where, entry["values"], list[Any], "values: [...]", _SEE)
+        shares = expect(where, entry.get("probabilities", []), list[float], "probabilities: [...]", _SEE)
+        if not values or (shares and (len(shares) != len(values) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6)):
+            raise Refusal(where, "values, and as many probabilities that add up to 1", str(entry), "mend them")
+        return Parameter(name, "choice", tuple(values), tuple(shares))
     kind = entry.get("distribution")
     if kind is None and {"min", "max"} <= entry.keys():
         kind = "int_uniform" if all(isinstance(entry[end], int) for end in ("min", "max")) else "uniform"
@@ -202,17 +216,36 @@ def _parameter(where: str, name: str, entry: dict[str, Any]) -> Parameter:
         )
     if kind not in _DISTRIBUTIONS:
         raise Refusal(where, f"values, or a distribution among {', '.join(_DISTRIBUTIONS)}", f"'{kind}'", "choose one")
+    for key in ("min", "max", "q", "mu", "sigma"):
+        expect(where, entry.get(key, 1), float, f"a number as {key}", "write one")
     if kind == "normal":
         return Parameter(name, kind, low=float(entry.get("mu", 0.0)), high=float(entry.get("sigma", 1.0)))
     if not {"min", "max"} <= entry.keys() or entry["min"] > entry["max"]:
         raise Refusal(where, "min and max, in this order", str(entry), "state both")
+    if "log" in kind and entry["min"] <= 0:
+        raise Refusal(where, "bounds above 0 for a logarithm", str(entry), "state other ones")
     step = entry.get("q", 1) if kind.startswith("q_") else None
+    if step is not None and step <= 0:
+        raise Refusal(where, "a step q above 0", str(step), "state another one")
     return Parameter(name, kind, low=entry["min"], high=entry["max"], step=step)
 
 
-def _command(path: Path, tokens: list[str] | None) -> tuple[str, ...]:
+def _check_early(where: str, early: Any) -> None:
+    expect(where, early, dict[str, int | str | bool], "type hyperband, with min_iter or max_iter", _SEE)
+    if early.get("type") != "hyperband":
+        raise Refusal(where, "type hyperband", f"'{early.get('type')}'", "choose it or remove it")
+    numbers = {key: early[key] for key in ("min_iter", "max_iter", "eta", "s") if key in early}
+    if not {"min_iter", "max_iter"} & early.keys() or not all(
+        fits(n, int) and 1 <= n < 10**6 for n in numbers.values()
+    ):
+        raise Refusal(where, "whole numbers from 1: min_iter or max_iter, eta, s", str(early), "mend them")
+    if early.get("eta", 3) < 2 or early.get("min_iter", 1) > early.get("max_iter", 10**6):
+        raise Refusal(where, "eta of 2 or more, and min_iter up to max_iter", str(early), "mend them")
+
+
+def _command(path: Path, tokens: Any) -> tuple[str, ...]:
     """What follows the word `fit`."""
-    words = [str(token) for token in tokens or ()]
+    words = [str(token) for token in tokens] if isinstance(tokens, list) else []
     if "fit" not in words or not set(_MACROS) & set(words):
         remedy = 'write command: ["${env}", mer-lightning, fit, --config, FILE, --config, "${args_json_file}"]'
         raise Refusal(f"{path}: command", "a call of mer-lightning fit with ${args_json_file}", str(tokens), remedy)

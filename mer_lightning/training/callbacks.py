@@ -24,6 +24,7 @@ from mer_lightning.training.run_folder import (
     CORPUS,
     PREDICTIONS,
     RESULTS,
+    SAMPLES,
     write_environment,
 )
 from mer_lightning.training.wandb_logger import send_results
@@ -143,6 +144,8 @@ class WriteResults(Callback):
         table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
         with whole(self.folder / PREDICTIONS) as temporary:
             table_of_predictions.to_parquet(temporary, index=False)
+        with whole(self.folder / SAMPLES) as temporary:
+            data.split("test").grouping_columns().to_parquet(temporary, index=False)
         write_whole(self.folder / RESULTS, rows.to_csv(index=False))
         if trainer.logger is not None:
             headline = [metric for metric, info in describe(task).items() if info.headline]

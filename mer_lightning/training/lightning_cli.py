@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jsonargparse
+import yaml
 from jsonargparse._loaders_dumpers import yaml_load
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -20,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from mer_lightning.data.datamodule import MERData
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.evaluation.label_spaces import label_map
 from mer_lightning.evaluation.protocols import Protocol, refuse_unknown
 from mer_lightning.methods.base import MERMethod
@@ -43,6 +44,7 @@ from mer_lightning.training.run_folder import (
     marked_if_diverged,
     new_run_folder,
 )
+from mer_lightning.yaml_text import from_yaml
 
 _TRAINER_DEFAULTS = {
     "max_epochs": 40,
@@ -50,6 +52,11 @@ _TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,  # one line of `Announce` says it
 }
+
+_WITH_VALUE = (
+    *("seed_everything", "protocol", "mask_seed", "logger", "patience", "test_after_fit", "trainer.max_epochs"),
+    *("data.corpus", "data.batch_size", "data.eval_batch_size", "data.seed", "model.class_path"),
+)
 
 LoggerName = Literal["csv", "tensorboard", "wandb"]
 
@@ -91,6 +98,7 @@ class MERCLI(LightningCLI):
         """As given to `run`; sys.argv stays as it is, because DDP starts its other processes from it."""
         self.config = parser.parse_args(args)
         refuse_strange_classes(self.config[self.config.subcommand])
+        _refuse_no_value(self.config[self.config.subcommand])
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: hyperparameters of a checkpoint never override the command line; `load_method` reads them."""
@@ -105,10 +113,13 @@ class MERCLI(LightningCLI):
             raise Refusal(str(self.subcommand), "a trained run", "none", "name one: --run runs/NAME/NUMBER")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+        kwargs = super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+        # `load_method` has read the checkpoint, and Lightning would read it again.
+        return kwargs if subcommand == "fit" else kwargs | {"ckpt_path": None}
 
     def instantiate_classes(self) -> None:
-        super().instantiate_classes()
+        with reading("the configuration", "options that fit each other", "mend it"):
+            super().instantiate_classes()
         if self.subcommand != "fit":
             self.model = load_method(self._get(self.config, "ckpt_path"))
         if self.subcommand == "test" and (labels := self._get(self.config, "labels")):
@@ -200,7 +211,7 @@ def run(args: list[str]) -> MERCLI | None:
     _quiet()
     make_ready()
     args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
-    jsonargparse.set_loader("yaml", _load_yaml)
+    jsonargparse.set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
     Parser.arguments = args
     try:
         with only_known_imports(), processes_of_one_run():
@@ -222,8 +233,17 @@ def run(args: list[str]) -> MERCLI | None:
             sys.modules["wandb"].finish()
 
 
+def _refuse_no_value(config: jsonargparse.Namespace) -> None:
+    """jsonargparse takes null for every option, whatever its type is."""
+    for option in _WITH_VALUE:
+        if option in config and config[option] is None:
+            raise Refusal(option, "a value", "null", "write one, or leave the option out")
+    if not 0 <= int(config.seed_everything) < 2**32:
+        raise Refusal("seed_everything", "a number from 0 to 4294967295", str(config.seed_everything), "choose another")
+
+
 def _load_yaml(text: str) -> Any:
-    return names.in_config(yaml_load(text))
+    return names.in_config(from_yaml(text, yaml_load))
 
 
 def _with_run(args: list[str]) -> list[str]:

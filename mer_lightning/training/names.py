@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 from jsonargparse._loaders_dumpers import yaml_load
 
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, reading
 from mer_lightning.methods.places import CONFIG_FILES, NO_CLASS, PLACES, place_of, refuse_strange_classes
+from mer_lightning.yaml_text import from_yaml
 
 _CONFIG = ("--config", "-c")
 _OURS = "mer_lightning."
@@ -58,11 +59,9 @@ def _argument(option: str, text: str) -> str:
     place = () if option == "config" else place_of(option)
     path = Path(text)
     if (option == "config" or path.suffix in CONFIG_FILES) and path.is_file():
-        try:
-            refuse_strange_classes(in_config(yaml_load(path.read_text(encoding="utf-8")), place), place)
-        except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-            found = str(error) or type(error).__name__
-            raise Refusal(path, "plain YAML, as text, lists and mappings", found, "mend the file") from error
+        with reading(path, "plain YAML, as text, lists and mappings", "mend the file"):
+            written = from_yaml(path.read_text(encoding="utf-8"), yaml_load)
+        refuse_strange_classes(in_config(written, place), place)
         return text
     written = _tree(text)
     resolved = in_config(written, place)
@@ -75,8 +74,8 @@ def _argument(option: str, text: str) -> str:
 def _tree(text: str) -> Any:
     """What YAML makes of an option's value, where that is a list or a mapping; else the text."""
     try:
-        value = yaml_load(text)
-    except (yaml.YAMLError, RecursionError):  # the parser says it with the name of the option
+        value = from_yaml(text, yaml_load)
+    except yaml.YAMLError:  # the parser says it with the name of the option
         return text
     return value if isinstance(value, dict | list) else text
 

@@ -19,11 +19,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 
+from mer_lightning.errors import reading
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.phase import Phase
+from mer_lightning.plain_values import expect
 from mer_lightning.randomness import name_key, uniform
+from mer_lightning.training.restoring import fit_from, load_weights
 from mer_lightning.training.run_folder import PHASES
 from mer_lightning.whole_files import write_whole
+
+_PHASES, _REMEDY = "the phases that are over", "begin anew in another --run_dir"
 
 # (phase, callbacks) -> its Trainer
 TrainerMaker = Callable[[Phase, list[Callback]], Trainer]
@@ -41,14 +46,14 @@ def fit_phases(
         best, last = checkpoints / "best.ckpt", checkpoints / "last.ckpt"
         if phase.name not in done:
             if previous is not None and previous.is_file():
-                method.load_state_dict(torch.load(previous, map_location="cpu", weights_only=True)["state_dict"])
+                load_weights(method, previous)
             method.enter(phase)
             callbacks = phase_callbacks(method, checkpoints, seed, max(round(patience * phase.patience), 1))
             trainer = trainer_for(phase, callbacks)
             _announce(method, trainer, number + 1, len(phases))
             began = time.monotonic()
             start = last if last.is_file() else (ckpt_path if number == 0 else None)
-            trainer.fit(method, datamodule=data, ckpt_path=start, weights_only=True)
+            fit_from(trainer, method, data, start)
             done[phase.name] = {
                 "epochs": trainer.current_epoch,
                 "max_epochs": trainer.max_epochs,
@@ -155,4 +160,6 @@ def _peak_megabytes() -> float:
 
 def _done(folder: Path) -> dict[str, Any]:
     path = folder / PHASES
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    with reading(path, _PHASES, _REMEDY):
+        done = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return dict(expect(path, done, dict[str, dict[str, Any]], _PHASES, _REMEDY))

@@ -10,6 +10,7 @@ diverged.json        of a run that met a number that is NaN or infinite: where, 
 logs/                metrics over time
 results.csv          one row per condition and metric, with floors and everything that rule 6 asks for
 predictions.parquet  one row per sample and condition
+samples.parquet      the samples of the split: id, and columns that form groups of them (speaker, dialogue, any)
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _VARIABLE = "MER_RUN_FOLDER"
 
 CONFIG, ENVIRONMENT, CORPUS = "config.yaml", "environment.json", "corpus.yaml"
-RESULTS, PREDICTIONS = "results.csv", "predictions.parquet"
+RESULTS, PREDICTIONS, SAMPLES = "results.csv", "predictions.parquet", "samples.parquet"
 PHASES, DIVERGED, BEGUN = "phases.json", "diverged.json", "begun.json"
 BEST = Path("checkpoints") / "best.ckpt"
 

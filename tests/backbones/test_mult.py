@@ -177,6 +177,6 @@ def test_streams_are_computed_once_for_all_masks() -> None:
     assert calls == [6] * 6
 
 
-def test_two_modalities_are_refused_by_name() -> None:
-    with pytest.raises(Refusal, match="text, audio and vision"):
-        MulT({"text": 3, "audio": 2})
+def test_one_modality_is_refused_by_name() -> None:
+    with pytest.raises(Refusal, match="mult: expected modalities that attend to each other; found only text"):
+        MulT({"text": 3})

@@ -14,7 +14,6 @@ from torch import Tensor
 from mer_lightning.backbones.base import Encoded
 from mer_lightning.backbones.tailor import TAILOR, Join
 from mer_lightning.batch import Batch
-from mer_lightning.errors import Refusal
 from mer_lightning.layers.transformer import sinusoidal_positions
 from tests.conftest import DIMS, make_batch
 
@@ -177,8 +176,3 @@ def test_a_vector_is_the_mean_of_valid_steps() -> None:
     steps = backbone.encoders["vision"](batch.features["vision"], batch.key_mask("vision"))
     expected = torch.stack([each[:n].mean(0) for each, n in zip(steps, batch.lengths["vision"], strict=True)])
     torch.testing.assert_close(backbone.encode(batch).vectors["vision"], expected)
-
-
-def test_two_modalities_are_refused_by_name() -> None:
-    with pytest.raises(Refusal, match="text, audio and vision"):
-        TAILOR({"text": 3, "audio": 2})

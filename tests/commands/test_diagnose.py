@@ -130,7 +130,7 @@ def test_a_corpus_that_has_changed_or_gone_is_not_used(here: Path, tmp_path: Pat
     assert "now holds other tensors" in notes[0]
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("corpus: mosi", "corpus: gone").replace("synthetic: true", ""))
-    assert "a corpus among" in read(run_in(folder))[1][0]
+    assert "expected the corpus gone; found no such folder" in read(run_in(folder))[1][0]
     (folder / "predictions.parquet").unlink()
     with pytest.raises(Refusal, match="stored predictions"):
         read(run_in(folder))

@@ -224,7 +224,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_a_failing_reader_leaves_nothing(tiny_raw: MakeRaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mer_lightning.data.raw._CHUNK_BYTES", 1)
-    with pytest.raises(OSError, match="the disk went away"):
+    with pytest.raises(Refusal, match="the disk went away"):
         write_corpus(failing(tiny_raw()), tmp_path / "c", "tiny")
     assert list(tmp_path.iterdir()) == []
 
@@ -235,7 +235,7 @@ def test_a_failing_reader_leaves_the_old_import(
     write_corpus(tiny_raw(), tmp_path / "c", "tiny")
     before = content(tmp_path / "c")
     monkeypatch.setattr("mer_lightning.data.raw._CHUNK_BYTES", 1)
-    with pytest.raises(OSError, match="the disk went away"):
+    with pytest.raises(Refusal, match="the disk went away"):
         write_corpus(failing(tiny_raw(seed=1)), tmp_path / "c", "tiny")
     assert content(tmp_path / "c") == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]

@@ -15,8 +15,8 @@ from mer_lightning.evaluation.floors import best_floor, floors
 from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate
 from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.evaluation.protocols import Protocol
-from mer_lightning.evaluation.results import DECIMALS, Provenance, table, tidy
-from mer_lightning.modalities import COMBINATIONS
+from mer_lightning.evaluation.results import DECIMALS, Presence, Provenance, remarks, table, tidy
+from mer_lightning.modalities import COMBINATIONS, combination_present
 from mer_lightning.tasks import Regression
 
 TASK = Regression()
@@ -138,3 +138,52 @@ def test_only_means_are_bold() -> None:
     shown = group.renderables[1]
     styles = [row.style for row in shown.rows]  # type: ignore[attr-defined]
     assert styles == [None] * 7 + ["bold"] * 2 + ["dim"]
+
+
+# --- what samples lack by nature
+
+LACKING = torch.tensor([[True, True, True], [True, True, False], [True, False, False], [True, True, True], [True] * 3])
+
+
+def rows_with(available: torch.Tensor, untrained: tuple[str, ...] = ()) -> pd.DataFrame:
+    protocol = Protocol(["t", "v", "tav"])
+    shown = torch.tensor([combination_present(name) for name in ("t", "v", "tav")])[:, None].expand(-1, 5, -1)
+    presence = Presence(shown, available, untrained)
+    return tidy(predictions(3), TASK, protocol, CARD, TRAIN, ORIGIN, presence)
+
+
+def test_a_condition_is_measured_on_all_samples_and_on_those_that_can_meet_it() -> None:
+    rows = rows_with(LACKING)
+    met = rows.drop_duplicates("condition").set_index("condition")["met"].to_dict()
+    assert met == {"t": 5, "v": 3, "tav": 3, "v natural-subset": 3, "tav natural-subset": 3}
+    there = LACKING.all(1)
+    expected = evaluate(TASK, predictions(3).under(1)[there], TARGET[there])
+    floor = best_floor(TASK, floors(TASK, TRAIN, TARGET[there]))
+    for metric, score in expected.items():
+        assert value(rows, "v natural-subset", metric) == pytest.approx(score, abs=5e-6, nan_ok=True)
+        assert value(rows, "v natural-subset", metric, "floor") == pytest.approx(floor[metric], nan_ok=True)
+        assert value(rows, "v natural-subset", metric, "variant") == "natural-subset"
+    everyone = evaluate(TASK, predictions(3).under(1), TARGET)
+    assert value(rows, "v", "mae") == pytest.approx(everyone["mae"], abs=5e-6)
+    assert remarks(rows) == ["natural-subset: of 5 samples, those that have what is shown: v 3, tav 3"]
+
+
+def test_without_gaps_there_is_no_subset() -> None:
+    rows = rows_with(torch.ones(5, 3, dtype=torch.bool))
+    assert rows["condition"].unique().tolist() == ["t", "v", "tav"]
+    assert set(rows["met"]) == {5}
+    assert remarks(rows) == []
+
+
+def test_what_was_never_trained_on_is_marked_and_enters_no_mean_in_silence() -> None:
+    rows = rows_with(torch.ones(5, 3, dtype=torch.bool), untrained=("vision",))
+    marked = rows.drop_duplicates("condition").set_index("condition")["untrained"].to_dict()
+    assert marked == {"t": "", "v": "vision", "tav": "vision"}
+    assert remarks(rows) == ["* shows vision, of which the model saw nothing in training"]
+    lines = printed(rows)
+    assert {"t", "v*", "tav*"} <= set(lines)
+    protocol = Protocol(["fixed-7"])
+    shown = torch.tensor([combination_present(name) for name in COMBINATIONS])[:, None].expand(-1, 5, -1)
+    presence = Presence(shown, torch.ones(5, 3, dtype=torch.bool), ("vision",))
+    means = tidy(predictions(7), TASK, protocol, CARD, TRAIN, ORIGIN, presence).set_index("condition")["untrained"]
+    assert set(means["mean-7"]) == {"vision"}

@@ -223,3 +223,53 @@ def test_a_sample_whose_mask_keeps_none_of_its_modalities_keeps_them_all() -> No
     mask = torch.tensor([[True, False, False], [False, True, True], [True, True, False], [True, True, True]])
     available = torch.tensor([[True, True, True], [True, False, False], [False, True, True], [False, False, False]])
     assert left_by(mask, available).int().tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+# --- a corpus with two modalities
+
+TWO = ("text", "vision")
+PAIR = {"t": 0.0, "v": 0.0, "tv": 0.0}
+
+
+def shares_of_two(mask: Tensor) -> dict[str, float]:
+    found = shares(mask)
+    assert {name for name, share in found.items() if share} <= set(PAIR), "a modality that is not there is shown"
+    return {name: found[name] for name in PAIR}
+
+
+@pytest.mark.parametrize("masks", EVERY_KIND, ids=repr)
+def test_two_modalities_keep_at_least_one_and_never_a_third(masks: TrainingMasks) -> None:
+    if isinstance(masks, RandomRate) and masks.rate > 0.5:
+        with pytest.raises(Refusal, match=r"a missing rate between 0 and 0\.5"):
+            masks.present(500, 0, 0, TWO)
+        return
+    drawn = masks.present(500, 0, 0, TWO)
+    assert drawn.any(1).all()
+    shares_of_two(drawn)
+    assert torch.equal(drawn, masks.present(500, 0, 0, TWO))
+
+
+def test_laws_of_two_modalities() -> None:
+    def law(masks: TrainingMasks) -> dict[str, float]:
+        return shares_of_two(masks.present(MANY, 0, 0, TWO))
+
+    near = {"abs": 0.015}
+    assert law(UniformCombinations()) == pytest.approx(dict.fromkeys(PAIR, 1 / 3), **near)
+    assert law(WeightedCombinations()) == pytest.approx({"t": 2 / 6, "v": 3 / 6, "tv": 1 / 6}, **near)
+    p = 0.4  # both dropped: one of them stays, either with probability 1/2
+    alone = p * (1 - p) + p**2 / 2
+    assert law(ModalityDropout(p)) == pytest.approx({"t": alone, "v": alone, "tv": (1 - p) ** 2}, **near)
+    for scheme in ("cpm", "imder"):
+        for rate in (0.2, 0.5):  # a share of 2 MR keeps one modality
+            expected = {"t": rate, "v": rate, "tv": 1 - 2 * rate}
+            assert law(RandomRate(rate, scheme)) == pytest.approx(expected, **near)  # type: ignore[arg-type]
+
+
+def test_weights_on_what_a_corpus_lacks_are_refused() -> None:
+    with pytest.raises(Refusal, match="none on t, v, tv, which the corpus has"):
+        WeightedCombinations({"a": 1, "tav": 2}).present(10, 0, 0, TWO)
+
+
+def test_one_modality_is_always_there() -> None:
+    for masks in (ModalityDropout(0.9), UniformCombinations(), Complete()):
+        assert shares(masks.present(50, 0, 0, ("audio",)))["a"] == 1

@@ -39,7 +39,7 @@ def test_confidence_of_cdat_beside_the_true_class_probability() -> None:
 
 def test_cdat_without_confidence_or_its_conditions_draws_nothing() -> None:
     assert CDaT.figures(contender(Regression(), [predictions([1.0], {"tav": [[0.5]]})])) == {}
-    assert CDaT.figures(contender(Regression(), [predictions([1.0], {"t": [[0.5]]}, confidence=[0.5])])) == {}
+    assert CDaT.figures(contender(Regression(), [predictions([1.0], {"rmfm-0.1": [[0.5]]}, confidence=[0.5])])) == {}
 
 
 def test_contributions_of_mgr_are_means_over_the_seeds() -> None:

@@ -103,6 +103,8 @@ def test_consistency_is_the_distance_to_the_complete_view_which_stands_still(tas
     differ = (batch.present != batch.available).any(1)
     if task.kind == "regression":
         distances = (masked - complete).abs().squeeze(1)
+    elif task.kind == "ratings":
+        distances = (masked - complete).abs().mean(1)
     elif task.kind == "single_label":
         distances = F.kl_div(masked.log_softmax(1), complete.softmax(1), reduction="none").sum(1)
     else:

@@ -109,6 +109,16 @@ def test_the_reconstruction_does_not_move_its_target() -> None:
 HERE = torch.ones(12, 3, dtype=torch.bool)
 
 
+def test_contributions_are_remembered_in_training_only() -> None:
+    method, batch = make().eval(), batch_of()
+    before = method.contribution.running.clone()
+    method.training_losses(batch)
+    assert torch.equal(method.contribution.running, before)
+    method.train().training_losses(batch)
+    assert not torch.equal(method.contribution.running, before)
+    assert method.contribution.running.sum().item() == pytest.approx(1)
+
+
 # --- the task's two halves
 
 

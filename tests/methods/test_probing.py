@@ -49,10 +49,9 @@ def test_a_modality_that_nobody_has_is_left_out(tiny_raw, tmp_path) -> None:
     assert list(given.codes) == list(given.present) == ["text", "vision"]
 
 
-def test_of_many_samples_evenly_spaced_ones(tiny_corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "_BATCH", 8)
+def test_of_many_samples_evenly_spaced_ones(tiny_corpus) -> None:
     split = open_corpus(tiny_corpus()).split("official", "train")
     assert len(split) == 40
     for most, every in ((40, 1), (39, 2), (20, 2), (19, 3)):
-        index = torch.cat([batch.index for batch, _ in probing.encoded_split(make(), split, most)])
+        index = torch.cat([batch.index for batch, _ in probing.encoded_split(make(), split, most, 8)])
         assert index.tolist() == list(range(0, 40, every))

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
+from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.errors import Refusal
 from mer_lightning.studies import ledger
 from mer_lightning.studies.ledger import SETTING, open_ledger
 from mer_lightning.studies.report.settings import settings_of
 from mer_lightning.studies.variants import variant_labels
+from mer_lightning.tasks import Regression
 
 METHOD = "mer_lightning.methods.supervised.Supervised"
+CARD = CorpusCard("mosi", "aligned", Regression().card(), {"text": "random 4"}, {"text": 4}, 7, {}, "", {})
 
 
 def make_run(folder: Path, seed: int, width: int = 64, value: float = 1.0, corpus: str = "mosi") -> Path:
     (folder / "logs").mkdir(parents=True)
     model = {"class_path": METHOD, "init_args": {"backbone": {"init_args": {"width": width}}}}
     (folder / "config.yaml").write_text(yaml.safe_dump({"seed_everything": seed, "model": model, "data": {}}))
-    (folder / "corpus.yaml").write_text(yaml.safe_dump({"task": {"kind": "regression", "low": -3, "high": 3}}))
+    (folder / "corpus.yaml").write_text(CARD.dump())
     (folder / "phases.json").write_text('{"0": {"seconds": 2.0, "epochs": 3, "max_epochs": 4}}')
     (folder / "logs" / "metrics.csv").write_text(f"epoch,valid/score\n0,{-value}\n1,{-value - 1}\n")
-    facts = dict.fromkeys([*SETTING, "selection", "training_masks", "backbone"], "1")
+    facts = dict.fromkeys([*SETTING, "method", "selection", "training_masks", "backbone"], "1")
     facts |= {"corpus": corpus, "mask_hash": "0012", "samples": 7, "metrics_version": 1}
     row = facts | {"condition": "tav", "metric": "mae", "variant": "MMSA", "value": value, "floor": 2.0, "bayes": None}
     pd.DataFrame([row | {"seed": seed}]).to_csv(folder / "results.csv", index=False)
@@ -72,7 +76,7 @@ def test_what_has_changed_is_read_again(runs: Path, read: list[str], changed: st
     open_ledger([runs])
     read.clear()
     path = runs / "2" / changed
-    path.write_text(path.read_text().replace("2", "3"))
+    path.write_text(re.sub(r"(?<![a-z])2", "3", path.read_text()))
     os.utime(path, ns=(0, 1))
     found = open_ledger([runs])
     assert read == ["2"]

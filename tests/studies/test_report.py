@@ -88,8 +88,8 @@ def test_every_score_again(folder: Path, corpus: str, metrics: list[str]) -> Non
             per_seed["mean-7"] = list(np.mean([per_seed[c] for c in COMBINATIONS], axis=0))
             for condition, values in per_seed.items():
                 row = scores.loc[(method, condition, metric)]
-                assert row["mean"] == pytest.approx(np.mean(values), abs=1e-6, nan_ok=True)
-                assert row["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-6, nan_ok=True)
+                assert row["mean"] == pytest.approx(np.mean(values), abs=1e-5, nan_ok=True)
+                assert row["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-5, nan_ok=True)
                 assert row["seeds"] == 2
 
 

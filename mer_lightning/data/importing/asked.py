@@ -12,7 +12,7 @@ import yaml
 
 from mer_lightning.data.catalogue import known_corpus
 from mer_lightning.data.importing.arrays import ratings_for
-from mer_lightning.data.importing.base import Reader
+from mer_lightning.data.importing.base import Reader, read_raw
 from mer_lightning.data.raw import RawCorpus
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import MultiLabel, Ratings, Regression, SingleLabel, Task, task_from_card
@@ -42,7 +42,7 @@ def read_asked(
     if entry is not None and task:
         raise Refusal("--task", f"none, because {name} has its own", task, f"leave it out, or {_OTHER}")
     if not classes:
-        raw = reader.read(path, entry, features)
+        raw = read_raw(reader, path, entry, features)
         return _with_task(raw, task) if task else raw
     if entry is None:
         raise Refusal(
@@ -51,7 +51,7 @@ def read_asked(
             f"'{name}', whose classes are those of the file",
             "leave it out, or name a corpus of `mer-lightning data list`",
         )
-    return _with_classes(reader.read(path, None, features), entry.task, classes)
+    return _with_classes(read_raw(reader, path, None, features), entry.task, classes)
 
 
 def _with_task(raw: RawCorpus, asked: str) -> RawCorpus:
@@ -78,8 +78,8 @@ def _of_kind(raw: RawCorpus, kind: str) -> Task:
     if kind == "regression" and target.ndim == 1 and np.abs(known).max(initial=0) <= 3:
         return Regression(1.0 if np.abs(known).max(initial=0) <= 1 else 3.0)
     if kind == "single_label" and target.ndim == 1 and whole and known.min(initial=0) >= 0:
-        found = [str(number) for number in range(int(known.max(initial=0)) + 1)]
-        return raw.task if isinstance(raw.task, SingleLabel) else SingleLabel(tuple(found))
+        numbers = range(int(known.max(initial=0)) + 1)
+        return raw.task if isinstance(raw.task, SingleLabel) else SingleLabel(tuple(map(str, numbers)))
     if kind == "multi_label" and target.ndim == 2 and np.isin(known, (0, 1)).all():
         return MultiLabel(tuple(names))
     needed = {

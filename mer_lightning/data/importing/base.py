@@ -15,7 +15,7 @@ from mer_lightning.data.catalogue import CatalogueEntry
 from mer_lightning.data.importing.unpickle import load_pickle
 from mer_lightning.data.raw import RawCorpus
 from mer_lightning.discovery import classes_by_file
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, reading
 
 
 class Reader(ABC):
@@ -41,13 +41,20 @@ def all_readers() -> dict[str, Reader]:
     return {cls.name: cls() for cls in classes_by_file("mer_lightning.data.importing", Reader).values()}
 
 
+def read_raw(reader: Reader, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
+    """What ``reader`` makes of ``path``; a Refusal for whatever the content does to it."""
+    with reading(path, f"the format {reader.name}", "check how the file was made"):
+        return reader.read(path, entry, features)
+
+
 def detect(path: Path) -> Reader:
     """The reader that recognises ``path``."""
     if not path.exists():
         raise Refusal(path, "a feature file or folder", "nothing there", "check the path")
     for reader in all_readers().values():
-        if reader.detects(path):
-            return reader
+        with reading(path, "a feature file or folder"):
+            if reader.detects(path):
+                return reader
     if path.is_file() and path.suffix in (".pkl", ".pickle"):
         load_pickle(path)  # a pickle that is cut off, or that would run code, gets a refusal that says so
     known = ", ".join(all_readers())

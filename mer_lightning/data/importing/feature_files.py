@@ -109,7 +109,7 @@ def feature_folders(root: Path, features: dict[str, str]) -> dict[str, Path]:
 
 def files_of(folder: Path, name: str) -> list[Path] | None:
     """The files of one sample: ``name.npy``, or those in the folder ``name``, sorted; None if neither exists."""
-    if Path(name).name != name or "\0" in name or len(name) > _LONGEST_NAME:
+    if Path(name).name != name or name == ".." or "\0" in name or len(name) > _LONGEST_NAME:
         raise Refusal(folder, "ids that are names of files in it", f"'{name}'", "do not trust this file of labels")
     single = folder / f"{name}.npy"
     if single.is_file():

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_lightning.data.corpus import CARD, Corpus, open_corpus
-from mer_lightning.data.importing.base import detect
+from mer_lightning.data.importing.base import detect, read_raw
 from mer_lightning.data.raw import SPLITS, PackedSequences, RawCorpus, Sequences, chunks
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import Ratings
@@ -64,7 +64,7 @@ class Findings:
 def inspect_path(path: Path, progress: Progress | None = None) -> Findings:
     """Inspect any file or folder whose format a reader knows, or an imported corpus."""
     native = (path / CARD).is_file()
-    raw = _raw_from(open_corpus(path), path) if native else detect(path).read(path, None, {})
+    raw = _raw_from(open_corpus(path), path) if native else read_raw(detect(path), path, None, {})
     partition = next(iter(raw.partitions.values()), np.full(len(raw), -1, np.int8))
     sha256, known_as = _checksums(path)
     return Findings(
@@ -151,7 +151,7 @@ def _histogram(raw: RawCorpus, rows: NDArray[np.bool_]) -> dict[str, int]:
 
 def _rating_histogram(task: Ratings, target: NDArray[Any]) -> dict[str, int]:
     """Seven equal stretches of each target's range, by their middles."""
-    found = {}
+    found: dict[str, int] = {}
     for name, low, high, column in zip(task.targets, task.low, task.high, target.T, strict=True):
         step = (high - low) / 6
         grades = np.rint((column[np.isfinite(column)] - low) / step)

@@ -159,29 +159,32 @@ def array_names(path: Path) -> set[str]:
 
 
 def _load(path: Path) -> tuple[Arrays, list[str]]:
-    """The plain arrays, and a note on those that are none."""
+    """The arrays that an import or a prediction may need, and a note on all others.
+
+    Beside those that the format knows, these are arrays of plain values with something to say of each sample.
+    """
     archive = NpzFile(path)
     names = set(archive.names)
     if not names & {*MODALITIES}:
         raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), _HELP)
     arrays: Arrays = {}
-    ignored = []
+    left = []
     for name in sorted(names):
         needed = name in _KNOWN or name.startswith("split_")
         try:
-            values = archive.array(name, objects=False)
+            arrays[name] = archive.array(name, objects=False)
         except Refusal:
             if needed:
                 raise
-            ignored.append(name)
+            left.append(name)
             continue
-        if np.ndim(values) and len(values):
-            arrays[name] = values
-        elif needed:
+        if arrays[name].ndim and len(arrays[name]):
+            continue
+        if needed:
             raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", _HELP)
-        else:
-            ignored.append(name)
-    return arrays, [f"Arrays that were not read: {', '.join(ignored)}."] if ignored else []
+        del arrays[name]
+        left.append(name)
+    return arrays, [f"Arrays that were not read: {', '.join(left)}."] if left else []
 
 
 def _samples(path: Path, arrays: Arrays) -> int:

@@ -158,6 +158,7 @@ class _RestrictedUnpickler(pickle._Unpickler):
     stack: list[Any]  # since the last mark
     metastack: list[list[Any]]  # before it
     append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(
         self,

@@ -255,15 +255,16 @@ class MGR(MERMethod):
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
         if self.trainer.state.fn == TrainerFn.FITTING:
-            self._measure_codes(self.trainer.datamodule.split("train"))  # type: ignore[attr-defined]
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            self._measure_codes(data.split("train"), data.eval_batch_size)
 
-    def _measure_codes(self, split: Any) -> None:
+    def _measure_codes(self, split: Any, batch_size: int) -> None:
         """Set what codes are standardised by in evaluation, and log whether raw shared codes differ between samples.
 
         Each process does it by itself: all get the same numbers, whatever their number is.
         """
         shared, private, present = [], [], []
-        for batch, encoded in encoded_split(self, split, _FOR_STATISTICS):
+        for batch, encoded in encoded_split(self, split, _FOR_STATISTICS, batch_size):
             _, *raw = self._raw(encoded)
             shared.append(raw[0])
             private.append(raw[1])

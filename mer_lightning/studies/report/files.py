@@ -8,14 +8,18 @@ from mer_lightning.errors import Refusal
 from mer_lightning.whole_files import whole, write_whole
 
 
-def write_report(folders: list[Path], baseline: str, output: Path, baseline_needed: bool = False) -> list[Path]:
+def write_report(
+    folders: list[Path], baseline: str, output: Path, baseline_needed: bool = False, by: str | None = None
+) -> list[Path]:
     """Write the files and return their paths.
 
     Settings in which the baseline did not run have no tests; where it is needed, one setting at least must have it.
+    ``by`` names a column of the samples, for scores of groups.
     """
     import pandas as pd
 
     from mer_lightning.studies.ledger import open_ledger
+    from mer_lightning.studies.report.groups import group_scores
     from mer_lightning.studies.report.page import page
     from mer_lightning.studies.report.settings import settings_of
     from mer_lightning.studies.report.tables import differences, metrics_shown, scores
@@ -28,6 +32,7 @@ def write_report(folders: list[Path], baseline: str, output: Path, baseline_need
         expected = f"a method among {', '.join(sorted(labels))}"
         raise Refusal("--baseline", expected, f"'{baseline}'", "choose one of them")
     tests = [differences(each, baseline) if baseline in each.contenders else pd.DataFrame() for each in settings]
+    groups = [group_scores(each, by) for each in settings] if by else []
     titled = list(zip([setting.title for setting in settings], settings, tests, strict=True))
     tables = [
         scores(setting, metric.name).assign(setting=title)
@@ -36,12 +41,16 @@ def write_report(folders: list[Path], baseline: str, output: Path, baseline_need
     ]
     output.mkdir(parents=True, exist_ok=True)
     texts = {
-        "report.html": page(settings, tests, ledger.diverged),
-        "report.md": markdown(settings, tests, ledger.diverged),
+        "report.html": page(settings, tests, ledger.diverged, groups),
+        "report.md": markdown(settings, tests, ledger.diverged, groups),
         "report.tex": latex(settings),
         "scores.csv": pd.concat(tables).to_csv(index=False),
         "differences.csv": pd.concat([each.assign(setting=title) for title, _, each in titled]).to_csv(index=False),
     }
+    if by:
+        titles = [setting.title for setting in settings]
+        joined = [each.assign(setting=title) for title, each in zip(titles, groups, strict=True)]
+        texts["groups.csv"] = pd.concat(joined).to_csv(index=False)
     for name, text in texts.items():
         write_whole(output / name, text)
     with whole(output / "ledger.parquet") as temporary:

@@ -77,6 +77,23 @@ def difference_table(tests: pd.DataFrame) -> Table:
     return Table(["method", "under", "difference", "95 %", "p bootstrap", "p Wilcoxon"], rows)
 
 
+def group_table(groups: pd.DataFrame) -> Table:
+    rows = [
+        Row(
+            [
+                Cell(row["label"]),
+                Cell(row["condition"]),
+                Cell(row["group"]),
+                Cell(str(row["samples"]), row["samples"]),
+                Cell(number(row["score"]), row["score"]),
+                Cell(f"{number(row['low'])} to {number(row['high'])}", row["low"]),
+            ]
+        )
+        for row in groups.to_dict("records")
+    ]
+    return Table(["method", "under", "group", "samples", "score", "95 %"], rows)
+
+
 def cost_table(setting: Setting) -> Table:
     rows = [
         Row(

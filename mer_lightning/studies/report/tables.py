@@ -35,12 +35,8 @@ class Grid:
 
 
 def scores(setting: Setting, metric: str) -> pd.DataFrame:
-    """One row per contender and condition: mean, deviation (n - 1) and number of seeds, floor and best possible.
-
-    Seeds that diverged have no score; ``diverged`` counts them.
-    """
+    """One row per contender and condition: mean, deviation (n - 1) and number of seeds, floor and best possible."""
     rows = setting.rows[setting.rows["metric"] == metric]
-    rows = rows.assign(diverged=rows["diverged"].fillna(False).astype(bool) if "diverged" in rows else False)
     grouped = rows.groupby(["label", "condition"], sort=False)
     table = grouped.agg(
         mean=("value", "mean"),
@@ -49,7 +45,6 @@ def scores(setting: Setting, metric: str) -> pd.DataFrame:
         floor=("floor", "first"),
         bayes=("bayes", "first"),
         variant=("variant", "first"),
-        diverged=("diverged", "sum"),
     )
     return table.reset_index().assign(metric=metric)
 
@@ -129,7 +124,7 @@ def grid(setting: Setting, metric: str) -> Grid:
     table = scores(setting, metric)
     tested = set(table["condition"])
     conditions = [name for name in setting.conditions if name in tested]
-    cells = {(row["label"], row["condition"]): _score(row) for row in table.to_dict("records")}
+    cells = {(row["label"], row["condition"]): spread(row["mean"], row["std"]) for row in table.to_dict("records")}
     first = table.groupby("condition", sort=False).first()
     references = []
     for name, column in (("constant predictor", "floor"), ("best possible", "bayes")):
@@ -137,10 +132,3 @@ def grid(setting: Setting, metric: str) -> Grid:
             references.append(name)
             cells |= {(name, condition): number(float(first[column][condition])) for condition in conditions}
     return Grid(list(setting.contenders), references, conditions, cells)
-
-
-def _score(row: dict[Any, Any]) -> str:
-    """A mean of what is left says so."""
-    if not row["diverged"]:
-        return spread(row["mean"], row["std"])
-    return f"{spread(row['mean'], row['std'])} ({row['diverged']} diverged)" if row["seeds"] else "diverged"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,16 @@ _MARKDOWN = re.compile(r"[&<>]|[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def markdown(
-    settings: list[Setting], differences: list[pd.DataFrame], diverged: Mapping[Path, str] | None = None
+    settings: list[Setting],
+    differences: list[pd.DataFrame],
+    diverged: Mapping[Path, str] | None = None,
+    groups: Sequence[pd.DataFrame] = (),
 ) -> str:
     lines = ["# Report", ""]
     if diverged:
         lines += ["## Runs that diverged: they have no results, and are in no mean", ""]
         lines += [f"- {markdown_text(f'{folder}: {line}')}" for folder, line in diverged.items()] + [""]
-    for setting, tests in zip(settings, differences, strict=True):
+    for setting, tests, of_groups in zip_longest(settings, differences, groups):
         lines += [f"## {markdown_text(setting.title)}", "", markdown_text(setting.provenance) + ".", ""]
         lines += [f"> {markdown_text(note)}" for note in setting.notes] + ([""] if setting.notes else [])
         for metric in metrics_shown(setting):
@@ -52,6 +56,13 @@ def markdown(
             lines += [_row(["", "under", "difference", "95 %", "p bootstrap (Holm)", "p Wilcoxon (Holm)"])]
             lines += ["| --- | --- | ---: | ---: | ---: | ---: |"]
             lines += [_row(_difference(test)) for test in tests.to_dict("records")] + [""]
+        if of_groups is not None:
+            lines += ["### Groups of samples (higher is better)", ""]
+            lines += [
+                _row(["", "under", "group", "samples", "score", "95 %"]),
+                "| --- | --- | --- | ---: | ---: | ---: |",
+            ]
+            lines += [_row(_group(group)) for group in of_groups.to_dict("records")] + [""]
     return "\n".join(lines)
 
 
@@ -85,6 +96,11 @@ def markdown_text(text: str) -> str:
 def latex_text(text: str) -> str:
     """Text that LaTeX sets as it is, on one line."""
     return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _group(group: dict[Any, Any]) -> list[str]:
+    named = [group["label"], group["condition"], group["group"], str(group["samples"])]
+    return [*named, number(group["score"]), f"{number(group['low'])} to {number(group['high'])}"]
 
 
 def _difference(test: dict[Any, Any]) -> list[str]:
