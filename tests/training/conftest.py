@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mer_lightning.cli import main
+from mer_lightning.training.run_folder import BEGUN
 from tests.training.strangers import SOURCE, Stranger
 
 TINY = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
@@ -52,4 +53,5 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MER_DATA", str(trained.parent / "data"))
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / BEGUN).unlink()  # an attacker leaves it out: changes must be refused for what they are
     return tmp_path / "run"
