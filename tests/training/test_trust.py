@@ -140,7 +140,9 @@ def test_the_line_on_a_checkpoint_names_the_option(
     rewritten(run / "checkpoints" / "best.ckpt", "hyper_parameters", {"backbone": f"{stranger.package}.Backbone"})
     line = refused(["test", "--run", str(run), "--run_dir", "other"], capfd)
     assert "best.ckpt: model.backbone: expected a backbone: almt, bbfn," in line
-    assert line.endswith(f"found '{stranger.package}.Backbone'; if you trust that package, add --trust {stranger.package}")
+    assert line.endswith(
+        f"found '{stranger.package}.Backbone'; if you trust that package, add --trust {stranger.package}"
+    )
 
 
 class Program:
@@ -160,7 +162,7 @@ def test_a_checkpoint_is_never_read_as_a_pickle(
 ) -> None:
     changed(run / "config.yaml", "weights_only", yaml.safe_load(option))
     changed(run / "config.yaml", "trainer.max_epochs", 2)
-    for file in ("results.csv", "phases.json", "begun.json"):  # that of what was begun would refuse the changed config
+    for file in ("results.csv", "phases.json"):
         (run / file).unlink()
     rewritten(run / "checkpoints" / f"{checkpoint}.ckpt", "extra", {"program": Program(stranger.mark)})
     if option == "false":
