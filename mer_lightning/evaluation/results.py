@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from mer_lightning.data.corpus import CorpusCard
-from mer_lightning.evaluation.floors import best_floor, floors
 from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate
 from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.evaluation.protocols import Protocol, averages
-from mer_lightning.modalities import MODALITIES
+from mer_lightning.evaluation.references import References
+from mer_lightning.modalities import MODALITIES, complete_among, means_over
 from mer_lightning.numerals import spread
 from mer_lightning.tasks import Task
 
@@ -78,7 +78,7 @@ def tidy(
     task: Task,
     protocol: Protocol,
     card: CorpusCard,
-    train_target: Tensor,
+    references: References,
     provenance: Provenance,
     presence: Presence | None = None,
 ) -> pd.DataFrame:
@@ -92,21 +92,25 @@ def tidy(
 
     assert predictions.target is not None
     described = describe(task)
-    floor = best_floor(task, floors(task, train_target, predictions.target))
+    floor = references.floor(task, predictions.target)
     # Known for the test rows of a synthetic corpus's first partition only.
     best_possible = card.bayes if provenance.partition == next(iter(card.partitions)) else {}
     scores: dict[str, dict[str, float]] = {}
+    linear: dict[str, dict[str, float]] = {}  # of the linear model, under conditions that have one
     facts: dict[str, dict[str, Any]] = {}  # {condition: columns that differ between conditions}
     of_subset: list[dict[str, Any]] = []
     for k, name in enumerate(condition.name for condition in protocol.conditions):
         logits = predictions.under(k)
         scores[name] = evaluate(task, logits, predictions.target)
+        if of_linear := references.linear_scores(task, k, predictions.target):
+            linear[name] = of_linear
         met = torch.ones(len(logits), dtype=torch.bool) if presence is None else presence.met(k)
         untrained = "" if presence is None else ", ".join(presence.untrained_in(k))
         facts[name] = {"met": int(met.sum()), "untrained": untrained}
         if 0 < facts[name]["met"] < len(met):
             there = predictions.target[met]
-            its_floor = best_floor(task, floors(task, train_target, there))
+            beside = references.of(met)
+            its_floor, its_linear = beside.floor(task, there), beside.linear_scores(task, k, there)
             of_subset += [
                 {
                     "condition": f"{name} {NATURAL}",
@@ -114,6 +118,7 @@ def tidy(
                     "variant": NATURAL,
                     "value": round(value, DECIMALS),
                     "floor": its_floor.get(metric),
+                    "linear": round(its_linear.get(metric, math.nan), DECIMALS),
                     **facts[name],
                     **vars(provenance),
                 }
@@ -124,6 +129,8 @@ def tidy(
     for metric, info in described.items():
         values = {name: scores[name][metric] for name in scores}
         values |= averages(values, protocol)
+        of_linear = {name: each[metric] for name, each in linear.items()}
+        of_linear |= averages(of_linear, protocol)
         rows += [
             {
                 "condition": condition,
@@ -131,6 +138,7 @@ def tidy(
                 "variant": info.variant,
                 "value": round(value, DECIMALS),
                 "floor": floor.get(metric),
+                "linear": round(of_linear.get(condition, math.nan), DECIMALS),
                 "bayes": best_possible.get(condition, {}).get(metric),
                 **facts.get(condition, {"untrained": ", ".join(somewhere)}),
                 **vars(provenance),
@@ -141,7 +149,8 @@ def tidy(
 
 
 def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
-    """Conditions by headline metrics; constant-predictor floors, and the best possible score where it is known.
+    """Conditions by headline metrics; below them the best constant and the linear model, which has the complete input
+    and the means over combinations; the best possible score where it is known.
 
     If ``rows`` are of several seeds, cells show mean and deviation over them (n - 1 in the denominator).
     """
@@ -178,7 +187,18 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     shown.add_section()
     floor = rows.groupby("metric")["floor"].mean()
     shown.add_row("constant", *[cell(floor.get(m)) for m in headline], style="dim")
+    for condition in _with_linear(rows):
+        linear = rows[rows["condition"] == condition].groupby("metric")["linear"].mean()
+        shown.add_row(f"linear, {condition}", *[cell(linear.get(m)) for m in headline], style="dim")
     return Group(f"[bold]{title}[/]", shown, *(f"[dim]{line}[/]" for line in remarks(rows)))
+
+
+def _with_linear(rows: pd.DataFrame) -> list[str]:
+    """The conditions whose linear model a table shows: the complete input, and means over combinations."""
+    if "linear" not in rows:
+        return []
+    known = list(dict.fromkeys(rows.loc[rows["linear"].notna(), "condition"]))
+    return [each for each in known if each in (complete_among(known), *means_over(known))]
 
 
 def remarks(rows: pd.DataFrame) -> list[str]:

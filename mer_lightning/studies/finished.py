@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Of the columns of results, all others are text: a hash may consist of digits.
-_NUMBERS = ("value", "floor", "bayes", "met")
+_NUMBERS = ("value", "floor", "linear", "bayes", "met")
 _WHOLE = ("seed", "samples", "metrics_version")
 _NEEDED = (
     *("condition", "metric", "value", "floor", "bayes", "method", "backbone", "trained_on", "corpus", "labels"),
@@ -151,6 +151,10 @@ def read_results(folder: Path) -> pa.Table:
         raise Refusal(path, "the results of a run", f"no {empty[0]} in some rows" if empty else "no rows", _REMEDY)
     if len(set(zip(*(table.column(name).to_pylist() for name in ("condition", "metric")), strict=True))) < len(table):
         raise Refusal(path, "each condition and metric once", "one of them twice", _REMEDY)
+    if "linear" not in table.column_names:  # results of older versions
+        import pyarrow as pa
+
+        table = table.append_column("linear", pa.nulls(len(table), pa.float64()))
     return table
 
 

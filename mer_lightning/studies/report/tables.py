@@ -13,6 +13,8 @@ from mer_lightning.studies.report.settings import Setting
 if TYPE_CHECKING:
     import pandas as pd
 
+LINEAR = "linear model"
+
 
 @dataclass(frozen=True)
 class ShownMetric:
@@ -23,7 +25,7 @@ class ShownMetric:
 
 @dataclass(frozen=True)
 class Grid:
-    """Scores of one metric as texts: methods by conditions, and reference rows (floor, best possible) below them."""
+    """Scores of one metric as texts: methods by conditions, and reference rows (floor, linear model, best possible) below them."""
 
     methods: list[str]
     references: list[str]
@@ -35,7 +37,7 @@ class Grid:
 
 
 def scores(setting: Setting, metric: str) -> pd.DataFrame:
-    """One row per contender and condition: mean, deviation (n - 1) and number of seeds, floor and best possible."""
+    """One row per contender and condition: mean, deviation (n - 1) and number of seeds; floor, linear model and best possible."""
     rows = setting.rows[setting.rows["metric"] == metric]
     grouped = rows.groupby(["label", "condition"], sort=False)
     table = grouped.agg(
@@ -43,6 +45,7 @@ def scores(setting: Setting, metric: str) -> pd.DataFrame:
         std=("value", "std"),
         seeds=("value", "count"),
         floor=("floor", "first"),
+        linear=("linear", "first"),
         bayes=("bayes", "first"),
         variant=("variant", "first"),
     )
@@ -127,8 +130,8 @@ def grid(setting: Setting, metric: str) -> Grid:
     cells = {(row["label"], row["condition"]): spread(row["mean"], row["std"]) for row in table.to_dict("records")}
     first = table.groupby("condition", sort=False).first()
     references = []
-    for name, column in (("constant predictor", "floor"), ("best possible", "bayes")):
+    for name, column in (("constant predictor", "floor"), (LINEAR, "linear"), ("best possible", "bayes")):
         if first[column].notna().any():
             references.append(name)
-            cells |= {(name, condition): number(float(first[column][condition])) for condition in conditions}
+            cells |= {(name, condition): number(first[column].astype(float)[condition]) for condition in conditions}
     return Grid(list(setting.contenders), references, conditions, cells)
