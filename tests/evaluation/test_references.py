@@ -39,7 +39,7 @@ def of_test(here: Corpus, *names: str) -> References:
     return references(here.task, here, "official", "test", freeze(Protocol(names), split))
 
 
-def test_penalties_are_those_of_ridge_regression() -> None:
+def test_penalties_are_those_of_ridge_regression():
     draw = np.random.default_rng(0)
     for samples, width in ((80, 5), (20, 50)):
         features, target = draw.normal(size=(samples, width)) + 3, draw.normal(size=samples) - 1
@@ -51,7 +51,7 @@ def test_penalties_are_those_of_ridge_regression() -> None:
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_it_beats_the_constant_where_a_mean_feature_tells_the_label(kind: str, tmp_path: Path) -> None:
+def test_it_beats_the_constant_where_a_mean_feature_tells_the_label(kind, tmp_path):
     task = TASKS[kind]
     here = corpus(tmp_path / "corpus", task, samples=240)
     found, target = of_test(here, "t", "tav"), here.split("official", "test").target
@@ -65,7 +65,7 @@ def test_it_beats_the_constant_where_a_mean_feature_tells_the_label(kind: str, t
         assert (score[metric] < floor[metric]) if direction == "min" else (score[metric] > floor[metric])
 
 
-def test_each_sample_is_predicted_by_the_model_of_what_is_shown(tmp_path: Path) -> None:
+def test_each_sample_is_predicted_by_the_model_of_what_is_shown(tmp_path):
     here = corpus(tmp_path / "corpus")
     split = here.split("official", "test")
     frozen = freeze(Protocol(["fixed-7", "rate-cpm-0.5", "rmfm_same-0.5"]), split)
@@ -79,9 +79,9 @@ def test_each_sample_is_predicted_by_the_model_of_what_is_shown(tmp_path: Path) 
     assert References({}, found).linear_scores(here.task, 8, split.target) == {}
 
 
-def test_the_test_split_changes_no_model_and_validation_chooses_the_penalty(tmp_path: Path) -> None:
+def test_the_test_split_changes_no_model_and_validation_chooses_the_penalty(tmp_path):
     raw = make_raw(samples=120)
-    train, valid, test = (raw.partitions["official"] == number for number in range(3))
+    _, valid, test = (raw.partitions["official"] == number for number in range(3))
     weights = []
     for number, changed in enumerate((np.zeros_like(test), test, valid)):
         target = np.where(changed, -raw.target, raw.target)
@@ -91,9 +91,7 @@ def test_the_test_split_changes_no_model_and_validation_chooses_the_penalty(tmp_
     assert np.abs(weights[2]).max() < np.abs(weights[0]).max() / 2, "turned around, the smallest weights are best"
 
 
-def test_a_model_is_kept_by_content_and_a_damaged_one_is_made_again(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_is_kept_by_content_and_a_damaged_one_is_made_again(tmp_path, own_cache, monkeypatch):
     here = corpus(tmp_path / "corpus")
     first = of_test(here, "tav").linear
     (kept,) = own_cache.iterdir()
@@ -114,7 +112,7 @@ def test_a_model_is_kept_by_content_and_a_damaged_one_is_made_again(
     assert len(list(own_cache.iterdir())) == 3
 
 
-def test_what_a_sample_lacks_is_as_on_average(tmp_path: Path) -> None:
+def test_what_a_sample_lacks_is_as_on_average(tmp_path):
     raw = make_raw(samples=120)
     text = raw.features["text"]
     text.lengths[np.arange(120) % 5 == 0] = 0
@@ -129,7 +127,7 @@ def test_what_a_sample_lacks_is_as_on_average(tmp_path: Path) -> None:
     assert logits[~lacking].std() > 0.1
 
 
-def test_missing_ratings_are_no_labels(tmp_path: Path) -> None:
+def test_missing_ratings_are_no_labels(tmp_path):
     task = Ratings(("valence", "arousal"), (1.0, -50.0), (7.0, 50.0))
     target = make_raw(task, samples=240).target.copy()
     target[::2, 1] = np.nan
@@ -139,7 +137,7 @@ def test_missing_ratings_are_no_labels(tmp_path: Path) -> None:
     assert found.linear.isfinite().all()
 
 
-def test_splits_are_joined_each_beside_its_own_constants() -> None:
+def test_splits_are_joined_each_beside_its_own_constants():
     task = Regression()
     one = References({"train mean": torch.zeros(2, 1), "always positive": torch.ones(2, 1)}, torch.zeros(1, 2, 1))
     two = References({"train mean": torch.ones(3, 1)}, torch.ones(1, 3, 1))
