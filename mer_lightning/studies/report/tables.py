@@ -25,7 +25,7 @@ class ShownMetric:
 
 @dataclass(frozen=True)
 class Grid:
-    """Scores of one metric as texts: methods by conditions, and reference rows (floor, linear model, best possible) below them."""
+    """Scores of one metric as texts: methods by conditions, and rows of references below them."""
 
     methods: list[str]
     references: list[str]
@@ -37,7 +37,7 @@ class Grid:
 
 
 def scores(setting: Setting, metric: str) -> pd.DataFrame:
-    """One row per contender and condition: mean, deviation (n - 1) and number of seeds; floor, linear model and best possible."""
+    """One row per contender and condition: mean, deviation (n - 1) and number of seeds; references."""
     rows = setting.rows[setting.rows["metric"] == metric]
     grouped = rows.groupby(["label", "condition"], sort=False)
     table = grouped.agg(
