@@ -25,7 +25,7 @@ test: lint ## style, types and the quick tests
 test-slow: .venv/installed ## the tests that take minutes
 	$(THREADS) $(BIN)/python -m pytest -m slow
 
-test-faults: .venv/installed ## 10,000 damaged and hostile files; writes docs/reliability.md
+test-faults: .venv/installed ## damaged files and commands that are ended; writes docs/reliability.md
 	$(THREADS) $(BIN)/python -m tests.faults
 
 bench: .venv/installed ## speed, side by side with peers; writes benchmarks/RESULTS.md

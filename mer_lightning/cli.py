@@ -20,8 +20,9 @@ COMMANDS = {
     "data": "inspect, import, verify, synthesize and list corpora",
 }
 
-# Commands that parse their own arguments; the others are Lightning's.
+# Commands with a file of their own; the others are Lightning's.
 _OWN_PARSERS = {
+    "fit": "mer_lightning.commands.fit",
     "reproduce": "mer_lightning.commands.reproduce",
     "ablate": "mer_lightning.commands.ablate",
     "report": "mer_lightning.commands.report",

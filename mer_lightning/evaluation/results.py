@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -190,14 +191,30 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     for condition in _with_linear(rows):
         linear = rows[rows["condition"] == condition].groupby("metric")["linear"].mean()
         shown.add_row(f"linear, {condition}", *[cell(linear.get(m)) for m in headline], style="dim")
-    return Group(f"[bold]{title}[/]", shown, *(f"[dim]{line}[/]" for line in remarks(rows)))
+    lines = [*remarks(rows), *_over_folds(rows, task)]
+    return Group(f"[bold]{title}[/]", shown, *(f"[dim]{line}[/]" for line in lines))
+
+
+def _over_folds(rows: pd.DataFrame, task: Task) -> list[str]:
+    """The scores of single folds, where ``rows`` are of their pooled predictions."""
+    metric = task.score[0]
+    if "fold_mean" not in rows or not rows["fold_mean"].notna().any():
+        return []
+    found = rows[rows["metric"] == metric].groupby("condition", sort=False)[["fold_mean", "fold_std"]].mean()
+    listed = [f"{condition} {spread(*found.loc[condition])}" for condition in _summaries(found.index)]
+    return [f"mean ± deviation over folds, {describe(task)[metric].title}: {', '.join(listed)}"]
 
 
 def _with_linear(rows: pd.DataFrame) -> list[str]:
     """The conditions whose linear model a table shows: the complete input, and means over combinations."""
     if "linear" not in rows:
         return []
-    known = list(dict.fromkeys(rows.loc[rows["linear"].notna(), "condition"]))
+    return _summaries(rows.loc[rows["linear"].notna(), "condition"])
+
+
+def _summaries(conditions: Iterable[str]) -> list[str]:
+    """The complete input and the means over combinations, among some conditions."""
+    known = list(dict.fromkeys(conditions))
     return [each for each in known if each in (complete_among(known), *means_over(known))]
 
 

@@ -24,13 +24,11 @@ from mer_lightning.training.begun import write_begun
 from mer_lightning.training.run_folder import (
     CONFIG,
     CORPUS,
-    PREDICTIONS,
-    RESULTS,
-    SAMPLES,
     write_environment,
+    write_results,
 )
 from mer_lightning.training.wandb_logger import send_results
-from mer_lightning.whole_files import whole, write_whole
+from mer_lightning.whole_files import write_whole
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
@@ -148,11 +146,7 @@ class WriteResults(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         conditions = [condition.name for condition in frozen.conditions]
         table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
-        with whole(self.folder / PREDICTIONS) as temporary:
-            table_of_predictions.to_parquet(temporary, index=False)
-        with whole(self.folder / SAMPLES) as temporary:
-            data.split("test").grouping_columns().to_parquet(temporary, index=False)
-        write_whole(self.folder / RESULTS, rows.to_csv(index=False))
+        write_results(self.folder, rows, table_of_predictions, data.split("test").grouping_columns())
         if trainer.logger is not None:
             headline = [metric for metric, info in describe(task).items() if info.headline]
             shown = rows[rows["metric"].isin(headline)]

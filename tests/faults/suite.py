@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mer_lightning.cli import main
-from tests.faults import mutations
+from tests.faults import mutations_of_data as data
+from tests.faults import mutations_of_texts as texts
 from tests.faults.mutations import CANARY, Mutation, seed_of
 from tests.faults.samples import make
 from tests.faults.watching import Outcome, Watch, observed
@@ -74,34 +75,34 @@ _DIAGNOSE = _command("diagnose IN/runs")
 _CHECKPOINTS = "runs/1/checkpoints"
 
 TARGETS = [
-    Target("pickle of MMSA", "mmsa", "", mutations.PICKLES, _MOSI, 14),
-    Target("pickle of MulT", "mult", "", mutations.PICKLES, _MOSI, 14),
-    Target("pickle of MAG-BERT", "mag", "", mutations.PICKLES, _MOSI, 14),
-    Target("GCNet: pickle of labels", "gcnet", "*.pkl", mutations.PICKLES, _MOSI, 10),
-    Target("GCNet: .npy of features", "gcnet", "features/*/*.npy", mutations.ARRAYS, _MOSI, 6),
-    Target("MERBench: .npz of labels", "merbench", "label.npz", mutations.ARCHIVES, _SETS, 8),
-    Target("MERBench: .npy of features", "merbench", "features/*/*.npy", mutations.ARRAYS, _SETS, 4),
-    Target("MMIN: HDF5", "mmin", "?/*.h5", mutations.HDF5, _IEMOCAP, 8),
-    Target("MMIN: .npy of labels", "mmin", "target/1/*.npy", mutations.ARRAYS, _IEMOCAP, 4),
-    Target("CMU SDK: HDF5", "csd", "*.csd", mutations.HDF5, _MOSI, 8),
-    Target("CMU SDK: splits", "csd", "splits.yaml", mutations.YAML, _MOSI, 4),
-    Target(".npz of one's own", "npz", "", mutations.ARCHIVES, _MOSI, 12),
-    Target("corpus: card", "corpus", "card.yaml", mutations.YAML, _VERIFY, 8),
-    Target("corpus: tensors", "corpus", "*.safetensors", mutations.TENSORS, _VERIFY, 8),
-    Target("corpus: samples", "corpus", "*.parquet", mutations.TABLES, _VERIFY, 3),
-    Target("config in fit", "run", "config.yaml", mutations.YAML, _FIT, 3),
-    Target("config in test --run", "run", "runs/1/config.yaml", mutations.YAML, _TEST, 2),
-    Target("checkpoint in test --run", "run", f"{_CHECKPOINTS}/best.ckpt", mutations.CHECKPOINTS, _TEST, 2),
-    Target("checkpoint in fit --resume", "unfinished", f"{_CHECKPOINTS}/last.ckpt", mutations.CHECKPOINTS, _RESUME, 1),
-    Target("config in report", "run", "runs/1/config.yaml", mutations.YAML, _REPORT, 1),
-    Target("card in report", "run", "runs/1/corpus.yaml", mutations.YAML, _REPORT, 1),
-    Target("phases in report", "run", "runs/1/phases.json", mutations.JSON, _REPORT, 2),
-    Target("results in report", "run", "runs/1/results.csv", mutations.CSV, _REPORT, 1),
-    Target("predictions in report", "run", "runs/1/predictions.parquet", mutations.TABLES, _REPORT, 1),
-    Target("metrics over time in report", "run", "runs/1/logs/metrics.csv", mutations.CSV, _REPORT, 1),
-    Target("predictions in diagnose", "run", "runs/1/predictions.parquet", mutations.TABLES, _DIAGNOSE, 1),
-    Target("sweep file", "sweep", "", mutations.YAML, _sweep, 2),
-    Target("ablation file", "ablation", "", mutations.YAML, _ablation, 8),
+    Target("pickle of MMSA", "mmsa", "", data.PICKLES, _MOSI, 14),
+    Target("pickle of MulT", "mult", "", data.PICKLES, _MOSI, 14),
+    Target("pickle of MAG-BERT", "mag", "", data.PICKLES, _MOSI, 14),
+    Target("GCNet: pickle of labels", "gcnet", "*.pkl", data.PICKLES, _MOSI, 10),
+    Target("GCNet: .npy of features", "gcnet", "features/*/*.npy", data.ARRAYS, _MOSI, 6),
+    Target("MERBench: .npz of labels", "merbench", "label.npz", data.ARCHIVES, _SETS, 8),
+    Target("MERBench: .npy of features", "merbench", "features/*/*.npy", data.ARRAYS, _SETS, 4),
+    Target("MMIN: HDF5", "mmin", "?/*.h5", data.HDF5, _IEMOCAP, 8),
+    Target("MMIN: .npy of labels", "mmin", "target/1/*.npy", data.ARRAYS, _IEMOCAP, 4),
+    Target("CMU SDK: HDF5", "csd", "*.csd", data.HDF5, _MOSI, 8),
+    Target("CMU SDK: splits", "csd", "splits.yaml", texts.YAML, _MOSI, 4),
+    Target(".npz of one's own", "npz", "", data.ARCHIVES, _MOSI, 12),
+    Target("corpus: card", "corpus", "card.yaml", texts.YAML, _VERIFY, 8),
+    Target("corpus: tensors", "corpus", "*.safetensors", data.TENSORS, _VERIFY, 8),
+    Target("corpus: samples", "corpus", "*.parquet", data.TABLES, _VERIFY, 3),
+    Target("config in fit", "run", "config.yaml", texts.YAML, _FIT, 3),
+    Target("config in test --run", "run", "runs/1/config.yaml", texts.YAML, _TEST, 2),
+    Target("checkpoint in test --run", "run", f"{_CHECKPOINTS}/best.ckpt", data.CHECKPOINTS, _TEST, 2),
+    Target("checkpoint in fit --resume", "unfinished", f"{_CHECKPOINTS}/last.ckpt", data.CHECKPOINTS, _RESUME, 1),
+    Target("config in report", "run", "runs/1/config.yaml", texts.YAML, _REPORT, 1),
+    Target("card in report", "run", "runs/1/corpus.yaml", texts.YAML, _REPORT, 1),
+    Target("phases in report", "run", "runs/1/phases.json", texts.JSON, _REPORT, 2),
+    Target("results in report", "run", "runs/1/results.csv", texts.CSV, _REPORT, 1),
+    Target("predictions in report", "run", "runs/1/predictions.parquet", data.TABLES, _REPORT, 1),
+    Target("metrics over time in report", "run", "runs/1/logs/metrics.csv", texts.CSV, _REPORT, 1),
+    Target("predictions in diagnose", "run", "runs/1/predictions.parquet", data.TABLES, _DIAGNOSE, 1),
+    Target("sweep file", "sweep", "", texts.YAML, _sweep, 2),
+    Target("ablation file", "ablation", "", texts.YAML, _ablation, 8),
 ]
 
 

@@ -94,6 +94,12 @@ class Setting:
         if not self.equal_budgets:
             listed = ", ".join(f"{label} {budget:.0f}" for label, budget in self._budgets.items())
             notes.append(f"Budgets differ (epochs, of all phases), so no best score is marked: {listed}.")
+        if self.rows["fold_mean"].notna().any():
+            notes.append(
+                "Scores are of the predictions of all folds together; in brackets, mean ± deviation over folds."
+            )
+        if self.rows["fold_mean"].notna().any():
+            notes.append("Scores are of all folds' predictions together; in brackets, mean ± deviation over folds.")
         notes += self._below_linear()
         notes += [f"{line}." for line in remarks(self.rows)]
         for label, shares in self.gradient_shares.groupby("label", sort=False):

@@ -46,6 +46,8 @@ def scores(setting: Setting, metric: str) -> pd.DataFrame:
         seeds=("value", "count"),
         floor=("floor", "first"),
         linear=("linear", "first"),
+        fold_mean=("fold_mean", "mean"),
+        fold_std=("fold_std", "mean"),
         bayes=("bayes", "first"),
         variant=("variant", "first"),
     )
@@ -127,7 +129,7 @@ def grid(setting: Setting, metric: str) -> Grid:
     table = scores(setting, metric)
     tested = set(table["condition"])
     conditions = [name for name in setting.conditions if name in tested]
-    cells = {(row["label"], row["condition"]): spread(row["mean"], row["std"]) for row in table.to_dict("records")}
+    cells = {(row["label"], row["condition"]): _score(row) for row in table.to_dict("records")}
     first = table.groupby("condition", sort=False).first()
     references = []
     for name, column in (("constant predictor", "floor"), (LINEAR, "linear"), ("best possible", "bayes")):
@@ -135,3 +137,9 @@ def grid(setting: Setting, metric: str) -> Grid:
             references.append(name)
             cells |= {(name, condition): number(first[column].astype(float)[condition]) for condition in conditions}
     return Grid(list(setting.contenders), references, conditions, cells)
+
+
+def _score(row: dict[Any, Any]) -> str:
+    """Mean and deviation over seeds; of pooled folds, those over folds in brackets."""
+    over_folds = spread(row["fold_mean"], row["fold_std"])
+    return spread(row["mean"], row["std"]) + (f" [{over_folds}]" if over_folds else "")
