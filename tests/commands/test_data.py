@@ -137,7 +137,7 @@ def test_inspection_counts_what_is_there(tmp_path: Path) -> None:
     found = inspect_path(write(tmp_path / "x.pkl", content))
     assert (found.format, found.alignment, found.padding, found.samples) == ("mmsa", "unaligned", "end", 36)
     assert found.duplicate_ids == ["train0$_$0"]
-    assert found.shared_groups == {"train and test": ["train0"]}
+    assert found.shared_groups == {"train and test of official": ["train0"]}
     assert found.modalities["vision"].all_zero_samples == 1
     assert found.modalities["vision"].constant_columns == 1
     assert found.modalities["audio"].non_finite == {s: {"-inf": 1} for s in ("train", "valid", "test")}

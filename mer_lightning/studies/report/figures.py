@@ -84,7 +84,7 @@ def _combinations(setting: Setting) -> Figure | None:
     if linear.notna().all():
         names, values = [*names, LINEAR], np.vstack([values, linear])
     goodness = -values if metric.lower_is_better else values
-    middle = (goodness.max() + goodness.min()) / 2
+    middle = (np.nanmax(goodness) + np.nanmin(goodness)) / 2
     figure, axes = _figure(height=1.0 + 0.45 * len(values))
     axes.imshow(goodness, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(combinations)), combinations)
@@ -110,7 +110,7 @@ def _rate_curves(setting: Setting) -> dict[str, Figure | None]:
             continue
         figure, axes = _figure()
         for label in setting.shown:
-            row = table[table["label"] == label].set_index("condition").loc[list(rates)]
+            row = table[table["label"] == label].set_index("condition").reindex(list(rates))
             deviation = row["std"].fillna(0)
             axes.errorbar(
                 list(rates.values()), row["mean"], deviation, label=label, capsize=2, marker="o", markersize=3

@@ -92,7 +92,9 @@ class Setting:
             listed = ", ".join(f"{label} {count}" for label, count in counts.items())
             notes.append(f"Methods have different numbers of seeds: {listed}.")
         if not self.equal_budgets:
-            listed = ", ".join(f"{label} {budget:.0f}" for label, budget in self._budgets.items())
+            listed = ", ".join(
+                f"{label} {budget:.0f}" if budget else f"{label} unknown" for label, budget in self._budgets.items()
+            )
             notes.append(f"Budgets differ (epochs, of all phases), so no best score is marked: {listed}.")
         if self.rows["fold_mean"].notna().any():
             notes.append(

@@ -91,6 +91,7 @@ def differences(setting: Setting, baseline: str) -> pd.DataFrame:
         comparisons = {
             label: compare(setting.task, other.logits(conditions), reference.logits(conditions), reference.target)
             for label, other in others.items()
+            if set(conditions) <= set(other.conditions)
         }
         bootstrap = holm([each.bootstrap_p for each in comparisons.values()])
         wilcoxon = holm([each.wilcoxon_p for each in comparisons.values()])
