@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mer_lightning.commands.studies import StudyProgress, add_workers_option, study_folder
 from mer_lightning.studies.ablation import differences, read_ablation
-from mer_lightning.studies.folds import in_folds, pool_done
+from mer_lightning.studies.folds import in_folds
 from mer_lightning.studies.runner import run_study
 from mer_lightning.whole_files import write_whole
 
@@ -31,6 +31,7 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     from mer_lightning.studies.pool import ProcessPool
+    from mer_lightning.studies.pooled_folds import pool_done
 
     console = Console()
     ablation = read_ablation(given.file)

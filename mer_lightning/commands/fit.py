@@ -10,7 +10,7 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from mer_lightning.studies.folds import Folds, in_folds, pool_done, several_partitions
+from mer_lightning.studies.folds import Folds, in_folds, several_partitions
 from mer_lightning.studies.jobs import Job
 
 
@@ -25,6 +25,7 @@ def main(args: list[str]) -> int:
 
     from mer_lightning.commands.studies import StudyProgress, add_workers_option, study_folder
     from mer_lightning.studies.pool import ProcessPool
+    from mer_lightning.studies.pooled_folds import pool_done
     from mer_lightning.studies.runner import run_study
 
     parser = argparse.ArgumentParser(prog="mer-lightning fit", allow_abbrev=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mer_lightning.commands.studies import CORES, StudyProgress, study_folder
-from mer_lightning.studies.folds import in_folds, pool_done
+from mer_lightning.studies.folds import in_folds
 from mer_lightning.studies.jobs import Job, by_group
 from mer_lightning.studies.reproduction import BUDGETS, Experiment, find_experiments, plan
 from mer_lightning.studies.runner import run_study
@@ -33,6 +33,7 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     from mer_lightning.studies.pool import ProcessPool
+    from mer_lightning.studies.pooled_folds import pool_done
     from mer_lightning.studies.report.files import write_report
 
     console = Console()

@@ -15,9 +15,10 @@ from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.metrics import evaluate
-from mer_lightning.studies.folds import in_folds, pool_done, several_partitions
+from mer_lightning.studies.folds import in_folds, several_partitions
 from mer_lightning.studies.jobs import Job
 from mer_lightning.studies.ledger import open_ledger
+from mer_lightning.studies.pooled_folds import pool_done
 from mer_lightning.tasks import SingleLabel
 from tests.conftest import make_raw
 
