@@ -150,8 +150,8 @@ def tidy(
 
 
 def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
-    """Conditions by headline metrics; below them the best constant and the linear model, which has the complete input
-    and the means over combinations; the best possible score where it is known.
+    """Conditions by headline metrics; below them the best constant, and the linear model under the complete input;
+    the best possible score where it is known.
 
     If ``rows`` are of several seeds, cells show mean and deviation over them (n - 1 in the denominator).
     """
@@ -188,10 +188,11 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     shown.add_section()
     floor = rows.groupby("metric")["floor"].mean()
     shown.add_row("constant", *[cell(floor.get(m)) for m in headline], style="dim")
-    for condition in _with_linear(rows):
-        linear = rows[rows["condition"] == condition].groupby("metric")["linear"].mean()
-        shown.add_row(f"linear, {condition}", *[cell(linear.get(m)) for m in headline], style="dim")
     lines = [*remarks(rows), *_over_folds(rows, task)]
+    if complete := _with_linear(rows):
+        linear = rows[rows["condition"] == complete].groupby("metric")["linear"].mean()
+        shown.add_row("linear", *[cell(linear.get(m)) for m in headline], style="dim")
+        lines.append(f"linear: a linear model of mean features, under {complete}")
     return Group(f"[bold]{title}[/]", shown, *(f"[dim]{line}[/]" for line in lines))
 
 
@@ -205,11 +206,9 @@ def _over_folds(rows: pd.DataFrame, task: Task) -> list[str]:
     return [f"mean ± deviation over folds, {describe(task)[metric].title}: {', '.join(listed)}"]
 
 
-def _with_linear(rows: pd.DataFrame) -> list[str]:
-    """The conditions whose linear model a table shows: the complete input, and means over combinations."""
-    if "linear" not in rows:
-        return []
-    return _summaries(rows.loc[rows["linear"].notna(), "condition"])
+def _with_linear(rows: pd.DataFrame) -> str | None:
+    """The complete input, if there is a linear model for it."""
+    return complete_among(rows.loc[rows["linear"].notna(), "condition"]) if "linear" in rows else None
 
 
 def _summaries(conditions: Iterable[str]) -> list[str]:

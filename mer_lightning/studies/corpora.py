@@ -45,13 +45,13 @@ def data_options(arguments: Sequence[str]) -> dict[str, Any]:
     words = iter(arguments)
     for argument in words:
         option, equals, value = argument.partition("=")
-        if not option.startswith("-"):
+        if option not in ("--config", "-c") and not option.startswith("--data."):
             continue
         value = value if equals else next(words, "")
-        if option in ("--config", "-c"):
-            options |= _options_in(Path(value))
-        elif option.startswith("--data."):
+        if option.startswith("--data."):
             options[option.removeprefix("--data.")] = value
+        else:
+            options |= _options_in(Path(value))
     return options
 
 

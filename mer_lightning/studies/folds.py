@@ -69,7 +69,7 @@ def _chosen(asked: str | list[str], known: list[str]) -> list[str]:
             found, remedy = ", ".join(names), f"leave out {_OPTION} {_ALL}"
             raise Refusal(_OPTION, "a corpus with several folds", found, remedy)
         return names
-    names = [name.strip() for name in (asked.split(",") if isinstance(asked, str) else asked)]
+    names = [name.strip() for name in (asked.strip("[]").split(",") if isinstance(asked, str) else asked)]
     if strange := [name for name in names if name not in known] or (names if len(set(names)) < len(names) else []):
         raise Refusal(_OPTION, f"different ones of {', '.join(known)}", ", ".join(strange), "name others")
     return names

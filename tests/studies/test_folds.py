@@ -60,8 +60,9 @@ def test_each_fold_is_a_job_of_its_own(corpus, tmp_path):
     (study,) = in_folds([job(corpus, tmp_path / "x")])
     assert [part.folder for part in study.parts] == [tmp_path / "x" / "folds" / f"fold-{n}" for n in (1, 2, 3)]
     assert [part.arguments[-2:] for part in study.parts] == [("--data.partition", f"fold-{n}") for n in (1, 2, 3)]
-    (some,) = in_folds([job(corpus, tmp_path / "x", "fold-3, fold-1")])
-    assert [part.folder.name for part in some.parts] == ["fold-3", "fold-1"]
+    for asked in ("fold-3, fold-1", "[fold-3,fold-1]"):
+        (some,) = in_folds([job(corpus, tmp_path / "x", asked)])
+        assert [part.folder.name for part in some.parts] == ["fold-3", "fold-1"]
     single = job(corpus, tmp_path / "x", "fold-2")
     (alone,) = in_folds([single])
     assert alone.parts == (single,)
@@ -73,6 +74,7 @@ def test_what_asks_for_several(tmp_path):
     assert several_partitions(["--config", str(tmp_path / "a.yaml")])
     assert not several_partitions(["--config", str(tmp_path / "a.yaml"), "--data.partition=fold-1"])
     assert not several_partitions(["--data.bucket", "true"])
+    assert several_partitions(["--print_config", "--data.partition", "[fold-1, fold-2]"])
 
 
 @pytest.mark.parametrize("asked", ["fold-1,fold-9", "fold-1,fold-1"])
