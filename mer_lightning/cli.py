@@ -13,6 +13,7 @@ COMMANDS = {
     "reproduce": "run the studies of the field, resumable, and report them",
     "ablate": "switch off each part of a method, over seeds, and test the differences",
     "report": "tables, tests and figures of some runs, in one HTML page and for papers",
+    "score": "stored predictions of any other system, against the same metrics, floors and tests",
     "diagnose": "how reliable runs are when a modality is masked, and who is right when modalities contradict",
     "sweep": "run the trials of a sweep file in W&B's grammar, here or on a Ray cluster",
     "published": "what papers report for a corpus, each table with its source",
@@ -20,11 +21,13 @@ COMMANDS = {
     "data": "inspect, import, verify, synthesize and list corpora",
 }
 
-# Commands that parse their own arguments; the others are Lightning's.
+# Commands with a file of their own; the others are Lightning's.
 _OWN_PARSERS = {
+    "fit": "mer_lightning.commands.fit",
     "reproduce": "mer_lightning.commands.reproduce",
     "ablate": "mer_lightning.commands.ablate",
     "report": "mer_lightning.commands.report",
+    "score": "mer_lightning.commands.score",
     "diagnose": "mer_lightning.commands.diagnose",
     "sweep": "mer_lightning.commands.sweep",
     "published": "mer_lightning.commands.published",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mer_lightning.commands.studies import StudyProgress, add_workers_option, study_folder
 from mer_lightning.studies.ablation import differences, read_ablation
+from mer_lightning.studies.folds import in_folds
 from mer_lightning.studies.runner import run_study
 from mer_lightning.whole_files import write_whole
 
@@ -30,13 +31,17 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     from mer_lightning.studies.pool import ProcessPool
+    from mer_lightning.studies.pooled_folds import pool_done
 
     console = Console()
     ablation = read_ablation(given.file)
     folder = given.runs / given.file.stem
     jobs = ablation.jobs(folder, more)
-    with study_folder(folder), StudyProgress(console, jobs) as progress:
-        failed = run_study(jobs, ProcessPool(given.workers), progress)
+    studies = in_folds(jobs)
+    parts = [part for study in studies for part in study.parts]
+    with study_folder(folder), StudyProgress(console, parts) as progress:
+        failed = run_study(parts, ProcessPool(given.workers), progress)
+        pool_done(studies)
     if failed:
         return 1
     table = differences(jobs)

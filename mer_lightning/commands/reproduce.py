@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mer_lightning.commands.studies import CORES, StudyProgress, study_folder
+from mer_lightning.studies.folds import in_folds
 from mer_lightning.studies.jobs import Job, by_group
 from mer_lightning.studies.reproduction import BUDGETS, Experiment, find_experiments, plan
 from mer_lightning.studies.runner import run_study
@@ -23,6 +24,8 @@ def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="mer-lightning reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="experiments, as files or by their names (default: all)")
     parser.add_argument("--budget", choices=BUDGETS, default="quick")
+    partition = "of every experiment; `all` for every fold, pooled"
+    parser.add_argument("--data.partition", dest="partition", help=partition)
     parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="folder of the experiments")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where runs are kept")
     given = parser.parse_args(args)
@@ -30,14 +33,18 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     from mer_lightning.studies.pool import ProcessPool
+    from mer_lightning.studies.pooled_folds import pool_done
     from mer_lightning.studies.report.files import write_report
 
     console = Console()
     experiments = find_experiments(given.names, given.experiments, given.budget)
-    jobs = plan(experiments, given.budget, given.runs)
-    _announce(console, experiments, jobs, BUDGETS[given.budget].seconds)
-    with study_folder(given.runs / given.budget), StudyProgress(console, jobs) as progress:
-        failed = run_study(jobs, ProcessPool(CORES), progress)
+    jobs = plan(experiments, given.budget, given.runs, given.partition)
+    studies = in_folds(jobs)
+    parts = [part for study in studies for part in study.parts]
+    _announce(console, experiments, parts, BUDGETS[given.budget].seconds)
+    with study_folder(given.runs / given.budget), StudyProgress(console, parts) as progress:
+        failed = run_study(parts, ProcessPool(CORES), progress)
+        pool_done(studies)
     done = [job for job in jobs if job.done]
     _print_results(console, done)
     if done:

@@ -23,8 +23,12 @@ _CERTAIN = 30.0  # a finite logit beyond every threshold
 
 def floors(task: Task, train_target: Tensor, target: Tensor) -> dict[str, dict[str, float]]:
     """{constant: {metric: value}} on ``target``, of constants that are chosen on ``train_target``."""
-    constants = _constants(task, train_target.detach().cpu())
-    return {name: evaluate(task, logits.expand(len(target), -1), target) for name, logits in constants.items()}
+    return {name: evaluate(task, logits, target) for name, logits in constants(task, train_target, len(target)).items()}
+
+
+def constants(task: Task, train_target: Tensor, samples: int) -> dict[str, Tensor]:
+    """{name: (N, O) logits} of the models that ignore their input."""
+    return {name: each.expand(samples, -1) for name, each in _constants(task, train_target.detach().cpu()).items()}
 
 
 def best_floor(task: Task, floors: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -43,7 +47,7 @@ def _constants(task: Task, train: Tensor) -> dict[str, Tensor]:
             return _constant_intensities(train.double(), task.limit)
         case SingleLabel():
             most_frequent = int(torch.bincount(train).argmax())
-            return {f"always {task.classes[most_frequent]}": _certain([most_frequent], len(task.classes))}
+            return {"always the most frequent class": _certain([most_frequent], len(task.classes))}
         case MultiLabel():
             return _constant_label_sets(train.double(), task.classes)
         case Ratings():

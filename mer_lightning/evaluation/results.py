@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,11 @@ import torch
 from torch import Tensor
 
 from mer_lightning.data.corpus import CorpusCard
-from mer_lightning.evaluation.floors import best_floor, floors
 from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate
 from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.evaluation.protocols import Protocol, averages
-from mer_lightning.modalities import MODALITIES
+from mer_lightning.evaluation.references import References
+from mer_lightning.modalities import MODALITIES, complete_among, means_over
 from mer_lightning.numerals import spread
 from mer_lightning.tasks import Task
 
@@ -78,7 +79,7 @@ def tidy(
     task: Task,
     protocol: Protocol,
     card: CorpusCard,
-    train_target: Tensor,
+    references: References,
     provenance: Provenance,
     presence: Presence | None = None,
 ) -> pd.DataFrame:
@@ -92,21 +93,25 @@ def tidy(
 
     assert predictions.target is not None
     described = describe(task)
-    floor = best_floor(task, floors(task, train_target, predictions.target))
+    floor = references.floor(task, predictions.target)
     # Known for the test rows of a synthetic corpus's first partition only.
     best_possible = card.bayes if provenance.partition == next(iter(card.partitions)) else {}
     scores: dict[str, dict[str, float]] = {}
+    linear: dict[str, dict[str, float]] = {}  # of the linear model, under conditions that have one
     facts: dict[str, dict[str, Any]] = {}  # {condition: columns that differ between conditions}
     of_subset: list[dict[str, Any]] = []
     for k, name in enumerate(condition.name for condition in protocol.conditions):
         logits = predictions.under(k)
         scores[name] = evaluate(task, logits, predictions.target)
+        if of_linear := references.linear_scores(task, k, predictions.target):
+            linear[name] = of_linear
         met = torch.ones(len(logits), dtype=torch.bool) if presence is None else presence.met(k)
         untrained = "" if presence is None else ", ".join(presence.untrained_in(k))
         facts[name] = {"met": int(met.sum()), "untrained": untrained}
         if 0 < facts[name]["met"] < len(met):
             there = predictions.target[met]
-            its_floor = best_floor(task, floors(task, train_target, there))
+            beside = references.of(met)
+            its_floor, its_linear = beside.floor(task, there), beside.linear_scores(task, k, there)
             of_subset += [
                 {
                     "condition": f"{name} {NATURAL}",
@@ -114,6 +119,7 @@ def tidy(
                     "variant": NATURAL,
                     "value": round(value, DECIMALS),
                     "floor": its_floor.get(metric),
+                    "linear": round(its_linear.get(metric, math.nan), DECIMALS),
                     **facts[name],
                     **vars(provenance),
                 }
@@ -124,6 +130,8 @@ def tidy(
     for metric, info in described.items():
         values = {name: scores[name][metric] for name in scores}
         values |= averages(values, protocol)
+        of_linear = {name: each[metric] for name, each in linear.items()}
+        of_linear |= averages(of_linear, protocol)
         rows += [
             {
                 "condition": condition,
@@ -131,6 +139,7 @@ def tidy(
                 "variant": info.variant,
                 "value": round(value, DECIMALS),
                 "floor": floor.get(metric),
+                "linear": round(of_linear.get(condition, math.nan), DECIMALS),
                 "bayes": best_possible.get(condition, {}).get(metric),
                 **facts.get(condition, {"untrained": ", ".join(somewhere)}),
                 **vars(provenance),
@@ -141,7 +150,8 @@ def tidy(
 
 
 def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
-    """Conditions by headline metrics; constant-predictor floors, and the best possible score where it is known.
+    """Conditions by headline metrics; below them the best constant, and the linear model under the complete input;
+    the best possible score where it is known.
 
     If ``rows`` are of several seeds, cells show mean and deviation over them (n - 1 in the denominator).
     """
@@ -178,7 +188,33 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     shown.add_section()
     floor = rows.groupby("metric")["floor"].mean()
     shown.add_row("constant", *[cell(floor.get(m)) for m in headline], style="dim")
-    return Group(f"[bold]{title}[/]", shown, *(f"[dim]{line}[/]" for line in remarks(rows)))
+    lines = [*remarks(rows), *_over_folds(rows, task)]
+    if complete := _with_linear(rows):
+        linear = rows[rows["condition"] == complete].groupby("metric")["linear"].mean()
+        shown.add_row("linear", *[cell(linear.get(m)) for m in headline], style="dim")
+        lines.append(f"linear: a linear model of mean features, under {complete}")
+    return Group(f"[bold]{title}[/]", shown, *(f"[dim]{line}[/]" for line in lines))
+
+
+def _over_folds(rows: pd.DataFrame, task: Task) -> list[str]:
+    """The scores of single folds, where ``rows`` are of their pooled predictions."""
+    metric = task.score[0]
+    if "fold_mean" not in rows or not rows["fold_mean"].notna().any():
+        return []
+    found = rows[rows["metric"] == metric].groupby("condition", sort=False)[["fold_mean", "fold_std"]].mean()
+    listed = [f"{condition} {spread(*found.loc[condition])}" for condition in _summaries(found.index)]
+    return [f"mean ± deviation over folds, {describe(task)[metric].title}: {', '.join(listed)}"]
+
+
+def _with_linear(rows: pd.DataFrame) -> str | None:
+    """The complete input, if there is a linear model for it."""
+    return complete_among(rows.loc[rows["linear"].notna(), "condition"]) if "linear" in rows else None
+
+
+def _summaries(conditions: Iterable[str]) -> list[str]:
+    """The complete input and the means over combinations, among some conditions."""
+    known = list(dict.fromkeys(conditions))
+    return [each for each in known if each in (complete_among(known), *means_over(known))]
 
 
 def remarks(rows: pd.DataFrame) -> list[str]:

@@ -73,7 +73,7 @@ def read_ablation(path: Path) -> Ablation:
     for part in without:
         refuse_path(f"{path}: without", part)
     if _PARTITION in {key for options in (repeat, *without.values()) for key in options}:
-        remedy = f"give it to all runs, one ablation each: --{_PARTITION} fold-1 --runs runs/fold-1"
+        remedy = f"give it to all runs: --{_PARTITION} fold-1, or all for every fold"
         raise Refusal(path, "the same test samples in every run", _PARTITION, remedy)
     repetitions = tuple(dict(zip(repeat, values, strict=True)) for values in itertools.product(*repeat.values()))
     return Ablation(path, full, repetitions, without)

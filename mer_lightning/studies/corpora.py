@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,7 @@ def corpus_of(job: Job) -> Path | None:
     corpus folder: the job itself says what is wrong then."""
     from mer_lightning.data.places import find_corpus
 
-    options: dict[str, Any] = {"corpus": "mosi", "alignment": None}
-    arguments = iter(job.arguments)
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
-        value = value if equals else next(arguments, "")
-        if option == "--config":
-            options |= _data_options(Path(value))
-        elif option.startswith("--data."):
-            options[option.removeprefix("--data.")] = value
+    options = {"corpus": "mosi", "alignment": None, **data_options(job.arguments)}
     if str(options.get("synthetic")).lower() == "true" or not isinstance(options["corpus"], str):
         return None
     try:
@@ -47,7 +39,23 @@ def corpus_of(job: Job) -> Path | None:
         return None
 
 
-def _data_options(path: Path) -> dict[str, Any]:
+def data_options(arguments: Sequence[str]) -> dict[str, Any]:
+    """What the arguments of a fit, and the configurations among them, say of the data: {option: value}."""
+    options: dict[str, Any] = {}
+    words = iter(arguments)
+    for argument in words:
+        option, equals, value = argument.partition("=")
+        if option not in ("--config", "-c") and not option.startswith("--data."):
+            continue
+        value = value if equals else next(words, "")
+        if option.startswith("--data."):
+            options[option.removeprefix("--data.")] = value
+        else:
+            options |= _options_in(Path(value))
+    return options
+
+
+def _options_in(path: Path) -> dict[str, Any]:
     """Those of a configuration, nested or with dotted keys."""
     content = read_yaml(path, "a configuration", "mend the file") if path.is_file() else {}
     if not isinstance(content, dict):

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Of the columns of results, all others are text: a hash may consist of digits.
-_NUMBERS = ("value", "floor", "bayes", "met")
+_LATER = ("linear", "fold_mean", "fold_std")  # results of older versions, or of one partition, lack them
+_NUMBERS = ("value", "floor", "bayes", "met", "folds", *_LATER)
 _WHOLE = ("seed", "samples", "metrics_version")
 _NEEDED = (
     *("condition", "metric", "value", "floor", "bayes", "method", "backbone", "trained_on", "corpus", "labels"),
@@ -180,7 +181,11 @@ def _rows(path: Path) -> pa.Table:
         name: pa.float64() if name in _NUMBERS else pa.int64() if name in _WHOLE else pa.string() for name in names
     }
     options = csv.ConvertOptions(column_types=types, null_values=["", "nan"], strings_can_be_null=True)
-    return csv.read_csv(path, csv.ReadOptions(use_threads=False), convert_options=options)
+    table = csv.read_csv(path, csv.ReadOptions(use_threads=False), convert_options=options)
+    for name in _LATER:
+        if name not in names:
+            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+    return table
 
 
 def _cost(folder: Path) -> dict[str, float]:

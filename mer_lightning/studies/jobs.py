@@ -73,8 +73,12 @@ class Job:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        write_whole(self.folder / _JOB, json.dumps(self._identity(), indent=2))
+        self.mark()
         run(["fit", *self.arguments, *_QUIET, "--run_dir", str(self.run_folder)])
+
+    def mark(self) -> None:
+        """Write what the folder is of."""
+        write_whole(self.folder / _JOB, json.dumps(self._identity(), indent=2))
 
     def _was_begun(self) -> bool:
         """Whether the folder belongs to a job with the same version, arguments and files."""

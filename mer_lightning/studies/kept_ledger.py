@@ -18,6 +18,7 @@ from mer_lightning.whole_files import whole, write_whole
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_COLUMNS = 2  # raise it when rows have other columns
 _TOKEN = b"made together"  # the same in both files; another process may have replaced one of them in between
 
 
@@ -64,6 +65,8 @@ class KeptLedger:
 
 def kept_ledger(folders: Iterable[Path]) -> KeptLedger:
     """That of all runs in or below ``folders``; another version of this package makes its own."""
-    name = hashlib.sha256("\n".join([__version__, os.getcwd(), *map(str, folders)]).encode()).hexdigest()[:16]
+    name = hashlib.sha256(
+        "\n".join([__version__, str(_COLUMNS), os.getcwd(), *map(str, folders)]).encode()
+    ).hexdigest()[:16]
     place = user_cache() / "ledgers"
     return KeptLedger(place / f"{name}.jsonl", place / f"{name}.arrow")

@@ -35,6 +35,7 @@ SETTING = [
     "mask_hash",
     "metrics_version",
 ]
+_NOT_OPENED = ("checkpoints", "logs", "folds")
 _MANY = 100  # runs; fewer are read as quickly as a cache
 _READ_FILES = (CONFIG, RESULTS, CORPUS, PHASES)
 
@@ -74,7 +75,7 @@ def open_ledger(folders: Iterable[Path]) -> Ledger:
 def _folders(folder: Path) -> Iterator[tuple[Path, set[str]]]:
     """This folder and those below it, with the names in each.
 
-    Links are not followed, and the folders of a run that never hold another are not looked into.
+    Links are not followed, and folders of a run are not looked into; nor are folds, which are in their pooled run.
     """
     try:
         entries = list(os.scandir(folder))
@@ -83,7 +84,7 @@ def _folders(folder: Path) -> Iterator[tuple[Path, set[str]]]:
     names = {entry.name for entry in entries}
     yield folder, names
     for entry in entries:
-        if entry.name not in ("checkpoints", "logs") and entry.is_dir(follow_symlinks=False):
+        if entry.name not in _NOT_OPENED and entry.is_dir(follow_symlinks=False):
             yield from _folders(folder / entry.name)
 
 

@@ -52,20 +52,23 @@ def find_experiments(names: list[str], folder: Path, budget: str) -> list[Experi
     return [Experiment(path, synthetic=not _has_corpus(path)) for path in paths]
 
 
-def plan(experiments: Iterable[Experiment], budget: str, runs: Path) -> list[Job]:
+def plan(experiments: Iterable[Experiment], budget: str, runs: Path, partition: str | None = None) -> list[Job]:
     """All jobs, grouped by experiment; the first seed of every experiment comes before the second of any."""
     seeds = range(_FIRST_SEED, _FIRST_SEED + BUDGETS[budget].seeds)
-    return [_job(experiment, seed, budget, runs) for seed in seeds for experiment in experiments]
+    return [_job(experiment, seed, budget, runs, partition) for seed in seeds for experiment in experiments]
 
 
-def _job(experiment: Experiment, seed: int, budget: str, runs: Path) -> Job:
+def _job(experiment: Experiment, seed: int, budget: str, runs: Path, partition: str | None) -> Job:
     epochs, samples = BUDGETS[budget].epochs, BUDGETS[budget].samples
     arguments = ["--config", str(experiment.path), "--seed_everything", str(seed), "--trainer.max_epochs", str(epochs)]
     if experiment.synthetic:
         arguments += ["--data.synthetic", "true"]
         arguments += ["--data.samples", str(samples)] if samples else []
-    folder = runs / budget / experiment.group / f"seed-{seed}"
-    return Job(folder, tuple(arguments), (experiment.path,), experiment.group)
+    group = experiment.group
+    if partition:
+        arguments += ["--data.partition", partition]
+        group += f"-{partition}"
+    return Job(runs / budget / group / f"seed-{seed}", tuple(arguments), (experiment.path,), group)
 
 
 def _all(folder: Path, budget: str) -> list[Path]:

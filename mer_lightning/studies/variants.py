@@ -69,6 +69,8 @@ def _differing_keys(options: list[Options]) -> set[str]:
 
 def _method(options: Options) -> str:
     """The method's name, or the name of its preset where it has one."""
+    if "stored.name" in options:
+        return f"{options['stored.name']} (not ours)"
     name = str(options["model.class_path"]).rsplit(".", 2)[-2]
     preset = options.get("model.init_args.preset")
     masks = str(options.get("data.masks.class_path") or "")

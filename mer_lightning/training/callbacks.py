@@ -12,8 +12,10 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
 from mer_lightning.data.corpus import CorpusCard
+from mer_lightning.evaluation.floors import constants
 from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
+from mer_lightning.evaluation.references import References, references
 from mer_lightning.evaluation.results import Presence, Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.signals import terminate
@@ -22,13 +24,11 @@ from mer_lightning.training.begun import write_begun
 from mer_lightning.training.run_folder import (
     CONFIG,
     CORPUS,
-    PREDICTIONS,
-    RESULTS,
-    SAMPLES,
     write_environment,
+    write_results,
 )
 from mer_lightning.training.wandb_logger import send_results
-from mer_lightning.whole_files import whole, write_whole
+from mer_lightning.whole_files import write_whole
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
@@ -105,16 +105,20 @@ class WriteResults(Callback):
         frozen = method.frozen_protocol
         assert frozen is not None
         # The corpus's own task: what the model adds to it, such as the scale of its outputs, is undone already.
-        task, labels, train_target = task_from_card(method.task.card()), "its own", data.split("train").target
+        task, labels = task_from_card(method.task.card()), "its own"
         if mapped := method.label_map:
-            predictions, train_target = mapped.predictions(predictions), mapped.targets(train_target)
-            task, labels = mapped.task, str(mapped)
+            predictions, task, labels = mapped.predictions(predictions), mapped.task, str(mapped)
+            # A linear model of other classes than those compared would be no reference.
+            train_target = mapped.targets(data.split("train").target)
+            beside = References(constants(task, train_target, len(predictions.index)))
+        else:
+            beside = references(task, data.corpus, data.partition, "test", frozen).of(predictions.index)
         rows = tidy(
             predictions,
             task,
             frozen.protocol,
             data.corpus.card,
-            train_target,
+            beside,
             Provenance(
                 method=method.label,
                 backbone=type(method.backbone).__name__,
@@ -142,11 +146,7 @@ class WriteResults(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         conditions = [condition.name for condition in frozen.conditions]
         table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
-        with whole(self.folder / PREDICTIONS) as temporary:
-            table_of_predictions.to_parquet(temporary, index=False)
-        with whole(self.folder / SAMPLES) as temporary:
-            data.split("test").grouping_columns().to_parquet(temporary, index=False)
-        write_whole(self.folder / RESULTS, rows.to_csv(index=False))
+        write_results(self.folder, rows, table_of_predictions, data.split("test").grouping_columns())
         if trainer.logger is not None:
             headline = [metric for metric, info in describe(task).items() if info.headline]
             shown = rows[rows["metric"].isin(headline)]

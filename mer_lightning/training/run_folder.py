@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from mer_lightning.errors import Diverged, Refusal
 from mer_lightning.locks import locked
 from mer_lightning.training.processes import of_first_process
-from mer_lightning.whole_files import write_whole
+from mer_lightning.whole_files import whole, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,6 +153,14 @@ def divergence_line(folder: Path) -> str:
         return str(json.loads((folder / DIVERGED).read_text(encoding="utf-8"))["line"])
     except (ValueError, KeyError, TypeError):
         return "diverged; its mark cannot be read"
+
+
+def write_results(folder: Path, rows: pd.DataFrame, predictions: pd.DataFrame, samples: pd.DataFrame) -> None:
+    """The results of a run, last of all: where they are, everything is."""
+    for name, frame in ((PREDICTIONS, predictions), (SAMPLES, samples)):
+        with whole(folder / name) as temporary:
+            frame.to_parquet(temporary, index=False)
+    write_whole(folder / RESULTS, rows.to_csv(index=False))
 
 
 def write_environment(folder: Path) -> None:

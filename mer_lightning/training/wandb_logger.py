@@ -49,7 +49,9 @@ def send_results(logger: Logger, folder: Path, rows: pd.DataFrame) -> None:
         import wandb
 
         run: Any = logger.experiment  # type: ignore[attr-defined]
-        run.log({"results": wandb.Table(dataframe=rows[["condition", "metric", "variant", "value", "floor"]])})
+        run.log(
+            {"results": wandb.Table(dataframe=rows[["condition", "metric", "variant", "value", "floor", "linear"]])}
+        )
         if (folder / BEST).is_file():
             artifact = wandb.Artifact(f"best-{run.id}", type="model")
             artifact.add_file(str(folder / BEST))

@@ -14,6 +14,8 @@ import pytest
 from mer_lightning.commands.data import main
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.importing.inspection import inspect_path
+from mer_lightning.data.store import write_corpus
+from tests.conftest import make_raw
 
 
 def mmsa(samples: int = 12, steps: int = 6, **changes: Any) -> dict[str, dict[str, Any]]:
@@ -129,6 +131,23 @@ def test_other_folders_are_not_overwritten(tmp_path: Path, capsys: pytest.Captur
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
+def test_inspection_warns_of_speakers_on_both_sides_of_a_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = make_raw(samples=60)
+    raw.columns["speaker"] = ["Ann" if row in (0, 5) else f"s{row}" for row in range(60)]  # one trains, one tests
+    rows = np.arange(60)
+    raw.partitions["other"] = np.select([rows < 30, rows < 35], [0, 1], 2).astype(np.int8)
+    write_corpus(raw, tmp_path / "corpus", "x")
+    found = inspect_path(tmp_path / "corpus")
+    assert found.shared_speakers == {"train and test of official": ["Ann"]}
+    assert "train and test of official" in found.shared_groups, "make_raw splits within videos"
+    assert "train and test of other" not in found.shared_groups
+    assert main(["inspect", str(tmp_path / "corpus")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 speakers are in train and test of official, the first is Ann" in shown
+
+
 def test_inspection_counts_what_is_there(tmp_path: Path) -> None:
     content = mmsa()
     content["test"]["id"][0] = content["train"]["id"][0]
@@ -137,7 +156,7 @@ def test_inspection_counts_what_is_there(tmp_path: Path) -> None:
     found = inspect_path(write(tmp_path / "x.pkl", content))
     assert (found.format, found.alignment, found.padding, found.samples) == ("mmsa", "unaligned", "end", 36)
     assert found.duplicate_ids == ["train0$_$0"]
-    assert found.shared_groups == {"train and test": ["train0"]}
+    assert found.shared_groups == {"train and test of official": ["train0"]}
     assert found.modalities["vision"].all_zero_samples == 1
     assert found.modalities["vision"].constant_columns == 1
     assert found.modalities["audio"].non_finite == {s: {"-inf": 1} for s in ("train", "valid", "test")}

@@ -11,10 +11,11 @@ import torch
 from rich.console import Console
 
 from mer_lightning.data.corpus import CorpusCard
-from mer_lightning.evaluation.floors import best_floor, floors
+from mer_lightning.evaluation.floors import best_floor, constants, floors
 from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate
 from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.evaluation.protocols import Protocol
+from mer_lightning.evaluation.references import References
 from mer_lightning.evaluation.results import DECIMALS, Presence, Provenance, remarks, table, tidy
 from mer_lightning.modalities import COMBINATIONS, combination_present
 from mer_lightning.tasks import Regression
@@ -34,6 +35,7 @@ CARD = CorpusCard(
     source={},
     bayes={"tav": {"mae": 0.25}},
 )
+BESIDE = References(constants(TASK, TRAIN, 5))
 ORIGIN = Provenance(
     method="Supervised",
     backbone="Early",
@@ -62,7 +64,7 @@ def predictions(conditions: int) -> Predictions:
 def rows_of(names: list[str], partition: str = "official") -> pd.DataFrame:
     protocol = Protocol(names)
     given = predictions(len(protocol.conditions))
-    return tidy(given, TASK, protocol, CARD, TRAIN, replace(ORIGIN, partition=partition))
+    return tidy(given, TASK, protocol, CARD, BESIDE, replace(ORIGIN, partition=partition))
 
 
 def value(rows: pd.DataFrame, condition: str, metric: str, column: str = "value") -> float:
@@ -149,7 +151,7 @@ def rows_with(available: torch.Tensor, untrained: tuple[str, ...] = ()) -> pd.Da
     protocol = Protocol(["t", "v", "tav"])
     shown = torch.tensor([combination_present(name) for name in ("t", "v", "tav")])[:, None].expand(-1, 5, -1)
     presence = Presence(shown, available, untrained)
-    return tidy(predictions(3), TASK, protocol, CARD, TRAIN, ORIGIN, presence)
+    return tidy(predictions(3), TASK, protocol, CARD, BESIDE, ORIGIN, presence)
 
 
 def test_a_condition_is_measured_on_all_samples_and_on_those_that_can_meet_it() -> None:
@@ -185,5 +187,5 @@ def test_what_was_never_trained_on_is_marked_and_enters_no_mean_in_silence() -> 
     protocol = Protocol(["fixed-7"])
     shown = torch.tensor([combination_present(name) for name in COMBINATIONS])[:, None].expand(-1, 5, -1)
     presence = Presence(shown, torch.ones(5, 3, dtype=torch.bool), ("vision",))
-    means = tidy(predictions(7), TASK, protocol, CARD, TRAIN, ORIGIN, presence).set_index("condition")["untrained"]
+    means = tidy(predictions(7), TASK, protocol, CARD, BESIDE, ORIGIN, presence).set_index("condition")["untrained"]
     assert set(means["mean-7"]) == {"vision"}

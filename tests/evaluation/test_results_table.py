@@ -76,3 +76,11 @@ def test_titles_are_short_and_definitions_are_long(limit: float) -> None:
     for metric, info in describe(Regression(limit=limit)).items():
         assert len(info.title) <= 20, metric
         assert len(info.definition) > len(info.title), metric
+
+
+def test_the_linear_model_has_a_row_of_the_complete_input() -> None:
+    found = rows({"t": 0.5, "tav": 0.75, "rmfm_same-0.5": 0.9})
+    linear = found["condition"].map({"t": 0.9, "tav": 0.625})  # none where frames are masked
+    lines, _ = printed(found.assign(linear=linear))
+    assert ["linear", *["0.6250"] * len(METRICS)] in lines
+    assert ["linear:", "a", "linear", "model", "of", "mean", "features,", "under", "tav"] in lines

@@ -73,5 +73,6 @@ def setting(
     facts = dict.fromkeys(("split", "partition", "labels", "feature_set", "protocol", "mask_hash"), "same")
     facts |= dict.fromkeys(("selection", "training_masks", "backbone", "metrics_version"), "same")
     numbers = dict.fromkeys(("samples", "seconds", "epochs", "budget", "peak_megabytes"), 1.0)
-    table = pd.DataFrame(rows).assign(corpus=corpus, trained_on=corpus, **facts, **numbers, floor=None, bayes=None)
+    beside = dict.fromkeys(("floor", "linear", "fold_mean", "fold_std", "bayes"))
+    table = pd.DataFrame(rows).assign(corpus=corpus, trained_on=corpus, **facts, **numbers, **beside)
     return Setting(table.assign(variant=table["label"], run=table["label"] + table["seed"].astype(str)), contenders)

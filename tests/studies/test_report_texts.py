@@ -134,6 +134,24 @@ def test_only_sure_differences_are_coloured(difference: float, p: float, mark: s
     assert [cell.value for cell in table.rows[0].cells] == [None, None, difference, -1.0, None, None]
 
 
+@pytest.mark.parametrize(("linear", "worse"), [(1.35, ["poor"]), (1.0, ["good", "poor"]), (1.5, ["poor"]), (2.0, [])])
+def test_methods_that_do_not_beat_the_linear_model_are_named(linear: float, worse: list[str]) -> None:
+    """On the complete input, by the mean over seeds, in the score that selects checkpoints: here the MAE."""
+    shown = regression({"good": {"t": [9.0, 9.0], "tav": [0.9, 1.1]}, "poor": {"t": [0.0, 0.0], "tav": [1.0, 2.0]}})
+    with_linear = replace(shown, rows=shown.rows.assign(linear=linear))
+    listed = {"good": "good 1.000", "poor": "poor 1.500"}
+    named = f"not better: {', '.join(listed[label] for label in worse)}." if worse else None
+    (note,) = [note for note in with_linear.notes if "linear model" in note] or [None]
+    assert (note is None) == (named is None)
+    if note is not None:
+        assert note.startswith(f"A linear model of mean features has MAE {linear:.3f} under tav; ".replace(" 0.", " ."))
+        assert note.endswith(named)
+    assert "| linear model | " in markdown([with_linear], [pd.DataFrame()])
+    assert "linear model & " in latex([with_linear])
+    assert "linear model" in page([with_linear], [pd.DataFrame()])
+    assert "linear model" not in page([shown], [pd.DataFrame()])
+
+
 def test_titles_and_notes_say_what_differs() -> None:
     shown = regression({"a": {"tav": [0.5, 0.6]}, "b": {"tav": [0.5, 0.6]}})
     assert shown.title == "corpus (synthetic), same split of same"

@@ -77,7 +77,9 @@ def test_a_lost_connection_stops_nothing(tmp_path: Path) -> None:
         def experiment(self):
             raise ConnectionError("no network")
 
-    rows = pd.DataFrame({"condition": ["tav"], "metric": ["mae"], "variant": ["x"], "value": [1.0], "floor": [1.0]})
+    rows = pd.DataFrame(
+        {"condition": ["tav"], "metric": ["mae"], "variant": ["x"], "value": [1.0], "floor": [1.0], "linear": [1.0]}
+    )
     pytest.importorskip("wandb", reason="wandb is not installed")
     with pytest.warns(UserWarning, match="no network"):
         send_results(WandbLogger(), tmp_path, rows)  # type: ignore[arg-type]

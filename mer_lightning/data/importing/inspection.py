@@ -6,6 +6,7 @@ Shapes: N samples, D width.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -52,7 +53,8 @@ class Findings:
     labels: dict[str, dict[str, int]]  # {split of the first partition: {label: count}}
     bad_labels: int  # not finite
     duplicate_ids: list[str]
-    shared_groups: dict[str, list[str]]  # {"train and test": groups (videos) in both}
+    shared_groups: dict[str, list[str]]  # {"train and test of official": videos or dialogues in both}
+    shared_speakers: dict[str, list[str]]
     sha256: str | None
     known_as: str | None  # a published file with this checksum
     notes: list[str]
@@ -89,7 +91,8 @@ def inspect_path(path: Path, progress: Progress | None = None) -> Findings:
         },
         bad_labels=int((~np.isfinite(raw.target.reshape(len(raw), -1).astype(float)).all(axis=1)).sum()),
         duplicate_ids=sorted(key for key, count in Counter(raw.ids).items() if count > 1),
-        shared_groups=_shared(raw.groups, partition),
+        shared_groups=_shared(raw.groups, raw.partitions),
+        shared_speakers=_shared(raw.columns.get("speaker", []), raw.partitions),
         sha256=sha256,
         known_as=known_as,
         notes=list(raw.notes),
@@ -160,13 +163,14 @@ def _rating_histogram(task: Ratings, target: NDArray[Any]) -> dict[str, int]:
     return found
 
 
-def _shared(groups: list[str], partition: NDArray[np.int8]) -> dict[str, list[str]]:
-    members = {split: {groups[row] for row in np.flatnonzero(partition == n)} for n, split in enumerate(SPLITS)}
+def _shared(names: list[str], partitions: dict[str, NDArray[np.int8]]) -> dict[str, list[str]]:
+    """{two splits of a partition: names of samples that occur in both}; empty where the samples have no names."""
     shared = {}
-    for number, first in enumerate(SPLITS):
-        for second in SPLITS[number + 1 :]:
-            if both := members[first] & members[second]:
-                shared[f"{first} and {second}"] = sorted(both)
+    for title, partition in partitions.items() if names else ():
+        members = {split: {names[row] for row in np.flatnonzero(partition == n)} for n, split in enumerate(SPLITS)}
+        for first, second in itertools.combinations(SPLITS, 2):
+            if both := (members[first] & members[second]) - {""}:
+                shared[f"{first} and {second} of {title}"] = sorted(both)
     return shared
 
 
@@ -205,5 +209,6 @@ def _raw_from(corpus: Corpus, path: Path) -> RawCorpus:
         ids=list(samples["id"]),
         partitions={name: tensors[f"partition.{name}"].numpy() for name in corpus.card.partitions},
         groups=list(samples["group"]),
+        columns={"speaker": samples["speaker"].astype(str).tolist()} if "speaker" in samples else {},
         notes=corpus.card.notes,
     )

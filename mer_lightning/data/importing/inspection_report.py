@@ -79,6 +79,10 @@ def _warnings(findings: Findings) -> list[str]:
         )
     for splits, groups in findings.shared_groups.items():
         warnings.append(f"{len(groups)} videos or dialogues are in {splits}, the first is {groups[0]}")
+    for splits, speakers in findings.shared_speakers.items():
+        warnings.append(
+            f"{len(speakers)} speakers are in {splits}, the first is {speakers[0]}: scores may rest on who speaks"
+        )
     for name, counts in findings.partitions.items():
         warnings += [f"split {split} of partition {name} is empty" for split, count in counts.items() if count == 0]
     for modality, each in findings.modalities.items():

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from mer_lightning.data.catalogue import lookup
 from mer_lightning.data.corpus import CARD, TwinFacts
+from mer_lightning.data.linear import linear_score, pooled
 from mer_lightning.data.raw import SPLITS, LoadedSequences, RawCorpus, Sequences
 from mer_lightning.data.store import carve_valid, write_corpus
 from mer_lightning.data.synthetic.bayes import bayes_scores, filtered_scores
 from mer_lightning.data.synthetic.labels import Exclusive, Graded, Independent, LabelRule
-from mer_lightning.data.synthetic.linear import linear_score, pooled
 from mer_lightning.data.synthetic.named import DEFAULT, process_named
 from mer_lightning.data.synthetic.process import draw_carrying, draw_evidence, draw_frames, draw_lengths
 from mer_lightning.errors import Refusal

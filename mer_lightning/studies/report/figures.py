@@ -13,7 +13,7 @@ from mer_lightning.modalities import COMBINATIONS, COMPLETE
 from mer_lightning.numerals import number
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.report.settings import Setting
-from mer_lightning.studies.report.tables import metrics_shown, scores
+from mer_lightning.studies.report.tables import LINEAR, metrics_shown, scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,17 +74,21 @@ def _figure(width: float = 6.4, height: float = 3.4) -> tuple[Figure, Axes]:
 
 def _combinations(setting: Setting) -> Figure | None:
     metric = metrics_shown(setting)[0]
-    table = scores(setting, metric.name).pivot(index="label", columns="condition", values="mean")
+    found = scores(setting, metric.name)
+    table = found.pivot(index="label", columns="condition", values="mean")
     combinations = [name for name in COMBINATIONS if name in table.columns]
     if len(combinations) < 2:
         return None
-    values = table.loc[list(setting.shown), combinations].to_numpy()
+    names, values = list(setting.shown), table.loc[list(setting.shown), combinations].to_numpy()
+    linear = found.groupby("condition")["linear"].first().astype(float)[combinations]
+    if linear.notna().all():
+        names, values = [*names, LINEAR], np.vstack([values, linear])
     goodness = -values if metric.lower_is_better else values
-    middle = (goodness.max() + goodness.min()) / 2
+    middle = (np.nanmax(goodness) + np.nanmin(goodness)) / 2
     figure, axes = _figure(height=1.0 + 0.45 * len(values))
     axes.imshow(goodness, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(combinations)), combinations)
-    axes.set_yticks(range(len(values)), list(setting.shown))
+    axes.set_yticks(range(len(values)), names)
     for (row, column), value in np.ndenumerate(values):
         colour = "black" if goodness[row, column] > middle else "white"
         axes.text(column, row, number(value), ha="center", va="center", color=colour, fontsize=8)
@@ -106,11 +110,14 @@ def _rate_curves(setting: Setting) -> dict[str, Figure | None]:
             continue
         figure, axes = _figure()
         for label in setting.shown:
-            row = table[table["label"] == label].set_index("condition").loc[list(rates)]
+            row = table[table["label"] == label].set_index("condition").reindex(list(rates))
             deviation = row["std"].fillna(0)
             axes.errorbar(
                 list(rates.values()), row["mean"], deviation, label=label, capsize=2, marker="o", markersize=3
             )
+        linear = table.groupby("condition")["linear"].first().astype(float)[list(rates)]
+        if linear.notna().all():
+            axes.plot(list(rates.values()), linear, label=LINEAR, color="grey", linestyle="--")
         axes.set_xlabel("missing rate")
         axes.set_ylabel(metric.title)
         axes.legend(fontsize=8)

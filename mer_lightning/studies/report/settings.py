@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.results import remarks
 from mer_lightning.methods.materiality import immaterial
+from mer_lightning.modalities import complete_among
+from mer_lightning.numerals import number
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.finished import Run
 from mer_lightning.studies.ledger import SETTING, Ledger
@@ -89,13 +92,38 @@ class Setting:
             listed = ", ".join(f"{label} {count}" for label, count in counts.items())
             notes.append(f"Methods have different numbers of seeds: {listed}.")
         if not self.equal_budgets:
-            listed = ", ".join(f"{label} {budget:.0f}" for label, budget in self._budgets.items())
+            listed = ", ".join(
+                f"{label} {budget:.0f}" if budget else f"{label} unknown" for label, budget in self._budgets.items()
+            )
             notes.append(f"Budgets differ (epochs, of all phases), so no best score is marked: {listed}.")
+        if self.rows["fold_mean"].notna().any():
+            notes.append(
+                "Scores are of the predictions of all folds together; in brackets, mean ± deviation over folds."
+            )
+        if self.rows["fold_mean"].notna().any():
+            notes.append("Scores are of all folds' predictions together; in brackets, mean ± deviation over folds.")
+        notes += self._below_linear()
         notes += [f"{line}." for line in remarks(self.rows)]
         for label, shares in self.gradient_shares.groupby("label", sort=False):
             if line := immaterial(dict(zip(shares["loss"], shares["share"], strict=True))):
                 notes.append(f"{label}: {line}. A claim about it says next to nothing.")
         return notes
+
+    def _below_linear(self) -> list[str]:
+        """The methods that a linear model of mean features equals or beats on the complete input (rule 12)."""
+        metric, direction = self.task.score
+        complete = complete_among(self.conditions)
+        rows = self.rows[(self.rows["metric"] == metric) & (self.rows["condition"] == complete)]
+        if not rows["linear"].notna().any():
+            return []
+        means = rows.groupby("label", sort=False)[["value", "linear"]].mean()
+        worse = means["value"] >= means["linear"] if direction == "min" else means["value"] <= means["linear"]
+        if not worse.any():
+            return []
+        linear = number(means["linear"].iloc[0])
+        title = describe(self.task)[metric].title
+        listed = ", ".join(f"{label} {number(value)}" for label, value in means.loc[worse, "value"].items())
+        return [f"A linear model of mean features has {title} {linear} under {complete}; not better: {listed}."]
 
     @property
     def equal_budgets(self) -> bool:

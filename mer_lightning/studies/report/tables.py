@@ -13,6 +13,8 @@ from mer_lightning.studies.report.settings import Setting
 if TYPE_CHECKING:
     import pandas as pd
 
+LINEAR = "linear model"
+
 
 @dataclass(frozen=True)
 class ShownMetric:
@@ -23,7 +25,7 @@ class ShownMetric:
 
 @dataclass(frozen=True)
 class Grid:
-    """Scores of one metric as texts: methods by conditions, and reference rows (floor, best possible) below them."""
+    """Scores of one metric as texts: methods by conditions, and rows of references below them."""
 
     methods: list[str]
     references: list[str]
@@ -35,7 +37,7 @@ class Grid:
 
 
 def scores(setting: Setting, metric: str) -> pd.DataFrame:
-    """One row per contender and condition: mean, deviation (n - 1) and number of seeds, floor and best possible."""
+    """One row per contender and condition: mean, deviation (n - 1) and number of seeds; references."""
     rows = setting.rows[setting.rows["metric"] == metric]
     grouped = rows.groupby(["label", "condition"], sort=False)
     table = grouped.agg(
@@ -43,6 +45,9 @@ def scores(setting: Setting, metric: str) -> pd.DataFrame:
         std=("value", "std"),
         seeds=("value", "count"),
         floor=("floor", "first"),
+        linear=("linear", "first"),
+        fold_mean=("fold_mean", "mean"),
+        fold_std=("fold_std", "mean"),
         bayes=("bayes", "first"),
         variant=("variant", "first"),
     )
@@ -86,6 +91,7 @@ def differences(setting: Setting, baseline: str) -> pd.DataFrame:
         comparisons = {
             label: compare(setting.task, other.logits(conditions), reference.logits(conditions), reference.target)
             for label, other in others.items()
+            if set(conditions) <= set(other.conditions)
         }
         bootstrap = holm([each.bootstrap_p for each in comparisons.values()])
         wilcoxon = holm([each.wilcoxon_p for each in comparisons.values()])
@@ -124,11 +130,17 @@ def grid(setting: Setting, metric: str) -> Grid:
     table = scores(setting, metric)
     tested = set(table["condition"])
     conditions = [name for name in setting.conditions if name in tested]
-    cells = {(row["label"], row["condition"]): spread(row["mean"], row["std"]) for row in table.to_dict("records")}
+    cells = {(row["label"], row["condition"]): _score(row) for row in table.to_dict("records")}
     first = table.groupby("condition", sort=False).first()
     references = []
-    for name, column in (("constant predictor", "floor"), ("best possible", "bayes")):
+    for name, column in (("constant predictor", "floor"), (LINEAR, "linear"), ("best possible", "bayes")):
         if first[column].notna().any():
             references.append(name)
-            cells |= {(name, condition): number(float(first[column][condition])) for condition in conditions}
+            cells |= {(name, condition): number(first[column].astype(float)[condition]) for condition in conditions}
     return Grid(list(setting.contenders), references, conditions, cells)
+
+
+def _score(row: dict[Any, Any]) -> str:
+    """Mean and deviation over seeds; of pooled folds, those over folds in brackets."""
+    over_folds = spread(row["fold_mean"], row["fold_std"])
+    return spread(row["mean"], row["std"]) + (f" [{over_folds}]" if over_folds else "")

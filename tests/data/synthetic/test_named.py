@@ -13,9 +13,9 @@ from mer_lightning.cli import main
 from mer_lightning.data.catalogue import lookup
 from mer_lightning.data.corpus import open_corpus, read_card
 from mer_lightning.data.datamodule import MERData
+from mer_lightning.data.linear import linear_score, pooled
 from mer_lightning.data.raw import SPLITS
 from mer_lightning.data.synthetic.bayes import bayes_scores, filtered_scores
-from mer_lightning.data.synthetic.linear import linear_score, pooled
 from mer_lightning.data.synthetic.named import process_named
 from mer_lightning.data.synthetic.process import Process, draw_evidence
 from mer_lightning.data.synthetic.twins import SHAPES, make_corpus, synthetic_corpus

@@ -1,0 +1,67 @@
+"""`mer-lightning fit`: one fit on Lightning's command line; with several partitions, a study of their folds.
+
+`--data.partition all` fits every fold of a corpus, `--data.partition fold-1,fold-3` some. The same command goes on
+where it was ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+from mer_lightning.studies.folds import Folds, in_folds, several_partitions
+from mer_lightning.studies.jobs import Job
+
+
+def main(args: list[str]) -> int:
+    if not several_partitions(args):
+        from mer_lightning.training.lightning_cli import run
+
+        run(["fit", *args])
+        return 0
+
+    from rich.console import Console
+
+    from mer_lightning.commands.studies import StudyProgress, add_workers_option, study_folder
+    from mer_lightning.studies.pool import ProcessPool
+    from mer_lightning.studies.pooled_folds import pool_done
+    from mer_lightning.studies.runner import run_study
+
+    parser = argparse.ArgumentParser(prog="mer-lightning fit", allow_abbrev=False)
+    parser.add_argument("--run_dir", type=Path)
+    parser.add_argument("--name")
+    parser.add_argument("--config", "-c", type=Path, action="append", default=[])
+    add_workers_option(parser)
+    given, rest = parser.parse_known_args(args)
+    configs = tuple(given.config)
+    arguments = (*(word for path in configs for word in ("--config", str(path))), *rest)
+    name = given.name or (configs[0].stem if configs else "fit")
+    # The same command finds its folder again.
+    identity = hashlib.sha256("\n".join(arguments).encode()).hexdigest()[:8]
+    folder = given.run_dir or Path("runs") / f"{name}-folds" / identity
+    study = in_folds([Job(folder, arguments, tuple(path for path in configs if path.is_file()), folder.name)])
+    console = Console()
+    parts = [part for each in study for part in each.parts]
+    with study_folder(folder), StudyProgress(console, parts) as progress:
+        failed = run_study(parts, ProcessPool(given.workers), progress)
+        pool_done(study)
+    if failed:
+        return 1
+    _show(console, study[0])
+    return 0
+
+
+def _show(console: object, study: Folds) -> None:
+    from rich.console import Console
+
+    from mer_lightning.evaluation.results import table
+    from mer_lightning.studies.finished import run_in
+
+    assert isinstance(console, Console)
+    run = run_in(study.job.run_folder)
+    rows = run.results()
+    first = rows.iloc[0]
+    title = f"{first['corpus']}, test splits of {first['partition']}: {first['method']}, seed {first['seed']}"
+    console.print(table(rows, run.task, title))
+    console.print(f"[dim]{study.job.run_folder}: pooled results and predictions[/]", highlight=False)
