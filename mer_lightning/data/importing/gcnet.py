@@ -5,7 +5,8 @@
     features/wav2vec-large-c-UTT/<utterance>.npy
     features/manet_UTT/<utterance>.npy, or for IEMOCAP <utterance>/compress_F.npy and compress_M.npy
 
-An IEMOCAP utterance has features of two faces. Only those of the person who speaks are read.
+A folder without one of the three feature sets is a corpus without that modality. An IEMOCAP utterance has features of
+two faces. Only those of the person who speaks are read.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class GCNet(Reader):
         utterances = _utterances(pickle, float if entry.task.kind == "regression" else int)
         notes: list[str] = []
         read: dict[str, Sequences] = {}
-        folders = feature_folders(path / "features", FEATURES | features)
+        folders = feature_folders(path / "features", _there(path / "features") | features)
         for modality, folder in folders.items():
             sequences: Sequences = _read_features(folder, utterances)
             if empty := int((sequences.lengths == 0).sum()):
@@ -93,6 +94,11 @@ class GCNet(Reader):
             },
             notes=notes,
         )
+
+
+def _there(root: Path) -> dict[str, str]:
+    """The usual feature sets of which there is a folder; all of them if there is none, to be refused by name."""
+    return {modality: name for modality, name in FEATURES.items() if (root / name).is_dir()} or FEATURES
 
 
 def _choose_pickle(path: Path, entry: CatalogueEntry | None) -> Path:

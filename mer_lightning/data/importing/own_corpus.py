@@ -7,6 +7,7 @@ Shapes: N samples, L longest sequence, D width, C classes, T targets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mer_lightning.data.importing.arrays import (
     strings,
     task_for_numbers,
 )
-from mer_lightning.data.raw import SPLITS, UNUSED, Alignment, PackedSequences, RawCorpus, Sequences
+from mer_lightning.data.raw import SPLITS, UNUSED, Alignment, PackedSequences, Padding, RawCorpus, Sequences
 from mer_lightning.data.store import carve_valid
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
@@ -44,7 +45,14 @@ _GROUPS = ("video_id", "dialogue")  # what must not be in two splits, by the fir
 HELP = "see docs/reference/npz-format.md"
 _CARVED = "Partition '{}' has no valid split: whole videos with about 15 % of its training samples became one."
 
+SPLIT_NAMES = {split: split for split in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
+
 Arrays = dict[str, NDArray[Any]]
+
+
+def texts(values: Sequence[str]) -> NDArray[Any]:
+    """One array of texts, of which a long one does not make all others as long."""
+    return np.array(values, dtype=object)
 
 
 def own_corpus(
@@ -55,6 +63,7 @@ def own_corpus(
     notes: list[str],
     sequences: dict[str, Sequences] | None = None,
     feature_set: dict[str, str] | None = None,
+    padding: Padding = "none",
 ) -> RawCorpus:
     """The corpus of ``arrays``. ``sequences`` are given where the features are not among them."""
     if missing := [key for key in ("ids", "label") if key not in arrays]:
@@ -62,8 +71,8 @@ def own_corpus(
     ids = strings(path, "ids", arrays["ids"])
     n = len(ids)
     task, target = labels_of(path, arrays, n, entry)
-    padding = "end" if any(arrays[each].ndim == 3 for each in MODALITIES if each in arrays) else "none"
     if sequences is None:
+        padding = "end" if any(arrays[each].ndim == 3 for each in MODALITIES if each in arrays) else "none"
         sequences = features_of(path, arrays, n)
     columns, notes = _columns(path, arrays, n, notes)
     groups = next((columns[name] for name in _GROUPS if name in columns), ids)
@@ -88,7 +97,7 @@ def own_corpus(
         partitions=partitions,
         groups=groups,
         columns={name: column for name, column in columns.items() if name != "video_id"},
-        padding=padding,  # type: ignore[arg-type]
+        padding=padding,
         notes=notes,
     )
 
@@ -191,7 +200,7 @@ def _other_labels(path: Path, entry: CatalogueEntry, found: str) -> Refusal:
 
 
 def _partitions(path: Path, arrays: Arrays, n: int) -> dict[str, NDArray[np.int8]]:
-    numbered = {split: number for number, split in enumerate(SPLITS)} | {"": UNUSED}
+    numbered = {given: SPLITS.index(split) for given, split in SPLIT_NAMES.items()} | {"": UNUSED}
     partitions: dict[str, NDArray[np.int8]] = {}
     keys = sorted(name for name in arrays if name == "split" or name.startswith("split_"))
     if not keys:
