@@ -79,7 +79,7 @@ class Diverged(Exception):
         parts = [f"diverged in phase {self.phase}{when}: {self.what}"]
         parts += [f"{name} of {first_names(ids) or 'all samples'}" for name, ids in (self.origin or {}).items()]
         parts += [f"the last good checkpoint is {self.kept}"] if self.kept else []
-        parts += ["try a smaller --model.optimizer.lr, or --trainer.gradient_clip_val 1"]
+        parts += ["try a smaller learning rate, such as --model.optimizer.lr 1e-4, or --trainer.gradient_clip_val 1"]
         return "; ".join(parts)
 
 

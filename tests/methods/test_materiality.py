@@ -59,7 +59,7 @@ def test_a_fit_logs_shares_every_fifth_epoch_and_warns(tiny_corpus, tmp_path) ->
     given = ["fit", "--model", "cdat", "--model.preset", "static", "--model.weight", "0.001", "--patience", "99"]
     given += ["--model.backbone", "early", "--data.corpus", str(tiny_corpus()), "--run_dir", str(tmp_path / "run")]
     with pytest.warns(UserWarning, match=r"CDaT, phase transfer: share of the task's gradient .* transfer 0\."):
-        assert main([*given, "--trainer.max_epochs", "7", "--trainer.enable_progress_bar", "false"]) == 0
+        assert main([*given, "--trainer.max_epochs", "14", "--trainer.enable_progress_bar", "false"]) == 0
     log = pd.concat(map(pd.read_csv, (tmp_path / "run" / "logs").rglob("metrics.csv")))
     measured = log.dropna(subset=["gradient_share/transfer"])
     assert measured["epoch"].tolist() == [0, 5]

@@ -157,6 +157,9 @@ from mer_lightning.masks.training import UniformCombinations
 from tests.methods.test_mgr import make
 
 class Same(Callback):
+    def on_train_start(self, trainer, method):
+        torch.manual_seed(trainer.global_rank)  # of dropout, as in a run
+
     def on_train_epoch_end(self, trainer, method):
         state = method.referee.state_dict() | method.contribution.state_dict() | method.standardise_shared.state_dict()
         for name, value in state.items():

@@ -203,6 +203,11 @@ class MGR(MERMethod):
         vectors = {m: self.from_all_processes(vector) for m, vector in encoded.vectors.items()}
         return replace(batch, **fields), replace(encoded, vectors=vectors)
 
+    def _agreed(self, values: Tensor) -> Tensor:
+        """(B, ...) what all processes have alike, though each draws its own dropout: of each, what it has of its own
+        samples. What is remembered, and the referee, must not differ between them."""
+        return self.from_all_processes(values.detach().chunk(self._processes)[self.global_rank])
+
     def _single(self, codes: Codes) -> Tensor:
         """(M, B, O) what one head says about each shared code."""
         logits: Tensor = self.from_each_shared(codes.shared).transpose(0, 1)
@@ -218,7 +223,7 @@ class MGR(MERMethod):
 
     def _guidance(self, codes: Codes, here: Tensor) -> dict[str, Tensor]:
         if self.training and self.weights["guidance"]:
-            self.referee.learn(codes.shared.detach(), here)
+            self.referee.learn(self._agreed(codes.shared), here)
         return {
             "private_recognition": refinement.recognition(self.recognise(codes.private), here),
             "guidance": refinement.confusion(self.referee(codes.shared), here),
@@ -238,7 +243,7 @@ class MGR(MERMethod):
     def _margins(self, codes: Codes, complete: Tensor, alone: Tensor, here: Tensor) -> dict[str, Tensor]:
         weights = uniform_contribution(here) if self.progress < _RAMP else self.contribution(alone, here)
         if self.training:
-            self.contribution.remember(alone, here)
+            self.contribution.remember(self._agreed(alone), here)
             means = weights.sum(0) / here.sum(0).clamp(min=1)
             self.log_means({f"contribution/{m}": means[n] for n, m in enumerate(self.dims)}, len(here))
         # The classifier stands still here: it is the codes that have to move apart. Its parameters are held by calling
