@@ -95,18 +95,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _inspect(given: argparse.Namespace) -> None:
-    from mer_lightning.data.importing.inspection import inspect_path
+    from mer_lightning.data.importing.inspection import Findings, inspect_any
 
     with _progress("inspecting") as report:
-        findings = inspect_path(given.path, report)
+        findings = inspect_any(given.path, report)
     if given.json:
         print(json.dumps(findings.as_dict(), indent=2))
         return
     from rich.console import Console
 
-    from mer_lightning.data.importing.inspection_report import show
+    from mer_lightning.data.importing.inspection_report import show, show_contents
 
-    show(findings, Console())
+    if isinstance(findings, Findings):
+        show(findings, Console())
+    else:
+        show_contents(findings, Console())
 
 
 def _import(given: argparse.Namespace) -> None:

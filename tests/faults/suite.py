@@ -65,6 +65,7 @@ def _command(words: str) -> Reads:
 _QUIET = "--trainer.enable_progress_bar false"
 _MOSI, _IEMOCAP = (_command(f"data import IN --as {name} -o OUT/corpus") for name in ("mosi", "iemocap4"))
 _SETS = _command("data import IN --as mosi -o OUT/corpus --features text=A-UTT,audio=B-UTT,vision=C-UTT")
+_INSPECT = _command("data inspect IN")
 _VERIFY = _command("data verify IN")
 _FIT = _command(f"fit --config IN/config.yaml --trainer.fast_dev_run true {_QUIET} --run_dir OUT/run")
 _RESUME = _command(f"fit --resume IN/runs/1 --test_after_fit false {_QUIET}")
@@ -86,6 +87,20 @@ TARGETS = [
     Target("CMU SDK: HDF5", "csd", "*.csd", mutations.HDF5, _MOSI, 8),
     Target("CMU SDK: splits", "csd", "splits.yaml", mutations.YAML, _MOSI, 4),
     Target(".npz of one's own", "npz", "", mutations.ARCHIVES, _MOSI, 12),
+    Target("folder of one's own: labels", "own_folder", "labels.csv", mutations.CSV, _MOSI, 6),
+    Target("folder of one's own: .csv", "own_folder", "audio.csv", mutations.CSV, _MOSI, 4),
+    Target("folder of one's own: Parquet", "own_folder", "vision.parquet", mutations.TABLES, _MOSI, 4),
+    Target("folder of one's own: .npy", "own_folder", "text/*.npy", mutations.ARRAYS, _MOSI, 4),
+    Target("pickle of conversations", "conversations", "", mutations.PICKLES, _MOSI, 10),
+    Target("tensors of torch", "tensors", "", mutations.CHECKPOINTS, _MOSI, 10),
+    Target("arrays by split: HDF5", "split_h5", "*.h5", mutations.HDF5, _MOSI, 6),
+    Target("datasets: Arrow", "hugging_face", "*/*.arrow", mutations.BYTES, _MOSI, 8),
+    Target("datasets: Parquet", "hugging_face", "*/*.parquet", mutations.TABLES, _MOSI, 4),
+    Target("datasets: JSON", "hugging_face", "*/*.json", mutations.JSON, _MOSI, 2),
+    Target("any pickle in inspect", "conversations", "", mutations.PICKLES, _INSPECT, 4),
+    Target("any .npz in inspect", "npz", "", mutations.ARCHIVES, _INSPECT, 4),
+    Target("any HDF5 in inspect", "csd", "*.csd", mutations.HDF5, _INSPECT, 2),
+    Target("any tensors in inspect", "tensors", "", mutations.CHECKPOINTS, _INSPECT, 2),
     Target("corpus: card", "corpus", "card.yaml", mutations.YAML, _VERIFY, 8),
     Target("corpus: tensors", "corpus", "*.safetensors", mutations.TENSORS, _VERIFY, 8),
     Target("corpus: samples", "corpus", "*.parquet", mutations.TABLES, _VERIFY, 3),

@@ -44,9 +44,10 @@ Items = list[dict[str, Any]]
 class Conversations(Reader):
     name = "conversations"
     describes = "pickle of conversations (DialogueRNN, MMGCN): IEMOCAP_features.pkl, MELD_features_raw.pkl"
+    suffixes = (".pkl", ".pickle")
 
     def detects(self, path: Path) -> bool:
-        if not path.is_file() or path.suffix not in (".pkl", ".pickle"):
+        if not path.is_file() or path.suffix not in self.suffixes:
             return False
         try:
             return len(_dicts(load_pickle(path))) > _FIRST + 1

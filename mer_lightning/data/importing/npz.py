@@ -36,6 +36,7 @@ from mer_lightning.tasks import Ratings, Regression, Task
 class NPZ(Reader):
     name = "npz"
     describes = "own features in one .npz, see docs/reference/npz-format.md"
+    suffixes = (".npz",)
 
     def detects(self, path: Path) -> bool:
         return bool(array_names(path) & {*MODALITIES})
