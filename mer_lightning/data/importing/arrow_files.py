@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _ARROW = "an Arrow file as the library datasets writes it"
 _PARQUET = "a Parquet file"
 _CELL = 24  # bytes of a number or of the place of a text, with the copies that are made of it
+_ROWS = 1000  # at a time
 _COMPRESSION = 3  # number of the field in the table RecordBatch of Arrow's Message.fbs
 _HEADER = 2  # of the field in the table Message
 _MAGIC = b"ARROW1"
@@ -47,6 +48,7 @@ def read_arrow(path: Path) -> pa.Table:
 
 
 def read_parquet(path: Path) -> pa.Table:
+    import pyarrow as pa
     from pyarrow import parquet
 
     with reading(path, _PARQUET):
@@ -59,9 +61,13 @@ def read_parquet(path: Path) -> pa.Table:
                 raise Refusal(path, f"a table compressed by {CODECS[0].lower()}", found, "write it again")
             declared = sum(max(c.num_values, 0) * _CELL + max(c.total_uncompressed_size, 0) for c in columns)
             refuse_growth(path, declared, size)
-            table = file.read(use_threads=False)
+            batches, read = [], 0
+            for batch in file.iter_batches(_ROWS, use_threads=False):  # a text of one place may be in every row
+                read += batch.nbytes
+                refuse_growth(path, read, size)
+                batches.append(batch)
+            table = pa.Table.from_batches(batches, file.schema_arrow)
         table.validate(full=True)
-        refuse_growth(path, table.nbytes, size)
         return table
 
 

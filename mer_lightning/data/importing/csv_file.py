@@ -21,7 +21,7 @@ def csv_rows(path: Path) -> Iterator[list[str]]:
     """The header, then the other rows."""
     with reading(path, TABLE, _REMEDY), open(path, encoding="utf-8-sig", newline="") as stream:
         header: list[str] = []
-        for number, row in enumerate(csv.reader(stream, strict=True)):
+        for number, row in enumerate(csv.reader(stream)):
             if not header:
                 header = row
                 if len(set(header)) < len(header):

@@ -1,0 +1,227 @@
+"""`mer-lightning data fetch`, from a server on the loopback address with files of the same shape as the public ones."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mer_lightning.commands.data import main
+from mer_lightning.data import fetching
+from mer_lightning.data.corpus import open_corpus
+from mer_lightning.data.fetching import PublicCorpus, public_corpora
+from mer_lightning.data.importing.base import detect, read_raw
+from mer_lightning.errors import Refusal
+
+EMOTIONS = ["neutral", "joy", "sadness", "anger", "surprise", "fear", "disgust"]
+WORDS = ["well", "you're", "great", "no", "why", "oh"]
+
+
+def mosi_files() -> dict[str, bytes]:
+    """12 segments of 6 videos; the tables have them in another order than the transcripts."""
+    rng = np.random.default_rng(0)
+    names = [f"video{number // 2}_{number % 2 + 1}" for number in range(12)]
+    label = {name: 2.0 - number % 5 for number, name in enumerate(names)}
+    signs = [int(label[name] > 0) for name in names]
+    rows = {"train": [7, 0, 1, 2, 3, 4, 5, 6], "test": [9, 8, 10, 11]}
+    lines = [f'{name},"SO, {name}",{label[name]},{sign}' for name, sign in zip(names, signs, strict=True)]
+    files = {"transcripts.csv": "\n".join(lines).encode()}
+    for each, own in rows.items():
+        files[f"text_{each}.csv"] = "\n".join(f"{row},words that are not read" for row in own).encode()
+        for folder, width in (("text", 3), ("audio", 2), ("video", 4)):
+            cells = [[row, *rng.normal(size=width - 1).round(3), signs[row]] for row in own]
+            files[f"{folder}/{folder}_{each}0.csv"] = "\n".join(",".join(map(str, row)) for row in cells).encode()
+    by_video = {f"video{k}": names[2 * k : 2 * k + 2] for k in range(6)}
+    content = [
+        by_video,
+        {video: [np.float64(label[name]) for name in own] for video, own in by_video.items()},
+        {video: ["", ""] for video in by_video},
+        {video: np.array(own) for video, own in by_video.items()},
+        *({"video0", "video4"}, {"video1"}, {"video2", "video3", "video5"}),
+    ]
+    return files | {"CMUMOSI_features_raw_2way.pkl": pickle.dumps(content, 2)}
+
+
+def meld_files() -> dict[str, bytes]:
+    rng = np.random.default_rng(1)
+    files = {}
+    header = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
+    for split, samples in (("train", 28), ("dev", 7), ("test", 7)):
+        keys = [(number // 4, number % 4) for number in range(samples)]
+        lines = [header] + [
+            f'{row},"{rng.choice(WORDS)}, {rng.choice(WORDS)}!",Ross,{EMOTIONS[row % 7]},x,{a},{b},1,1,"0:0,1","0:0,2"'
+            for row, (a, b) in enumerate(keys)
+        ]
+        files[f"{split}_sent_emo.csv"] = "\ufeff".encode() + "\n".join(lines).encode()
+        faces = {f"{a}_{b}": np.full(5, 10 * a + b, np.float32) for a, b in keys[1:]}
+        files[f"{split}_vis_35_aus.pickle"] = pickle.dumps(faces)
+    return files
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves `files` by their addresses, with ranges; ends connections after `limit` bytes, and notes what is asked."""
+
+    files: dict[str, bytes]
+    limit: int
+    asked: list[tuple[str, str | None]]
+
+    def do_GET(self) -> None:
+        address, ranged = self.path.lstrip("/"), self.headers.get("Range")
+        self.asked.append((address.rpartition("/")[2], ranged))
+        data = self.files.get(address)
+        if data is None:
+            self.send_error(404)
+            return
+        start = int(ranged.removeprefix("bytes=").removesuffix("-")) if ranged else 0
+        self.send_response(206 if ranged else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start : start + self.limit])
+
+    def log_message(self, *words: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[type[Server]]:
+    handler = type("Handler", (Server,), {"files": {}, "limit": 10**9, "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        handler.url = f"http://127.0.0.1:{running.server_port}"  # type: ignore[attr-defined]
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield handler
+        running.shutdown()
+
+
+@pytest.fixture
+def corpora(tmp_path: Path, server: type[Server], monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, bytes]]:
+    """The real lists with the sums of small files, which the server has at the real addresses."""
+    monkeypatch.setenv("MER_DATA", str(tmp_path / "data"))
+    small = {"mosi": mosi_files(), "meld": meld_files()}
+    listed = {}
+    for name, corpus in public_corpora().items():
+        sources = []
+        for source in corpus.sources:
+            sums = {n: [len(small[name][n]), hashlib.sha256(small[name][n]).hexdigest()] for n in source["files"]}
+            sources.append(source | {"files": sums})
+        listed[name] = PublicCorpus(name, corpus.title, sources)
+        server.files |= {file.address: small[name][file.name] for file in listed[name].files}
+    monkeypatch.setattr(fetching, "public_corpora", lambda: listed)
+    return small
+
+
+def test_the_list_has_what_it_needs() -> None:
+    for corpus in public_corpora().values():
+        assert all(len(file.sha256) == 64 and file.size > 1000 for file in corpus.files)
+        assert all(len(source["commit"]) == 40 and source["licence"] for source in corpus.sources)
+    assert (public_corpora()["mosi"].size, public_corpora()["meld"].size) == (12663993, 4415479)
+
+
+def test_mosi_is_joined_from_its_files(
+    tmp_path: Path, corpora: Any, server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fetch", "mosi", "--yes", "--from", server.url]) == 0
+    said = capsys.readouterr().out
+    assert "10 files" in said
+    assert "declare-lab/multimodal-deep-learning, 9 files, licence: MIT" in said
+    assert "zeroQiaoba/GCNet, 1 files, licence: none stated" in said
+    assert "--data.corpus mosi" in said
+    corpus = open_corpus(tmp_path / "data" / "mosi-utterance")
+    assert list(corpus.samples["id"][:3]) == ["video3_2", "video0_1", "video0_2"]
+    assert corpus.samples["sentence"][0] == "SO, video3_2"
+    assert corpus.target.tolist() == [2.0 - row % 5 for row in [7, 0, 1, 2, 3, 4, 5, 6, 9, 8, 10, 11]]
+    assert corpus.tensors["text.values"][:, 0].tolist() == [7, 0, 1, 2, 3, 4, 5, 6, 9, 8, 10, 11]
+    assert corpus.dims == {"text": 3, "audio": 2, "vision": 4}
+    assert corpus.card.partitions == {
+        "declare": {"train": 6, "valid": 2, "test": 4},
+        "official": {"train": 4, "valid": 2, "test": 6},
+    }
+
+
+def test_meld_has_text_of_its_own_and_lacks_some_vision(tmp_path: Path, corpora: Any, server: Any) -> None:
+    assert main(["fetch", "meld", "--yes", "--from", server.url]) == 0
+    corpus = open_corpus(tmp_path / "data" / "meld-utterance")
+    assert corpus.card.partitions == {"official": {"train": 28, "valid": 7, "test": 7}}
+    assert list(corpus.samples["id"][27:30]) == ["train_dia6_3", "dev_dia0_0", "dev_dia0_1"]
+    classes = corpus.card.task["classes"]
+    assert [classes[number] for number in corpus.target[:8]] == [*EMOTIONS, "neutral"]
+    assert corpus.tensors["vision.offsets"].diff().tolist() == [0] + [1] * 27 + [0] + [1] * 6 + [0] + [1] * 6
+    assert corpus.tensors["vision.values"][26:29, 0].tolist() == [63, 1, 2]
+    text = corpus.tensors["text.values"]
+    same = corpus.samples.groupby("sentence").indices
+    for rows in same.values():  # a sentence has one vector, in whatever split it is
+        assert np.allclose(text[rows], text[rows[0]])
+
+
+def test_what_is_here_is_not_fetched_again_and_what_broke_off_goes_on(
+    tmp_path: Path, corpora: Any, server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.limit = 150
+    small = {name: len(data) for name, data in corpora["meld"].items()}
+    assert main(["fetch", "meld", "--yes", "--from", server.url]) == 2
+    line = capsys.readouterr().err.strip()
+    assert "run the command again, which goes on where it ended" in line
+    assert server.asked[0] == ("train_sent_emo.csv", None)
+    assert server.asked[1] == ("train_sent_emo.csv", "bytes=150-")
+    server.limit, begun = 10**9, len(server.asked)
+    assert main(["fetch", "meld", "--yes", "--from", server.url]) == 0
+    assert server.asked[begun] == ("train_sent_emo.csv", f"bytes={150 * begun}-")
+    assert len(server.asked) == begun + len(small)
+    assert main(["fetch", "meld", "--yes", "--from", server.url]) == 0
+    assert len(server.asked) == begun + len(small)
+    assert not list((tmp_path / "data").rglob("*.part"))
+
+
+def test_other_bytes_are_refused(tmp_path: Path, corpora: Any, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    address = next(each for each in server.files if each.endswith("text_test.csv"))
+    server.files[address] = b"9" * 5000
+    assert main(["fetch", "mosi", "--yes", "--from", server.url]) == 2
+    assert "it is another file than the one that was checked" in capsys.readouterr().err
+    assert not (tmp_path / "data/fetched/mosi/text_test.csv").exists()
+    assert not list((tmp_path / "data").rglob("*.part"))
+    del server.files[address]
+    assert main(["fetch", "mosi", "--yes", "--from", server.url]) == 2
+    assert "404" in capsys.readouterr().err
+    assert not (tmp_path / "data" / "mosi-utterance").exists()
+
+
+def test_from_a_folder(tmp_path: Path, corpora: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, data in corpora["mosi"].items():
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "copy" / name).write_bytes(data)
+    assert main(["fetch", "mosi", "--yes", "--from", str(tmp_path / "copy")]) == 0
+    assert main(["fetch", "meld", "--yes", "--from", str(tmp_path / "copy")]) == 2
+    assert "name the folder that holds the files" in capsys.readouterr().err
+
+
+def test_it_asks_once_and_no_answer_means_no(
+    tmp_path: Path, corpora: Any, server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for answer in ("", "n"):
+        monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
+        assert main(["fetch", "mosi", "--from", server.url]) == 2
+    assert server.asked == []
+    assert "--yes answers beforehand" in capsys.readouterr().err
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    assert main(["fetch", "mosi", "--from", server.url]) == 0
+    assert main(["fetch", "mosei", "--yes"]) == 2
+    assert "one of mosi, meld" in capsys.readouterr().err
+
+
+def test_rows_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    for name, data in mosi_files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    assert detect(tmp_path).name == "public-mosi"
+    (tmp_path / "text_test.csv").write_text("8\n9\n10\n12\n")
+    with pytest.raises(Refusal, match=r"rows of transcripts\.csv, 0 to 11"):
+        read_raw(detect(tmp_path), tmp_path, None, {})
+    (tmp_path / "text_test.csv").write_text("6\n0\n2\n5\n")
+    with pytest.raises(Refusal, match=r"the labels of the rows of transcripts\.csv in the last column"):
+        read_raw(detect(tmp_path), tmp_path, None, {})
