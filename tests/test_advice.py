@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.optim import AdamW
 
 import mer_lightning
 from mer_lightning.backbones.base import all_backbones
@@ -177,6 +178,7 @@ def _known_options() -> set[str]:
     own = [action for command in _OWN_PARSERS for action in _options(own_parser(command))]
     parameters = [f"--model.{name}" for cls in all_methods().values() for name in _parameters(cls)]
     parameters += [f"--model.backbone.{name}" for cls in all_backbones().values() for name in _parameters(cls)]
+    parameters += [f"--model.optimizer.{name}" for name in signature(AdamW).parameters]
     return {*lightning, *own, *parameters, *ALWAYS, "--run", "--config"}
 
 

@@ -38,7 +38,17 @@ _NUMBERS = ("value", "floor", "bayes", "met")
 _WHOLE = ("seed", "samples", "metrics_version")
 _NEEDED = (
     *("condition", "metric", "value", "floor", "bayes", "method", "backbone", "trained_on", "corpus", "labels"),
-    *("corpus_sha256", "partition", "split", "selection", "training_masks", "protocol", "mask_hash", *_WHOLE),
+    *(
+        "corpus_sha256",
+        "feature_set",
+        "partition",
+        "split",
+        "selection",
+        "training_masks",
+        "protocol",
+        "mask_hash",
+        *_WHOLE,
+    ),
 )
 _PREDICTIONS, _PHASES = "the predictions of a run", "the phases of a run"
 _REMEDY = "copy the run again, or name another folder"
@@ -144,14 +154,20 @@ def read_results(folder: Path) -> pa.Table:
     path = folder / RESULTS
     with reading(path, "the results of a run", _REMEDY):
         table = _rows(path)
-    if missing := sorted(set(_NEEDED) - set(table.column_names)):
-        raise Refusal(path, f"the results of a run, with '{missing[0]}'", ", ".join(table.column_names), _REMEDY)
+        _check_rows(path, table)
+    return table
+
+
+def _check_rows(path: Path, table: pa.Table) -> None:
+    names = table.column_names
+    if missing := sorted(set(_NEEDED) - set(names)):
+        raise Refusal(path, f"the results of a run, with '{missing[0]}'", ", ".join(names), _REMEDY)
     empty = [name for name in _NEEDED if table.column(name).null_count and name not in _NUMBERS]
     if empty or not len(table):
         raise Refusal(path, "the results of a run", f"no {empty[0]} in some rows" if empty else "no rows", _REMEDY)
-    if len(set(zip(*(table.column(name).to_pylist() for name in ("condition", "metric")), strict=True))) < len(table):
+    scores = list(zip(*(table.column(name).to_pylist() for name in ("condition", "metric")), strict=True))
+    if len(set(scores)) < len(scores) or len(set(names)) < len(names):
         raise Refusal(path, "each condition and metric once", "one of them twice", _REMEDY)
-    return table
 
 
 def _rows(path: Path) -> pa.Table:

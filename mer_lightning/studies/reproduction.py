@@ -1,6 +1,7 @@
 """The jobs of a reproduction: every experiment with every seed, all with the same budget.
 
-Where a corpus is not there, its synthetic twin takes its place, and every such result is labelled synthetic.
+Where a corpus is not there, its synthetic twin takes its place, and every such result is labelled synthetic. A corpus
+without a twin is left out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mer_lightning.data.places import find_corpus
+from mer_lightning.data.synthetic.twins import SHAPES
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.jobs import Job
 from mer_lightning.yaml_text import from_yaml
@@ -49,7 +52,15 @@ def find_experiments(names: list[str], folder: Path, budget: str) -> list[Experi
     paths = [_path(name, folder) for name in names] or _all(folder, budget)
     if not paths:
         raise Refusal(folder, "experiments (*.yaml)", "none", "run from the project's folder or name one")
-    return [Experiment(path, synthetic=not _has_corpus(path)) for path in paths]
+    experiments = []
+    for path in paths:
+        corpus, is_here = _corpus(path)
+        if is_here or corpus in SHAPES:
+            experiments.append(Experiment(path, synthetic=not is_here))
+        elif names:
+            remedy = f"import it, see mer-lightning data list {corpus}"
+            raise Refusal(path, f"the corpus {corpus}", "no such corpus here, and no synthetic twin of it", remedy)
+    return experiments
 
 
 def plan(experiments: Iterable[Experiment], budget: str, runs: Path) -> list[Job]:
@@ -84,12 +95,11 @@ def _path(name: str, folder: Path) -> Path:
     raise Refusal(name, f"an experiment among {known}", "nothing of that name", f"see {folder}/")
 
 
-def _has_corpus(experiment: Path) -> bool:
-    from mer_lightning.data.places import find_corpus
-
+def _corpus(experiment: Path) -> tuple[str, bool]:
+    """(the corpus of an experiment, whether it is here)"""
     data = from_yaml(experiment.read_text())["data"]
     try:
         find_corpus(data["corpus"], data.get("alignment"))
     except Refusal:
-        return False
-    return True
+        return data["corpus"], False
+    return data["corpus"], True

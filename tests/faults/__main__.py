@@ -1,6 +1,7 @@
-"""`make test-faults`: at least 10,000 damaged and hostile files, read by the commands that read such files.
+"""`make test-faults`: damaged and hostile files, and commands that are ended; writes the table of docs/reliability.md.
 
-Two processes share them. One that dies is started again behind the input at which it died, which counts as a traceback.
+At least 10,000 files are read by the commands that read such files. Two processes share them. One that dies is started
+again behind the input at which it died, which counts as a traceback.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=10_000, help="in all, at least")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", choices=("files", "ends", "both"), default="both")
     parser.add_argument("--only", default="", help="targets that have this in their name; the table is not written")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--work", nargs=3, metavar=("TARGET", "FIRST", "COUNT"), help=argparse.SUPPRESS)
@@ -39,6 +41,23 @@ def main() -> int:
     if given.work:
         work(given.work[0], int(given.work[1]), int(given.work[2]), given.seed)
         return 0
+    survived = [files(given) if given.part != "ends" else True, ends(given.seed) if given.part != "files" else True]
+    return 0 if all(survived) else 1
+
+
+def ends(seed: int) -> bool:
+    """Whether all commands that were ended at a random moment were as good as new after another start."""
+    from tests.faults.ends import tallies
+
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [Row(tally.fault, tally.tried, tally.survived, {}) for tally in tallies(Path(folder), seed)]
+    write_rows("ends", rows, f"Seed {seed}, in {(time.monotonic() - began) / 60:.0f} minutes.")
+    return all(row.survived == row.tried for row in rows)
+
+
+def files(given: argparse.Namespace) -> bool:
+    """Whether all damaged files were survived."""
     from tests.faults.suite import TARGETS
 
     began = time.monotonic()
@@ -59,7 +78,7 @@ def main() -> int:
             "more than 4 times the files and 200 MB."
         )
         write_rows("damaged files", rows, remark)
-    return 0 if survived == tried else 1
+    return survived == tried
 
 
 def work(name: str, first: int, count: int, seed: int) -> None:

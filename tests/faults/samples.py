@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from mer_lightning.cli import main
+from tests.public_files import meld_files, mosi_files, write_files
 
 SPLITS = {"train": 4, "valid": 2, "test": 2}
 IDS = [f"video{number}_{number}" for number in range(8)]
@@ -211,6 +212,14 @@ def hugging_face(folder: Path) -> Path:
     return folder
 
 
+def public_mosi(folder: Path) -> Path:
+    return write_files(folder, mosi_files())
+
+
+def public_meld(folder: Path) -> Path:
+    return write_files(folder, meld_files())
+
+
 def corpus(folder: Path) -> Path:
     """A stored corpus."""
     main(["data", "import", str(npz(folder / "from")), "--as", "mosi", "-o", str(folder / "corpus")])
@@ -267,7 +276,7 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
     each.__name__: each
     for each in (
         *(mmsa, mult, mag, gcnet, merbench, mmin, csd, npz, own_folder, conversations, tensors, split_h5, hugging_face),
-        *(corpus, run, unfinished, sweep, ablation),
+        *(public_mosi, public_meld, corpus, run, unfinished, sweep, ablation),
     )
 }
 

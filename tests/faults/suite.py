@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mer_lightning.cli import main
-from tests.faults import mutations
-from tests.faults.mutations import CANARY, Mutation, seed_of
+from tests.faults import mutations_of_data as data
+from tests.faults import mutations_of_texts as texts
+from tests.faults.mutations import BYTES, CANARY, Mutation, seed_of
 from tests.faults.samples import make
 from tests.faults.watching import Outcome, Watch, observed
 
@@ -64,6 +65,7 @@ def _command(words: str) -> Reads:
 
 _QUIET = "--trainer.enable_progress_bar false"
 _MOSI, _IEMOCAP = (_command(f"data import IN --as {name} -o OUT/corpus") for name in ("mosi", "iemocap4"))
+_MELD = _command("data import IN --as meld -o OUT/corpus")
 _SETS = _command("data import IN --as mosi -o OUT/corpus --features text=A-UTT,audio=B-UTT,vision=C-UTT")
 _INSPECT = _command("data inspect IN")
 _VERIFY = _command("data verify IN")
@@ -75,48 +77,51 @@ _DIAGNOSE = _command("diagnose IN/runs")
 _CHECKPOINTS = "runs/1/checkpoints"
 
 TARGETS = [
-    Target("pickle of MMSA", "mmsa", "", mutations.PICKLES, _MOSI, 14),
-    Target("pickle of MulT", "mult", "", mutations.PICKLES, _MOSI, 14),
-    Target("pickle of MAG-BERT", "mag", "", mutations.PICKLES, _MOSI, 14),
-    Target("GCNet: pickle of labels", "gcnet", "*.pkl", mutations.PICKLES, _MOSI, 10),
-    Target("GCNet: .npy of features", "gcnet", "features/*/*.npy", mutations.ARRAYS, _MOSI, 6),
-    Target("MERBench: .npz of labels", "merbench", "label.npz", mutations.ARCHIVES, _SETS, 8),
-    Target("MERBench: .npy of features", "merbench", "features/*/*.npy", mutations.ARRAYS, _SETS, 4),
-    Target("MMIN: HDF5", "mmin", "?/*.h5", mutations.HDF5, _IEMOCAP, 8),
-    Target("MMIN: .npy of labels", "mmin", "target/1/*.npy", mutations.ARRAYS, _IEMOCAP, 4),
-    Target("CMU SDK: HDF5", "csd", "*.csd", mutations.HDF5, _MOSI, 8),
-    Target("CMU SDK: splits", "csd", "splits.yaml", mutations.YAML, _MOSI, 4),
-    Target(".npz of one's own", "npz", "", mutations.ARCHIVES, _MOSI, 12),
-    Target("folder of one's own: labels", "own_folder", "labels.csv", mutations.CSV, _MOSI, 6),
-    Target("folder of one's own: .csv", "own_folder", "audio.csv", mutations.CSV, _MOSI, 4),
-    Target("folder of one's own: Parquet", "own_folder", "vision.parquet", mutations.TABLES, _MOSI, 4),
-    Target("folder of one's own: .npy", "own_folder", "text/*.npy", mutations.ARRAYS, _MOSI, 4),
-    Target("pickle of conversations", "conversations", "", mutations.PICKLES, _MOSI, 10),
-    Target("tensors of torch", "tensors", "", mutations.CHECKPOINTS, _MOSI, 10),
-    Target("arrays by split: HDF5", "split_h5", "*.h5", mutations.HDF5, _MOSI, 6),
-    Target("datasets: Arrow", "hugging_face", "*/*.arrow", mutations.BYTES, _MOSI, 8),
-    Target("datasets: Parquet", "hugging_face", "*/*.parquet", mutations.TABLES, _MOSI, 4),
-    Target("datasets: JSON", "hugging_face", "*/*.json", mutations.JSON, _MOSI, 2),
-    Target("any pickle in inspect", "conversations", "", mutations.PICKLES, _INSPECT, 4),
-    Target("any .npz in inspect", "npz", "", mutations.ARCHIVES, _INSPECT, 4),
-    Target("any HDF5 in inspect", "csd", "*.csd", mutations.HDF5, _INSPECT, 2),
-    Target("any tensors in inspect", "tensors", "", mutations.CHECKPOINTS, _INSPECT, 2),
-    Target("corpus: card", "corpus", "card.yaml", mutations.YAML, _VERIFY, 8),
-    Target("corpus: tensors", "corpus", "*.safetensors", mutations.TENSORS, _VERIFY, 8),
-    Target("corpus: samples", "corpus", "*.parquet", mutations.TABLES, _VERIFY, 3),
-    Target("config in fit", "run", "config.yaml", mutations.YAML, _FIT, 3),
-    Target("config in test --run", "run", "runs/1/config.yaml", mutations.YAML, _TEST, 2),
-    Target("checkpoint in test --run", "run", f"{_CHECKPOINTS}/best.ckpt", mutations.CHECKPOINTS, _TEST, 2),
-    Target("checkpoint in fit --resume", "unfinished", f"{_CHECKPOINTS}/last.ckpt", mutations.CHECKPOINTS, _RESUME, 1),
-    Target("config in report", "run", "runs/1/config.yaml", mutations.YAML, _REPORT, 1),
-    Target("card in report", "run", "runs/1/corpus.yaml", mutations.YAML, _REPORT, 1),
-    Target("phases in report", "run", "runs/1/phases.json", mutations.JSON, _REPORT, 2),
-    Target("results in report", "run", "runs/1/results.csv", mutations.CSV, _REPORT, 1),
-    Target("predictions in report", "run", "runs/1/predictions.parquet", mutations.TABLES, _REPORT, 1),
-    Target("metrics over time in report", "run", "runs/1/logs/metrics.csv", mutations.CSV, _REPORT, 1),
-    Target("predictions in diagnose", "run", "runs/1/predictions.parquet", mutations.TABLES, _DIAGNOSE, 1),
-    Target("sweep file", "sweep", "", mutations.YAML, _sweep, 2),
-    Target("ablation file", "ablation", "", mutations.YAML, _ablation, 8),
+    Target("pickle of MMSA", "mmsa", "", data.PICKLES, _MOSI, 14),
+    Target("pickle of MulT", "mult", "", data.PICKLES, _MOSI, 14),
+    Target("pickle of MAG-BERT", "mag", "", data.PICKLES, _MOSI, 14),
+    Target("GCNet: pickle of labels", "gcnet", "*.pkl", data.PICKLES, _MOSI, 10),
+    Target("GCNet: .npy of features", "gcnet", "features/*/*.npy", data.ARRAYS, _MOSI, 6),
+    Target("MERBench: .npz of labels", "merbench", "label.npz", data.ARCHIVES, _SETS, 8),
+    Target("MERBench: .npy of features", "merbench", "features/*/*.npy", data.ARRAYS, _SETS, 4),
+    Target("MMIN: HDF5", "mmin", "?/*.h5", data.HDF5, _IEMOCAP, 8),
+    Target("MMIN: .npy of labels", "mmin", "target/1/*.npy", data.ARRAYS, _IEMOCAP, 4),
+    Target("CMU SDK: HDF5", "csd", "*.csd", data.HDF5, _MOSI, 8),
+    Target("CMU SDK: splits", "csd", "splits.yaml", texts.YAML, _MOSI, 4),
+    Target(".npz of one's own", "npz", "", data.ARCHIVES, _MOSI, 12),
+    Target("folder of one's own: labels", "own_folder", "labels.csv", texts.CSV, _MOSI, 6),
+    Target("folder of one's own: .csv", "own_folder", "audio.csv", texts.CSV, _MOSI, 4),
+    Target("folder of one's own: Parquet", "own_folder", "vision.parquet", data.TABLES, _MOSI, 4),
+    Target("folder of one's own: .npy", "own_folder", "text/*.npy", data.ARRAYS, _MOSI, 4),
+    Target("pickle of conversations", "conversations", "", data.PICKLES, _MOSI, 10),
+    Target("tensors of torch", "tensors", "", data.CHECKPOINTS, _MOSI, 10),
+    Target("arrays by split: HDF5", "split_h5", "*.h5", data.HDF5, _MOSI, 6),
+    Target("datasets: Arrow", "hugging_face", "*/*.arrow", BYTES, _MOSI, 8),
+    Target("datasets: Parquet", "hugging_face", "*/*.parquet", data.TABLES, _MOSI, 4),
+    Target("datasets: JSON", "hugging_face", "*/*.json", texts.JSON, _MOSI, 2),
+    Target("fetched CMU-MOSI: .csv", "public_mosi", "**/*.csv", texts.CSV, _MOSI, 4),
+    Target("fetched MELD: .csv", "public_meld", "*.csv", texts.CSV, _MELD, 2),
+    Target("fetched MELD: pickles", "public_meld", "*.pickle", data.PICKLES, _MELD, 4),
+    Target("any pickle in inspect", "conversations", "", data.PICKLES, _INSPECT, 4),
+    Target("any .npz in inspect", "npz", "", data.ARCHIVES, _INSPECT, 4),
+    Target("any HDF5 in inspect", "csd", "*.csd", data.HDF5, _INSPECT, 2),
+    Target("any tensors in inspect", "tensors", "", data.CHECKPOINTS, _INSPECT, 2),
+    Target("corpus: card", "corpus", "card.yaml", texts.YAML, _VERIFY, 8),
+    Target("corpus: tensors", "corpus", "*.safetensors", data.TENSORS, _VERIFY, 8),
+    Target("corpus: samples", "corpus", "*.parquet", data.TABLES, _VERIFY, 3),
+    Target("config in fit", "run", "config.yaml", texts.YAML, _FIT, 3),
+    Target("config in test --run", "run", "runs/1/config.yaml", texts.YAML, _TEST, 2),
+    Target("checkpoint in test --run", "run", f"{_CHECKPOINTS}/best.ckpt", data.CHECKPOINTS, _TEST, 2),
+    Target("checkpoint in fit --resume", "unfinished", f"{_CHECKPOINTS}/last.ckpt", data.CHECKPOINTS, _RESUME, 1),
+    Target("config in report", "run", "runs/1/config.yaml", texts.YAML, _REPORT, 1),
+    Target("card in report", "run", "runs/1/corpus.yaml", texts.YAML, _REPORT, 1),
+    Target("phases in report", "run", "runs/1/phases.json", texts.JSON, _REPORT, 2),
+    Target("results in report", "run", "runs/1/results.csv", texts.CSV, _REPORT, 1),
+    Target("predictions in report", "run", "runs/1/predictions.parquet", data.TABLES, _REPORT, 1),
+    Target("metrics over time in report", "run", "runs/1/logs/metrics.csv", texts.CSV, _REPORT, 1),
+    Target("predictions in diagnose", "run", "runs/1/predictions.parquet", data.TABLES, _DIAGNOSE, 1),
+    Target("sweep file", "sweep", "", texts.YAML, _sweep, 2),
+    Target("ablation file", "ablation", "", texts.YAML, _ablation, 8),
 ]
 
 

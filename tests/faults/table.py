@@ -11,12 +11,11 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- rows of {part}, written by make test-faults -->", "<!-- end of {part} -->"
-_HEAD = "| fault | tried | survived | {columns} |\n| --- | ---: | ---: | {marks} |"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of fault. ``failures``: {what went wrong: how often}, in the same order in all rows of a part."""
+    """One kind of fault. ``failures``: {what went wrong: how often}, with the same keys in all rows of a part."""
 
     fault: str
     tried: int
@@ -34,7 +33,8 @@ def write_rows(part: str, rows: Iterable[Row], remark: str) -> None:
     columns = list(rows[0].failures)
     total = {column: sum(row.failures[column] for row in rows) for column in columns}
     everything = Row("**all**", sum(row.tried for row in rows), sum(row.survived for row in rows), total)
-    head = _HEAD.format(columns=" | ".join(columns), marks=" | ".join(["---:"] * len(columns)))
+    titles = ["fault", "tried", "survived", *columns]
+    head = f"| {' | '.join(titles)} |\n|{' --- |' + ' ---: |' * (len(titles) - 1)}"
     begin, end = _BEGIN.format(part=part), _END.format(part=part)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
     _, mark, after = rest.partition(end)

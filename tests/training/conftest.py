@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,15 +12,20 @@ from pathlib import Path
 import pytest
 
 from mer_lightning.cli import main
+from mer_lightning.training.run_folder import BEGUN
 from tests.training.strangers import SOURCE, Stranger
 
 TINY = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 METHOD = ["--model", "supervised", "--model.backbone", "early", "--model.backbone.width", "8"]
 
 
+_NUMBERS = itertools.count()
+
+
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stranger]:
-    package, mark = "a_stranger", tmp_path / "mark"
+    # A name of its own in each test: classes that a test has trusted and imported stay known to this process.
+    package, mark = f"stranger_{next(_NUMBERS)}", tmp_path / "mark"
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / f"{package}.py").write_text(SOURCE.format(mark=str(mark)))
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -47,4 +53,5 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MER_DATA", str(trained.parent / "data"))
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / BEGUN).unlink()  # an attacker leaves it out: changes must be refused for what they are
     return tmp_path / "run"

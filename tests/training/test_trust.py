@@ -140,7 +140,9 @@ def test_the_line_on_a_checkpoint_names_the_option(
     rewritten(run / "checkpoints" / "best.ckpt", "hyper_parameters", {"backbone": f"{stranger.package}.Backbone"})
     line = refused(["test", "--run", str(run), "--run_dir", "other"], capfd)
     assert "best.ckpt: model.backbone: expected a backbone: almt, bbfn," in line
-    assert line.endswith(f"found 'a_stranger.Backbone'; if you trust that package, add --trust {stranger.package}")
+    assert line.endswith(
+        f"found '{stranger.package}.Backbone'; if you trust that package, add --trust {stranger.package}"
+    )
 
 
 class Program:
@@ -174,16 +176,17 @@ def test_a_checkpoint_is_never_read_as_a_pickle(
 @pytest.mark.parametrize(
     ("key", "values"),
     [
-        ("hyper_parameters", {"_instantiator": "a_stranger.make"}),
-        ("hparams", {"backbone": "a_stranger.Backbone"}),  # keys of old checkpoints, which Lightning still reads
-        ("module_arguments", {"backbone": "a_stranger.Backbone"}),
+        ("hyper_parameters", {"_instantiator": "PACKAGE.make"}),
+        ("hparams", {"backbone": "PACKAGE.Backbone"}),  # keys of old checkpoints, which Lightning still reads
+        ("module_arguments", {"backbone": "PACKAGE.Backbone"}),
     ],
 )
 def test_keys_of_a_checkpoint_that_only_lightning_knows_play_no_part(
-    key: str, values: dict[str, Any], run: Path, stranger: Stranger
+    key: str, values: dict[str, str], run: Path, stranger: Stranger
 ) -> None:
     before = load_method(run / "checkpoints" / "best.ckpt").state_dict()
-    rewritten(run / "checkpoints" / "best.ckpt", key, values)
+    named = {name: value.replace("PACKAGE", stranger.package) for name, value in values.items()}
+    rewritten(run / "checkpoints" / "best.ckpt", key, named)
     after = load_method(run / "checkpoints" / "best.ckpt").state_dict()
     assert not stranger.executed()
     assert before.keys() == after.keys()
