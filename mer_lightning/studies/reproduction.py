@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mer_lightning.data.places import find_corpus
-from mer_lightning.data.synthetic.twins import SHAPES
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.jobs import Job
 from mer_lightning.yaml_text import from_yaml
@@ -49,6 +47,8 @@ class Experiment:
 
 def find_experiments(names: list[str], folder: Path, budget: str) -> list[Experiment]:
     """Those named, as files or by their names in ``folder``; without names all that the budget has room for."""
+    from mer_lightning.data.synthetic.twins import SHAPES  # takes seconds, for which `--help` does not wait
+
     paths = [_path(name, folder) for name in names] or _all(folder, budget)
     if not paths:
         raise Refusal(folder, "experiments (*.yaml)", "none", "run from the project's folder or name one")
@@ -97,6 +97,8 @@ def _path(name: str, folder: Path) -> Path:
 
 def _corpus(experiment: Path) -> tuple[str, bool]:
     """(the corpus of an experiment, whether it is here)"""
+    from mer_lightning.data.places import find_corpus
+
     data = from_yaml(experiment.read_text())["data"]
     try:
         find_corpus(data["corpus"], data.get("alignment"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,11 @@ from mer_lightning.data import fetching
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.fetching import PublicCorpus, public_corpora
 from mer_lightning.data.importing.base import detect, read_raw
+from mer_lightning.data.places import find_corpus
 from mer_lightning.errors import Refusal
 from tests.public_files import EMOTIONS, meld_files, mosi_files, write_files
+
+HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "bring-your-own-data.md"
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -145,6 +149,16 @@ def test_other_bytes_are_refused(tmp_path: Path, corpora: Any, server: Any, caps
     assert main(["fetch", "mosi", "--yes", "--from", server.url]) == 2
     assert "404" in capsys.readouterr().err
     assert not (tmp_path / "data" / "mosi-utterance").exists()
+
+
+def test_the_commands_of_the_how_to_work_as_they_stand(tmp_path: Path, corpora: Any, server: Any) -> None:
+    section = HOW_TO.read_text().partition("## Real data in one command")[2].partition("\n## ")[0]
+    commands = re.findall(r"^    mer-lightning data (.*)$", section, re.MULTILINE)
+    assert commands == ["fetch mosi", "fetch meld"]
+    for command in commands:
+        assert main([*command.split(), "--yes", "--from", server.url]) == 0
+    assert find_corpus("mosi", None).name == "mosi-utterance"
+    assert find_corpus("meld", None).name == "meld-utterance"
 
 
 def test_from_a_folder(tmp_path: Path, corpora: Any, capsys: pytest.CaptureFixture[str]) -> None:

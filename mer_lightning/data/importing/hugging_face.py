@@ -21,7 +21,7 @@ from mer_lightning.data.importing.arrow_files import read_arrow, read_parquet
 from mer_lightning.data.importing.base import Reader
 from mer_lightning.data.importing.label_columns import is_label, label_arrays
 from mer_lightning.data.importing.own_corpus import SPLIT_NAMES, Arrays, own_corpus, texts
-from mer_lightning.data.raw import SPLITS, JoinedSequences, PackedSequences, RawCorpus, Sequences
+from mer_lightning.data.raw import SPLITS, JoinedSequences, PackedSequences, RawCorpus
 from mer_lightning.errors import Refusal, reading
 from mer_lightning.modalities import MODALITIES
 
@@ -49,7 +49,7 @@ class HuggingFace(Reader):
             raise Refusal(path, "the same columns in all files", "others", "write them again from one dataset")
         notes: list[str] = []
         columns: dict[str, list[str]] = {}
-        read: dict[str, Sequences] = {}
+        read: dict[str, JoinedSequences] = {}
         feature_set = {}
         used = {modality: modality for modality in MODALITIES if modality not in features}
         used |= {name: modality for modality, name in features.items()}
@@ -80,7 +80,7 @@ class HuggingFace(Reader):
             **label_arrays(path, columns, entry, classes.values()),
         }
         arrays |= {name: texts(cells) for name, cells in columns.items() if not is_label(name) and name not in arrays}
-        return own_corpus(self.name, path, arrays, entry, notes, read, feature_set)
+        return own_corpus(self.name, path, arrays, entry, notes, dict(read), feature_set)
 
 
 def _files(path: Path) -> dict[str, list[Path]]:

@@ -108,10 +108,10 @@ def test_what_is_missing_is_said_for_each_format_of_such_files(
     assert found["missing"] == {
         "npz": "expected an array 'ids'; found only label, text; see docs/reference/npz-format.md"
     }
-    (tmp_path / "labels.pkl").write_bytes(pickle.dumps({"train": {}, "valid": {}, "test": {}}))
+    (tmp_path / "labels.pkl").write_bytes(pickle.dumps({"train": {"id": []}, "valid": {}, "test": {}}))
     missing = inspected(tmp_path / "labels.pkl", capsys)["missing"]
     assert set(missing) == {"conversations", "mag", "mmsa", "mult"}
-    assert "'regression_labels' in 'train'" in missing["mmsa"]
+    assert missing["mmsa"] == "expected 'text' in 'train'; found only id; check how the file was made"
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
     assert main(["inspect", str(tmp_path / "clips")]) == 0
