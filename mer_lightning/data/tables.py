@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _CELL = 24  # bytes of a number or of the place of a text, with the copies that are made of it
-_CODECS = ("SNAPPY", "UNCOMPRESSED")  # others make a thousandth of what repeats itself, and nothing here writes them
+CODECS = ("SNAPPY", "UNCOMPRESSED")  # others make a thousandth of what repeats itself, and nothing here writes them
 
 
 def read_table(
@@ -57,8 +57,8 @@ def _read(path: Path) -> pa.Table:
             pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)
         ):
             raise Refusal(path, "columns of numbers and texts", f"'{field.name}' of {field.type}", "make it again")
-    if other := {column.compression for column in columns} - set(_CODECS):
-        raise Refusal(path, f"a table compressed by {_CODECS[0].lower()}", ", ".join(sorted(other)), "make it again")
+    if other := {column.compression for column in columns} - set(CODECS):
+        raise Refusal(path, f"a table compressed by {CODECS[0].lower()}", ", ".join(sorted(other)), "make it again")
     rows = sum(group.num_rows for group in groups)
     refuse_growth(path, rows * len(schema) * _CELL + sum(max(c.total_uncompressed_size, 0) for c in columns), size)
     return parquet.read_table(path, read_dictionary=texts, use_threads=False, partitioning=None)

@@ -1,6 +1,7 @@
 """The jobs of a reproduction: every experiment with every seed, all with the same budget.
 
-Where a corpus is not there, its synthetic twin takes its place, and every such result is labelled synthetic.
+Where a corpus is not there, its synthetic twin takes its place, and every such result is labelled synthetic. A corpus
+without a twin is left out.
 """
 
 from __future__ import annotations
@@ -46,10 +47,20 @@ class Experiment:
 
 def find_experiments(names: list[str], folder: Path, budget: str) -> list[Experiment]:
     """Those named, as files or by their names in ``folder``; without names all that the budget has room for."""
+    from mer_lightning.data.synthetic.twins import SHAPES  # takes seconds, for which `--help` does not wait
+
     paths = [_path(name, folder) for name in names] or _all(folder, budget)
     if not paths:
         raise Refusal(folder, "experiments (*.yaml)", "none", "run from the project's folder or name one")
-    return [Experiment(path, synthetic=not _has_corpus(path)) for path in paths]
+    experiments = []
+    for path in paths:
+        corpus, is_here = _corpus(path)
+        if is_here or corpus in SHAPES:
+            experiments.append(Experiment(path, synthetic=not is_here))
+        elif names:
+            remedy = f"import it, see mer-lightning data list {corpus}"
+            raise Refusal(path, f"the corpus {corpus}", "no such corpus here, and no synthetic twin of it", remedy)
+    return experiments
 
 
 def plan(experiments: Iterable[Experiment], budget: str, runs: Path, partition: str | None = None) -> list[Job]:
@@ -87,12 +98,13 @@ def _path(name: str, folder: Path) -> Path:
     raise Refusal(name, f"an experiment among {known}", "nothing of that name", f"see {folder}/")
 
 
-def _has_corpus(experiment: Path) -> bool:
+def _corpus(experiment: Path) -> tuple[str, bool]:
+    """(the corpus of an experiment, whether it is here)"""
     from mer_lightning.data.places import find_corpus
 
     data = from_yaml(experiment.read_text())["data"]
     try:
         find_corpus(data["corpus"], data.get("alignment"))
     except Refusal:
-        return False
-    return True
+        return data["corpus"], False
+    return data["corpus"], True

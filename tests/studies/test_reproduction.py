@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mer_lightning.errors import Refusal
 from mer_lightning.studies.reproduction import Experiment, find_experiments, plan
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments"
@@ -34,10 +35,23 @@ def test_every_experiment_with_every_seed(budget: str, seeds: list[int], epochs:
 def test_the_quick_budget_leaves_out_what_is_slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MER_DATA", str(tmp_path))
     quick, paper = (find_experiments([], FOLDER, budget) for budget in ("quick", "paper"))
-    assert len(paper) == len(list(FOLDER.glob("*.yaml")))
+    assert {path.stem for path in FOLDER.glob("*.yaml")} - {experiment.path.stem for experiment in paper} == {
+        f"{method}_meld" for method in ("supervised", "modality_dropout", "cdat", "mcur", "mgr")
+    }
     left_out = {experiment.path.stem for experiment in paper} - {experiment.path.stem for experiment in quick}
     assert "cdat_mosi_unaligned" in left_out
     assert "cdat_iemocap" in left_out
     assert "cdat_mosei_emotions" in left_out
     assert {"cdat_mosi", "cdat_mosei", "cdat_iemocap4"} <= {experiment.path.stem for experiment in quick}
     assert all(experiment.synthetic for experiment in quick)
+
+
+def test_a_corpus_without_a_twin_is_there_or_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MER_DATA", str(tmp_path))
+    with pytest.raises(Refusal, match=r"the corpus meld; found no such corpus here, .* data list meld"):
+        find_experiments(["supervised_meld"], FOLDER, "quick")
+    (tmp_path / "meld-utterance").mkdir()
+    (tmp_path / "meld-utterance" / "card.yaml").touch()
+    quick = {experiment.path.stem: experiment.synthetic for experiment in find_experiments([], FOLDER, "quick")}
+    assert quick["supervised_meld"] is False
+    assert quick["supervised_mosi"] is True
