@@ -44,8 +44,8 @@ def write_report(
         "report.html": page(settings, tests, ledger.diverged, groups),
         "report.md": markdown(settings, tests, ledger.diverged, groups),
         "report.tex": latex(settings),
-        "scores.csv": pd.concat(tables).to_csv(index=False),
-        "differences.csv": pd.concat([each.assign(setting=title) for title, _, each in titled]).to_csv(index=False),
+        SCORES: pd.concat(tables).to_csv(index=False),
+        DIFFERENCES: pd.concat([each.assign(setting=title) for title, _, each in titled]).to_csv(index=False),
     }
     if by:
         titles = [setting.title for setting in settings]
