@@ -97,7 +97,8 @@ def _summary(title: str, scores: pd.DataFrame, tests: pd.DataFrame) -> Table:
     cells = scores.set_index(["label", "condition"])
     gains = tests.set_index(["label", "condition"])
 
-    def gain(*key: str) -> str:
+    def gain(label: str, condition: str) -> str:
+        key = (label, condition)
         if key not in gains.index:
             return ""
         test = gains.loc[key]

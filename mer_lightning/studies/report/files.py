@@ -7,6 +7,8 @@ from pathlib import Path
 from mer_lightning.errors import Refusal
 from mer_lightning.whole_files import whole, write_whole
 
+SCORES, DIFFERENCES = "scores.csv", "differences.csv"
+
 
 def write_report(
     folders: list[Path], baseline: str, output: Path, baseline_needed: bool = False, by: str | None = None
