@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,14 @@ TASKS: dict[str, Task] = {
     "multi_label": MultiLabel(("happy", "sad", "anger")),
     "ratings": Ratings(("valence", "arousal"), (1.0, -50.0), (7.0, 50.0)),
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The cache of the user is neither read nor written: what another program left there changes no test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

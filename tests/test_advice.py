@@ -28,6 +28,8 @@ from mer_lightning.errors import Refusal
 from mer_lightning.methods.base import all_methods
 from mer_lightning.training import lightning_cli, names
 
+# `fit` is Lightning's but for the folds of a corpus.
+OWN = {name: module for name, module in _OWN_PARSERS.items() if name != "fit"}
 PACKAGE = Path(mer_lightning.__file__).parent
 VALUES = {"modality": "text", "role": "text", "self": "fixed-7", "listed[0]": "fixed-7"}  # of placeholders
 UNKNOWN = "NAME"  # stands for other placeholders
@@ -74,7 +76,7 @@ def advice(text: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     commands, rest = [], text
     for found in COMMAND.finditer(text):
         arguments = re.split(r"\.(?:\s|$)|,\s", found[2])[0]
-        if found[1] not in _OWN_PARSERS and not arguments.lstrip().startswith("-"):
+        if found[1] not in OWN and not arguments.lstrip().startswith("-"):
             arguments = ""  # prose: Lightning's commands take options only
         commands.append((found[1], arguments.strip()))
         rest = rest.replace(found[0][: found[0].find(found[2]) + len(arguments)], " ", 1)
@@ -112,7 +114,7 @@ def _stop(parser: Any, *_: Any) -> None:
 
 @cache
 def own_parser(command: str) -> argparse.ArgumentParser:
-    module = importlib.import_module(_OWN_PARSERS[command])
+    module = importlib.import_module(OWN[command])
     with pytest.MonkeyPatch.context() as patch:
         for name in ("parse_args", "parse_known_args"):
             patch.setattr(argparse.ArgumentParser, name, _stop)
@@ -175,7 +177,7 @@ def known_option(option: str) -> bool:
 @cache
 def _known_options() -> set[str]:
     lightning = [action for command in ("fit", "test", "predict") for action in _options(lightning_parser(command))]
-    own = [action for command in _OWN_PARSERS for action in _options(own_parser(command))]
+    own = [action for command in OWN for action in _options(own_parser(command))]
     parameters = [f"--model.{name}" for cls in all_methods().values() for name in _parameters(cls)]
     parameters += [f"--model.backbone.{name}" for cls in all_backbones().values() for name in _parameters(cls)]
     parameters += [f"--model.optimizer.{name}" for name in signature(AdamW).parameters]
@@ -202,7 +204,7 @@ def accepts_option(option: str, value: str) -> bool:
         return True
     if option == "--features":
         return bool(_features(value))
-    for command in _OWN_PARSERS:
+    for command in OWN:
         action = _action(own_parser(command), option)
         if action is not None:
             assert action.choices is None or value in action.choices
@@ -228,7 +230,7 @@ def test_what_a_message_advises_is_accepted(
         if kind == "option":
             accepted = accepts_option(name, rest.replace(", ...", ""))
         else:
-            accept = accepts_own if name in _OWN_PARSERS else accepts_lightning
+            accept = accepts_own if name in OWN else accepts_lightning
             words = shlex.split(rest.replace("...", ""))
             accepted = "--help" in words or not words or accept(name, words)
     except SystemExit:

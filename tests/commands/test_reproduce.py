@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setitem(BUDGETS, "quick", Budget(epochs=2, seeds=2, samples=60, seconds=1))
+    monkeypatch.setitem(BUDGETS, "quick", Budget(2, 2, (), ("--data.samples", "60"), seconds=1))
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "tiny.yaml").write_text(EXPERIMENT)
     return tmp_path

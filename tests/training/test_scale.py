@@ -68,8 +68,11 @@ def test_the_count_sees_loops() -> None:
 
 
 @pytest.mark.parametrize("method", ["supervised", "cdat", "mgr", "mcur"])
-def test_a_run_works_no_more_for_more_samples(tiny_corpus: Callable[..., Path], tmp_path: Path, method: str) -> None:
+def test_a_run_works_no_more_for_more_samples(
+    tiny_corpus: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     """One epoch of one batch, the test under seven conditions, and what is written, predicted and printed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # without linear models of another test
 
     def whole_run(samples: int) -> Counter[str]:
         corpus = str(tiny_corpus(samples=samples))

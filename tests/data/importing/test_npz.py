@@ -198,7 +198,7 @@ def test_notes(tmp_path: Path) -> None:
         ({"label": None}, "an array 'label'"),
         ({"split": None}, "an array 'split' or 'split_NAME'"),
         ({"text": None, "audio": None, "vision": None}, "at least one array of text, audio, vision"),
-        ({"split": np.array(["train"] * 10 + ["dev"] * 10)}, "found 'dev'"),
+        ({"split": np.array(["train"] * 10 + ["held out"] * 10)}, "found 'held out'"),
         ({"split": np.array(["train"] * 19)}, "20 strings in split"),
         (
             {"ids": np.array([f"clip{i}" for i in range(N)], dtype=object)},
