@@ -16,8 +16,9 @@ install: .venv/installed ## the package and its tools, in .venv
 	PYTHON=$(PYTHON) sh constraints/install.sh
 	@touch $@
 
-reproduce: .venv/installed ## train, test and report; synthetic twins stand in for corpora that are not there
-	$(BIN)/mer-lightning reproduce
+# Corpora that are not there are synthetic twins; FETCH=1 downloads those that anyone may have.
+reproduce: .venv/installed ## train, test and report; FETCH=1 downloads real corpora before
+	$(if $(FETCH),$(foreach corpus,mosi meld,$(BIN)/mer-lightning data fetch $(corpus) --yes &&)) $(BIN)/mer-lightning reproduce
 
 test: lint ## style, types and the quick tests
 	$(THREADS) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

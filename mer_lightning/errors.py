@@ -47,7 +47,17 @@ def reading(where: str | Path, expected: str, remedy: str = _AGAIN) -> Iterator[
     except (Refusal, Diverged, *_DEFECTS):
         raise
     except Exception as error:
-        raise Refusal(where, expected, f"{type(error).__name__}: {error}", remedy) from error
+        wrapped = _refusal_in(error)  # by a library; it knows more than what it is wrapped in
+        if wrapped is None:
+            raise Refusal(where, expected, f"{type(error).__name__}: {error}", remedy) from error
+        # A new one: the old one cannot be raised from an error that it has caused.
+        raise Refusal(wrapped.where, wrapped.expected, wrapped.found, wrapped.remedy) from error
+
+
+def _refusal_in(error: BaseException | None) -> Refusal | None:
+    while error is not None and not isinstance(error, Refusal):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 class Diverged(Exception):

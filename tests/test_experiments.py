@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mer_lightning.cli import main
+from mer_lightning.data.synthetic.twins import SHAPES
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 EXPERIMENTS = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("ablations", "sweeps"))
@@ -18,7 +19,11 @@ SHORT += ["--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cp
 SHORT += ["--trainer.accumulate_grad_batches", "1"]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=[str(path.relative_to(FOLDER)) for path in EXPERIMENTS])
+NO_TWIN = [path for path in EXPERIMENTS if yaml.safe_load(path.read_text())["data"]["corpus"] not in SHAPES]
+TWINS = [path for path in EXPERIMENTS if path not in NO_TWIN]
+
+
+@pytest.mark.parametrize("experiment", TWINS, ids=[str(path.relative_to(FOLDER)) for path in TWINS])
 def test_runs_on_the_synthetic_twin(
     experiment: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,10 +55,10 @@ def two_modalities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "two"
 
 
-MOSI = [path for path in EXPERIMENTS if path.stem.endswith("_mosi")]
+ON_TWO = [*(path for path in EXPERIMENTS if path.stem.endswith("_mosi")), *NO_TWIN]
 
 
-@pytest.mark.parametrize("experiment", MOSI, ids=[str(path.relative_to(FOLDER)) for path in MOSI])
+@pytest.mark.parametrize("experiment", ON_TWO, ids=[str(path.relative_to(FOLDER)) for path in ON_TWO])
 def test_runs_on_two_modalities(
     experiment: Path, two_modalities: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

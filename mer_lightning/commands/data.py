@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     load.set_defaults(run=_import)
 
+    fetch = commands.add_parser("fetch", help="download the public files of a corpus, and import them")
+    fetch.add_argument("name", help="mosi or meld")
+    fetch.add_argument("--from", dest="origin", metavar="URL|FOLDER", help="a mirror, or a folder with the files")
+    fetch.add_argument("--yes", action="store_true", help="do not ask")
+    fetch.set_defaults(run=_fetch)
+
     synthesize = commands.add_parser("synthesize", help="make the synthetic twin of a corpus")
     synthesize.add_argument("name")
     synthesize.add_argument("--alignment", choices=ALIGNMENTS, default="aligned")
@@ -95,18 +101,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _inspect(given: argparse.Namespace) -> None:
-    from mer_lightning.data.importing.inspection import inspect_path
+    from mer_lightning.data.importing.inspection import Findings, inspect_any
 
     with _progress("inspecting") as report:
-        findings = inspect_path(given.path, report)
+        findings = inspect_any(given.path, report)
     if given.json:
         print(json.dumps(findings.as_dict(), indent=2))
         return
     from rich.console import Console
 
-    from mer_lightning.data.importing.inspection_report import show
+    from mer_lightning.data.importing.inspection_report import show, show_contents
 
-    show(findings, Console())
+    if isinstance(findings, Findings):
+        show(findings, Console())
+    else:
+        show_contents(findings, Console())
 
 
 def _import(given: argparse.Namespace) -> None:
@@ -133,6 +142,40 @@ def _import(given: argparse.Namespace) -> None:
             allow_missing_labels=given.allow_missing_labels,
         )
     _print_imported(card, folder)
+
+
+def _fetch(given: argparse.Namespace) -> None:
+    from mer_lightning.data.catalogue import lookup
+    from mer_lightning.data.fetching import SERVER, fetch_files, public_corpora
+    from mer_lightning.data.importing.base import detect, read_raw
+    from mer_lightning.data.places import corpus_folder, data_root
+    from mer_lightning.data.store import write_corpus
+
+    corpora = public_corpora()
+    if given.name not in corpora:
+        remedy = f"`mer-lightning data list {given.name}` says where to ask for others"
+        raise Refusal("data fetch", f"one of {', '.join(corpora)}", f"'{given.name}'", remedy)
+    corpus, origin = corpora[given.name], given.origin or SERVER
+    print(f"{corpus.title}: {len(corpus.files)} files, {corpus.size / 1e6:.1f} MB, from {origin}")
+    for source in corpus.sources:
+        print(f"  {source['repository']}, {len(source['files'])} files, licence: {source['licence']}")
+    if not given.yes and not _agreed(f"download them into {data_root()}? [y/N] "):
+        raise Refusal("data fetch", "yes", "no answer of yes", "nothing was downloaded; --yes answers beforehand")
+    folder = data_root() / "fetched" / given.name
+    with _progress("fetching") as report:
+        fetch_files(corpus, folder, origin, report)
+    raw = read_raw(detect(folder), folder, lookup(given.name), {})
+    target = corpus_folder(given.name, raw.alignment)
+    with _progress("importing") as report:
+        card = write_corpus(raw, target, given.name, progress=report)
+    _print_imported(card, target)
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _features(text: str) -> dict[str, str]:

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 
 from mer_lightning.commands.studies import CORES, StudyProgress, study_folder
 from mer_lightning.studies.folds import in_folds
-from mer_lightning.studies.jobs import Job, by_group
+from mer_lightning.studies.jobs import Job
 from mer_lightning.studies.reproduction import BUDGETS, Experiment, find_experiments, plan
 from mer_lightning.studies.runner import run_study
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
+    from rich.table import Table
+
+_CONTROL = "supervised"
 
 
 def main(args: list[str]) -> int:
@@ -45,11 +49,10 @@ def main(args: list[str]) -> int:
     with study_folder(given.runs / given.budget), StudyProgress(console, parts) as progress:
         failed = run_study(parts, ProcessPool(CORES), progress)
         pool_done(studies)
-    done = [job for job in jobs if job.done]
-    _print_results(console, done)
-    if done:
+    if done := [job for job in jobs if job.done]:
         output = given.runs / given.budget / "report"
-        write_report([job.folder for job in done], "supervised", output)
+        write_report([job.folder for job in done], _CONTROL, output)
+        _print_summary(console, output)
         console.print(f"\nreport: {output / 'report.html'}", highlight=False)
     return 1 if failed else 0
 
@@ -65,19 +68,52 @@ def _announce(console: Console, experiments: list[Experiment], jobs: list[Job], 
         )
 
 
-def _print_results(console: Console, jobs: list[Job]) -> None:
-    """A table for each experiment: mean and deviation over its seeds."""
+def _print_summary(console: Console, report: Path) -> None:
+    """One table for each corpus: every method on complete input and over all combinations, beside the control."""
     import pandas as pd
 
-    from mer_lightning.data.corpus import card_in
-    from mer_lightning.evaluation.results import table
-    from mer_lightning.studies.finished import read_results
-    from mer_lightning.tasks import task_from_card
-    from mer_lightning.training.run_folder import CORPUS
+    from mer_lightning.studies.report.files import DIFFERENCES, SCORES
 
-    for group, same in by_group(jobs).items():
-        card = card_in(same[0].run_folder / CORPUS)
-        rows = pd.concat([read_results(job.run_folder).to_pandas() for job in same], ignore_index=True)
-        title = f"{card.label}: {group}, {len(same)} seeds, mean ± deviation"
-        console.print()
-        console.print(table(rows, task_from_card(card.task), title))
+    scores, tests = pd.read_csv(report / SCORES), pd.read_csv(report / DIFFERENCES)
+    for setting, rows in scores.groupby("setting", sort=False):
+        first = rows[rows["metric"] == rows["metric"].iloc[0]]  # the one that selects checkpoints
+        console.print(_summary(str(setting), first, tests[tests["setting"] == setting]))
+
+
+def _summary(title: str, scores: pd.DataFrame, tests: pd.DataFrame) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from mer_lightning.numerals import interval, number, spread
+    from mer_lightning.studies.report.tables import REFERENCES
+
+    conditions = list(dict.fromkeys(tests["condition"])) or list(scores["condition"].unique())
+    table = Table(box=box.SIMPLE, padding=0, pad_edge=False, title=f"\n{title}", title_justify="left")
+    table.add_column(f"{scores['metric'].iloc[0]}, mean±deviation", no_wrap=True)
+    for condition in conditions:
+        table.add_column(condition, justify="right")
+        if len(tests):
+            table.add_column(f"gain over {_CONTROL}", justify="right")
+    cells = scores.set_index(["label", "condition"])
+    gains = tests.set_index(["label", "condition"])
+
+    def gain(label: str, condition: str) -> str:
+        key = (label, condition)
+        if key not in gains.index:
+            return ""
+        test = gains.loc[key]
+        return f"{number(test['difference'], '+')} {interval(test['low'], test['high'])}"
+
+    for label in dict.fromkeys(scores["label"]):
+        row = [label]
+        for condition in conditions:
+            cell = cells.loc[(label, condition)]
+            row += [spread(cell["mean"], cell["std"]), *([gain(label, condition)] if len(tests) else [])]
+        table.add_row(*row)
+    table.add_section()
+    first = scores.groupby("condition", sort=False).first()
+    for name, column in REFERENCES.items():
+        if first[column].notna().any():
+            values = [number(first[column].get(condition)) for condition in conditions]
+            table.add_row(name, *[text for value in values for text in ([value, ""] if len(tests) else [value])])
+    return table

@@ -20,6 +20,7 @@ from mer_lightning.errors import Refusal, reading
 from mer_lightning.tasks import Task
 
 Alignment = Literal["aligned", "unaligned", "utterance"]
+Padding = Literal["front", "end", "none"]
 SPLITS = ("train", "valid", "test")
 _CHUNK_BYTES = 16 * 2**20
 UNUSED = -1  # a sample that belongs to no split of a partition
@@ -127,7 +128,7 @@ class RawCorpus:
     groups: list[str]  # video or dialogue of each sample: what must not be in two splits
     columns: dict[str, list[str]] = field(default_factory=dict)  # more about each sample: "sentence", "speaker"
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)  # further (N, ...) arrays: token ids, unimodal labels
-    padding: Literal["front", "end", "none"] = "none"  # where the file pads; the native form never does
+    padding: Padding = "none"  # where the file pads; the native form never does
     notes: list[str] = field(default_factory=list)  # remarks about this file for people
 
     def __len__(self) -> int:

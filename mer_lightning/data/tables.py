@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _CELL = 24  # bytes of a number or of the place of a text, with the copies that are made of it
-_CODECS = ("SNAPPY", "UNCOMPRESSED")  # others make a thousandth of what repeats itself, and nothing here writes them
+CODECS = ("SNAPPY", "UNCOMPRESSED")  # others make a thousandth of what repeats itself, and nothing here writes them
 
 
 def read_table(
@@ -30,7 +30,7 @@ def read_table(
         if name not in frame:
             raise Refusal(path, f"a column '{name}'", f"only {', '.join(map(str, frame.columns))}", remedy)
         column = frame[name]
-        if name in texts and not column.map(lambda cell: isinstance(cell, str)).all():
+        if name in texts and (column.dtype.kind in "iufb" or column.isna().any()):  # columns are numbers or texts
             raise Refusal(path, f"texts in column '{name}'", str(column.dtype), remedy)
         if name in numbers and (column.dtype.kind not in "iuf" or not np.isfinite(column).all()):
             raise Refusal(path, f"finite numbers in column '{name}'", str(column.dtype), remedy)
@@ -57,8 +57,8 @@ def _read(path: Path) -> pa.Table:
             pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)
         ):
             raise Refusal(path, "columns of numbers and texts", f"'{field.name}' of {field.type}", "make it again")
-    if other := {column.compression for column in columns} - set(_CODECS):
-        raise Refusal(path, f"a table compressed by {_CODECS[0].lower()}", ", ".join(sorted(other)), "make it again")
+    if other := {column.compression for column in columns} - set(CODECS):
+        raise Refusal(path, f"a table compressed by {CODECS[0].lower()}", ", ".join(sorted(other)), "make it again")
     rows = sum(group.num_rows for group in groups)
     refuse_growth(path, rows * len(schema) * _CELL + sum(max(c.total_uncompressed_size, 0) for c in columns), size)
     return parquet.read_table(path, read_dictionary=texts, use_threads=False, partitioning=None)

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from mer_lightning.cli import main
+from tests.public_files import meld_files, mosi_files, write_files
 
 SPLITS = {"train": 4, "valid": 2, "test": 2}
 IDS = [f"video{number}_{number}" for number in range(8)]
@@ -133,6 +134,92 @@ def npz(folder: Path) -> Path:
     return folder / "mine.npz"
 
 
+def own_folder(folder: Path) -> Path:
+    import pandas as pd
+
+    folder.mkdir(parents=True)
+    splits = [split for split, n in SPLITS.items() for _ in range(n)]
+    labels = pd.DataFrame({"id": IDS, "split": splits, "label": _DRAW.uniform(-3, 3, 8), "speaker": ["a", "b"] * 4})
+    labels.to_csv(folder / "labels.csv", index=False)
+    frames = pd.DataFrame(_features(1, 3, 16)[0], columns=["x", "y", "z"]).assign(id=IDS * 2)
+    frames.to_csv(folder / "audio.csv", index=False)
+    frames.to_parquet(folder / "vision.parquet", index=False)
+    for name in IDS:
+        _save(folder / "text" / f"{name}.npy", _features(1, 4, 2)[0])
+    return folder
+
+
+def conversations(folder: Path) -> Path:
+    dialogues = [f"dialogue{number}" for number in range(6)]
+
+    def each(make: Callable[[str, int], Any]) -> dict[str, list[Any]]:
+        return {dialogue: [make(dialogue, turn) for turn in range(2)] for dialogue in dialogues}
+
+    vectors = [each(lambda dialogue, turn, width=width: _features(1, width, 1)[0, 0]) for width in (4, 5, 6)]
+    told = (each(lambda dialogue, turn: f"{dialogue}_{turn}"), each(lambda dialogue, turn: "M"))
+    content = [*told, each(lambda dialogue, turn: 0.5 - turn), *vectors, each(lambda dialogue, turn: "yes")]
+    return _write(folder / "AVEC_features.pkl", pickle.dumps([*content, dialogues[:4], set(dialogues[4:])], 2))
+
+
+def tensors(folder: Path) -> Path:
+    import torch
+
+    folder.mkdir(parents=True)
+    content = {
+        split: {
+            **{f"src-{name}": torch.from_numpy(_features(n, width)) for name, width in (("text", 4), ("visual", 6))},
+            "labels": torch.from_numpy(_DRAW.uniform(-3, 3, n)),
+            "ids": [f"{split}{i}" for i in range(n)],
+        }
+        for split, n in SPLITS.items()
+    }
+    torch.save(content, folder / "data.pt")
+    return folder / "data.pt"
+
+
+def split_h5(folder: Path) -> Path:
+    import h5py
+
+    folder.mkdir(parents=True)
+    for split, n in SPLITS.items():
+        arrays = {"audio_{}": _features(n, 4), "text_{}_emb": _features(n, 5), "y_{}": _DRAW.uniform(-3, 3, n)}
+        for name, values in arrays.items():
+            with h5py.File(folder / f"{name.format(split)}.h5", "w") as file:
+                file.create_dataset("data", data=values, compression="gzip")
+    return folder
+
+
+def hugging_face(folder: Path) -> Path:
+    """Two splits in Arrow and one in Parquet."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    for split, n in SPLITS.items():
+        (folder / split).mkdir(parents=True)
+        columns = {
+            "id": [f"{split}{number}" for number in range(n)],
+            "label": _DRAW.uniform(-3, 3, n),
+            "audio": pa.array([*_features(n, 4, 1)[:, 0].tolist()], pa.list_(pa.float32())),
+            "vision": pa.array(_features(n, 5, 2).tolist(), pa.list_(pa.list_(pa.float32()))),
+        }
+        if split == "test":
+            parquet.write_table(pa.table(columns), folder / split / "0.parquet")
+            continue
+        with pa.ipc.new_stream(str(folder / split / "data.arrow"), pa.table(columns).schema) as sink:
+            sink.write_table(pa.table(columns))
+        info = {"features": {"label": {"dtype": "float64", "_type": "Value"}}}
+        _write(folder / split / "dataset_info.json", json.dumps(info).encode())
+    return folder
+
+
+def public_mosi(folder: Path) -> Path:
+    return write_files(folder, mosi_files())
+
+
+def public_meld(folder: Path) -> Path:
+    return write_files(folder, meld_files())
+
+
 def corpus(folder: Path) -> Path:
     """A stored corpus."""
     main(["data", "import", str(npz(folder / "from")), "--as", "mosi", "-o", str(folder / "corpus")])
@@ -187,7 +274,10 @@ def ablation(folder: Path) -> Path:
 
 SAMPLES: dict[str, Callable[[Path], Path]] = {
     each.__name__: each
-    for each in (mmsa, mult, mag, gcnet, merbench, mmin, csd, npz, corpus, run, unfinished, sweep, ablation)
+    for each in (
+        *(mmsa, mult, mag, gcnet, merbench, mmin, csd, npz, own_folder, conversations, tensors, split_h5, hugging_face),
+        *(public_mosi, public_meld, corpus, run, unfinished, sweep, ablation),
+    )
 }
 
 

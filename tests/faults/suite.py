@@ -14,7 +14,7 @@ from typing import Any
 from mer_lightning.cli import main
 from tests.faults import mutations_of_data as data
 from tests.faults import mutations_of_texts as texts
-from tests.faults.mutations import CANARY, Mutation, seed_of
+from tests.faults.mutations import BYTES, CANARY, Mutation, seed_of
 from tests.faults.samples import make
 from tests.faults.watching import Outcome, Watch, observed
 
@@ -65,7 +65,9 @@ def _command(words: str) -> Reads:
 
 _QUIET = "--trainer.enable_progress_bar false"
 _MOSI, _IEMOCAP = (_command(f"data import IN --as {name} -o OUT/corpus") for name in ("mosi", "iemocap4"))
+_MELD = _command("data import IN --as meld -o OUT/corpus")
 _SETS = _command("data import IN --as mosi -o OUT/corpus --features text=A-UTT,audio=B-UTT,vision=C-UTT")
+_INSPECT = _command("data inspect IN")
 _VERIFY = _command("data verify IN")
 _FIT = _command(f"fit --config IN/config.yaml --trainer.fast_dev_run true {_QUIET} --run_dir OUT/run")
 _RESUME = _command(f"fit --resume IN/runs/1 --test_after_fit false {_QUIET}")
@@ -87,6 +89,23 @@ TARGETS = [
     Target("CMU SDK: HDF5", "csd", "*.csd", data.HDF5, _MOSI, 8),
     Target("CMU SDK: splits", "csd", "splits.yaml", texts.YAML, _MOSI, 4),
     Target(".npz of one's own", "npz", "", data.ARCHIVES, _MOSI, 12),
+    Target("folder of one's own: labels", "own_folder", "labels.csv", texts.CSV, _MOSI, 6),
+    Target("folder of one's own: .csv", "own_folder", "audio.csv", texts.CSV, _MOSI, 4),
+    Target("folder of one's own: Parquet", "own_folder", "vision.parquet", data.TABLES, _MOSI, 4),
+    Target("folder of one's own: .npy", "own_folder", "text/*.npy", data.ARRAYS, _MOSI, 4),
+    Target("pickle of conversations", "conversations", "", data.PICKLES, _MOSI, 10),
+    Target("tensors of torch", "tensors", "", data.CHECKPOINTS, _MOSI, 10),
+    Target("arrays by split: HDF5", "split_h5", "*.h5", data.HDF5, _MOSI, 6),
+    Target("datasets: Arrow", "hugging_face", "*/*.arrow", BYTES, _MOSI, 8),
+    Target("datasets: Parquet", "hugging_face", "*/*.parquet", data.TABLES, _MOSI, 4),
+    Target("datasets: JSON", "hugging_face", "*/*.json", texts.JSON, _MOSI, 2),
+    Target("fetched CMU-MOSI: .csv", "public_mosi", "**/*.csv", texts.CSV, _MOSI, 4),
+    Target("fetched MELD: .csv", "public_meld", "*.csv", texts.CSV, _MELD, 2),
+    Target("fetched MELD: pickles", "public_meld", "*.pickle", data.PICKLES, _MELD, 4),
+    Target("any pickle in inspect", "conversations", "", data.PICKLES, _INSPECT, 4),
+    Target("any .npz in inspect", "npz", "", data.ARCHIVES, _INSPECT, 4),
+    Target("any HDF5 in inspect", "csd", "*.csd", data.HDF5, _INSPECT, 2),
+    Target("any tensors in inspect", "tensors", "", data.CHECKPOINTS, _INSPECT, 2),
     Target("corpus: card", "corpus", "card.yaml", texts.YAML, _VERIFY, 8),
     Target("corpus: tensors", "corpus", "*.safetensors", data.TENSORS, _VERIFY, 8),
     Target("corpus: samples", "corpus", "*.parquet", data.TABLES, _VERIFY, 3),

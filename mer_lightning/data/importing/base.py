@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mer_lightning.data.catalogue import CatalogueEntry
+from mer_lightning.data.importing.contents import pointer_size
 from mer_lightning.data.importing.unpickle import load_pickle
 from mer_lightning.data.raw import RawCorpus
 from mer_lightning.discovery import classes_by_file
@@ -21,6 +22,7 @@ from mer_lightning.errors import Refusal, reading
 class Reader(ABC):
     name: ClassVar[str]  # short, as in "mmsa"
     describes: ClassVar[str]  # one line for `mer-lightning data list`
+    suffixes: ClassVar[tuple[str, ...]] = ()  # of its files; none for a format that is a folder
 
     @abstractmethod
     def detects(self, path: Path) -> bool:
@@ -51,6 +53,9 @@ def detect(path: Path) -> Reader:
     """The reader that recognises ``path``."""
     if not path.exists():
         raise Refusal(path, "a feature file or folder", "nothing there", "check the path")
+    if size := pointer_size(path):
+        remedy = "run git lfs pull in the repository that it is from, or download the file itself"
+        raise Refusal(path, "the file itself", f"a Git-LFS pointer to {size} bytes", remedy)
     for reader in all_readers().values():
         with reading(path, "a feature file or folder"):
             if reader.detects(path):
@@ -58,4 +63,17 @@ def detect(path: Path) -> Reader:
     if path.is_file() and path.suffix in (".pkl", ".pickle"):
         load_pickle(path)  # a pickle that is cut off, or that would run code, gets a refusal that says so
     known = ", ".join(all_readers())
-    raise Refusal(path, f"one of the formats {known}", "none of them", "see `mer-lightning data list` for all formats")
+    remedy = f"`mer-lightning data inspect {path}` says what is in it, and what is missing"
+    raise Refusal(path, f"one of the formats {known}", "none of them", remedy)
+
+
+def whats_missing(path: Path) -> dict[str, str]:
+    """{format: why ``path`` cannot be read as that}, of the formats of such files."""
+    missing = {}
+    for name, each in all_readers().items():
+        if path.suffix in each.suffixes or (path.is_dir() and not each.suffixes):
+            try:
+                read_raw(each, path, None, {})
+            except Refusal as refusal:
+                missing[name] = f"expected {refusal.expected}; found {refusal.found}; {refusal.remedy}"
+    return missing

@@ -78,16 +78,28 @@ class NpzFile:
     def names(self) -> list[str]:
         return list(self._members)
 
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """(shape, dtype) of one member."""
+        info = self._member(name)
+        where = f"{self.path}: {name}"
+        with reading(where, _ARRAY), zipfile.ZipFile(self.path) as archive, archive.open(info) as member:
+            shape, _, dtype = read_header(member, where, info.file_size)
+            return shape, dtype
+
     def array(self, name: str, objects: bool = True) -> NDArray[Any]:
         """One member; with ``objects``, what :func:`read_array` allows may be in it."""
-        info = self._members[name]
+        info = self._member(name)
         self._bytes += info.file_size
         refuse_growth(self.path, self._bytes, self.path.stat().st_size)
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _no_array(self.path, f"'{name}' compressed in another way than numpy does")
         where = f"{self.path}: {name}"
         with reading(where, _ARRAY), zipfile.ZipFile(self.path) as archive, archive.open(info) as member:
             return read_array(member, where, info.file_size, objects)
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        info = self._members[name]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _no_array(self.path, f"'{name}' compressed in another way than numpy does")
+        return info
 
 
 def _no_array(where: str | Path, found: str) -> Refusal:

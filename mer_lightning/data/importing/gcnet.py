@@ -5,7 +5,8 @@
     features/wav2vec-large-c-UTT/<utterance>.npy
     features/manet_UTT/<utterance>.npy, or for IEMOCAP <utterance>/compress_F.npy and compress_M.npy
 
-An IEMOCAP utterance has features of two faces. Only those of the person who speaks are read.
+A folder without one of the three feature sets is a corpus without that modality. An IEMOCAP utterance has features of
+two faces. Only those of the person who speaks are read.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _LABELS = "a list of videoIDs, videoLabels, videoSpeakers, videoSentences and tw
 
 
 @dataclass
-class _Utterance:
+class Utterance:
     name: str
     dialogue: str
     position: int
@@ -54,15 +55,17 @@ class GCNet(Reader):
 
     def detects(self, path: Path) -> bool:
         # A folder of MERBench may hold the same pickles, but also the label*.npz that MERBench makes of them.
-        return path.is_dir() and any(path.glob(_PICKLES)) and not any(path.glob("label*.npz"))
+        has_features = (path / "features").is_dir() and not any(path.glob("label*.npz"))
+        return has_features and any(path.glob(_PICKLES))
 
     def read(self, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
         pickle = _choose_pickle(path, entry)
         entry = entry or lookup(_CORPORA[pickle.name])
         utterances = _utterances(pickle, float if entry.task.kind == "regression" else int)
-        notes: list[str] = []
+        chosen = _there(path / "features") | features
+        notes = [f"No {name} is in features/: no {m}." for m, name in FEATURES.items() if m not in chosen]
         read: dict[str, Sequences] = {}
-        folders = feature_folders(path / "features", FEATURES | features)
+        folders = feature_folders(path / "features", chosen)
         for modality, folder in folders.items():
             sequences: Sequences = _read_features(folder, utterances)
             if empty := int((sequences.lengths == 0).sum()):
@@ -95,6 +98,11 @@ class GCNet(Reader):
         )
 
 
+def _there(root: Path) -> dict[str, str]:
+    """The usual feature sets of which there is a folder; all of them if there is none, to be refused by name."""
+    return {modality: name for modality, name in FEATURES.items() if (root / name).is_dir()} or FEATURES
+
+
 def _choose_pickle(path: Path, entry: CatalogueEntry | None) -> Path:
     known = {file.name: file for file in sorted(path.glob(_PICKLES)) if file.name in _CORPORA}
     fitting = [file for name, file in known.items() if entry is None or _CORPORA[name] == entry.name]
@@ -106,7 +114,7 @@ def _choose_pickle(path: Path, entry: CatalogueEntry | None) -> Path:
     raise Refusal(path, wanted, names, remedy)
 
 
-def _utterances(pickle: Path, number: Callable[[Any], float]) -> list[_Utterance]:
+def _utterances(pickle: Path, number: Callable[[Any], float]) -> list[Utterance]:
     """All utterances in GCNet's order: dialogues sorted by name within each split, utterances by time."""
     content = load_pickle(pickle)
     remedy = "check that this is GCNet's label file"
@@ -127,14 +135,19 @@ def _utterances(pickle: Path, number: Callable[[Any], float]) -> list[_Utterance
             rows = zip(ids[video], labels[video], speakers[video], sentences[video], strict=True)
             for position, (name, label, speaker, sentence) in enumerate(rows):
                 row = (str(name), video, position, number(label), str(speaker), str(sentence), split)
-                utterances.append(_Utterance(*row))
+                utterances.append(Utterance(*row))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         found = f"{type(error).__name__} {error} at '{video}'"
         raise Refusal(pickle, _LABELS, found, remedy) from error
     return utterances
 
 
-def _read_features(folder: Path, utterances: list[_Utterance]) -> FileSequences:
+def video_utterances(pickle: Path) -> list[Utterance]:
+    """All utterances of a label pickle whose labels are sentiment."""
+    return _utterances(pickle, float)
+
+
+def _read_features(folder: Path, utterances: list[Utterance]) -> FileSequences:
     files = []
     for utterance in utterances:
         paths = files_of(folder, utterance.name)

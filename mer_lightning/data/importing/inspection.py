@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_lightning.data.corpus import CARD, Corpus, open_corpus
-from mer_lightning.data.importing.base import detect, read_raw
+from mer_lightning.data.importing.base import detect, read_raw, whats_missing
+from mer_lightning.data.importing.contents import Contents, contents_of
 from mer_lightning.data.raw import SPLITS, PackedSequences, RawCorpus, Sequences, chunks
+from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.tasks import Ratings
 from mer_lightning.yaml_text import from_yaml
@@ -61,6 +63,18 @@ class Findings:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def inspect_any(path: Path, progress: Progress | None = None) -> Findings | Contents:
+    """Of a file that no reader reads: what is in it, and what is missing."""
+    try:
+        return inspect_path(path, progress)
+    except Refusal:
+        if not path.exists() or (path / CARD).is_file():
+            raise
+    contents = contents_of(path)
+    contents.missing = whats_missing(path)
+    return contents
 
 
 def inspect_path(path: Path, progress: Progress | None = None) -> Findings:

@@ -6,7 +6,9 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
+from mer_lightning.data.importing.contents import Contents
 from mer_lightning.data.importing.inspection import Findings
 
 
@@ -24,6 +26,22 @@ def show(findings: Findings, console: Console) -> None:
         console.print(f"[yellow]![/] {warning}", highlight=False)
     for note in findings.notes:
         console.print(f"[dim]note: {note}[/]", highlight=False)
+
+
+def show_contents(contents: Contents, console: Console) -> None:
+    """Names and texts of the file are not to be taken for markup."""
+    console.print(Text(f"{contents.path}: {contents.kind}", "bold"))
+    table = Table.grid(padding=(0, 2))
+    for name, what in contents.parts:
+        table.add_row(Text(_plain(name)), Text(_plain(what)))
+    console.print(table)
+    for name, why in contents.missing.items():
+        console.print(Text(_plain(f"to be read as {name}: {why}"), "yellow"))
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _labels_of(task: dict[str, Any]) -> list[str]:

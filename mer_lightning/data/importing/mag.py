@@ -30,6 +30,7 @@ _CLIP = re.compile(r"(\[\d+\]|_\d+)$")  # the end of a segment's name, after the
 class MAG(Reader):
     name = "mag"
     describes = "MAG-BERT pickle: mosi.pkl, mosei.pkl with words"
+    suffixes = (".pkl", ".pickle")
 
     def detects(self, path: Path) -> bool:
         splits = outline(path)

@@ -45,6 +45,7 @@ _UNIMODAL = {"regression_labels_T": "text", "regression_labels_A": "audio", "reg
 class MMSA(Reader):
     name = "mmsa"
     describes = "MMSA pickle: aligned_50.pkl, unaligned_50.pkl, unaligned_39.pkl"
+    suffixes = (".pkl", ".pickle")
 
     def detects(self, path: Path) -> bool:
         splits = outline(path)

@@ -44,6 +44,7 @@ _EMOTIONS = MultiLabel(("neutral", "happy", "sad", "angry"))
 class MulT(Reader):
     name = "mult"
     describes = "MulT pickle: mosi_data.pkl, mosei_senti_data_noalign.pkl, iemocap_data.pkl"
+    suffixes = (".pkl", ".pickle")
 
     def detects(self, path: Path) -> bool:
         splits = outline(path)

@@ -14,96 +14,36 @@ from numpy.typing import NDArray
 
 from mer_lightning.data.catalogue import CatalogueEntry
 from mer_lightning.data.corpus import Corpus, CorpusCard
-from mer_lightning.data.importing.arrays import (
-    lengths_without_padding,
-    numbers,
-    padded,
-    padded_numbers,
-    per_sample,
-    strings,
-    task_for_numbers,
-)
+from mer_lightning.data.importing.arrays import strings
 from mer_lightning.data.importing.base import Reader
 from mer_lightning.data.importing.feature_files import NpzFile
+from mer_lightning.data.importing.own_corpus import (
+    HELP,
+    KNOWN,
+    Arrays,
+    alignment_of,
+    features_of,
+    labels_of,
+    own_corpus,
+)
 from mer_lightning.data.nonfinite import as_float32, repaired
-from mer_lightning.data.raw import SPLITS, UNUSED, Alignment, PackedSequences, RawCorpus, Sequences
-from mer_lightning.data.store import carve_valid
+from mer_lightning.data.raw import RawCorpus
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
-from mer_lightning.tasks import MultiLabel, Ratings, Regression, SingleLabel, Task
-
-_KNOWN = {
-    "ids",
-    "label",
-    "classes",
-    "targets",
-    "ranges",
-    "video_id",
-    "split",
-    *MODALITIES,
-    *(f"{m}_lengths" for m in MODALITIES),
-}
-_GROUPS = ("video_id", "dialogue")  # what must not be in two splits, by the first of these names
-_HELP = "see docs/reference/npz-format.md"
-_CARVED = "Partition '{}' has no valid split: whole videos with about 15 % of its training samples became one."
-
-Arrays = dict[str, NDArray[Any]]
+from mer_lightning.tasks import Ratings, Regression, Task
 
 
 class NPZ(Reader):
     name = "npz"
     describes = "own features in one .npz, see docs/reference/npz-format.md"
+    suffixes = (".npz",)
 
     def detects(self, path: Path) -> bool:
         return bool(array_names(path) & {*MODALITIES})
 
     def read(self, path: Path, entry: CatalogueEntry | None, features: dict[str, str]) -> RawCorpus:
         arrays, notes = _load(path)
-        if missing := [key for key in ("ids", "label") if key not in arrays]:
-            raise Refusal(path, f"an array '{missing[0]}'", f"only {', '.join(sorted(arrays))}", _HELP)
-        ids = strings(path, "ids", arrays["ids"])
-        n = len(ids)
-        task, target = _labels(path, arrays, n, entry)
-        sequences = _features(path, arrays, n)
-        columns, notes = _columns(path, arrays, n, notes)
-        groups = next((columns[name] for name in _GROUPS if name in columns), ids)
-        if groups is ids:
-            notes.append(
-                "No video_id or dialogue: each sample is a group of its own, even if several samples are of one video."
-            )
-        partitions = _partitions(path, arrays, n)
-        for name, partition in partitions.items():
-            if not (partition == SPLITS.index("valid")).any():
-                partitions[name] = carve_valid(partition, groups)
-                notes.append(_CARVED.format(name))
-        return RawCorpus(
-            format=self.name,
-            source=path,
-            task=task,
-            alignment=_alignment(sequences),
-            features=sequences,
-            feature_set={modality: f"{path.stem} {each.width}" for modality, each in sequences.items()},
-            target=target,
-            ids=ids,
-            partitions=partitions,
-            groups=groups,
-            columns={name: column for name, column in columns.items() if name != "video_id"},
-            padding="end" if any(arrays[modality].ndim == 3 for modality in sequences) else "none",
-            notes=notes,
-        )
-
-
-def _columns(path: Path, arrays: Arrays, n: int, notes: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """({name: one text per sample} of every array that the format has no other use for, notes with the others)."""
-    columns, left = {}, []
-    for name, values in arrays.items():
-        if (name in _KNOWN and name != "video_id") or name.startswith("split_"):
-            continue
-        if values.shape == (n,) and name not in ("id", "group"):
-            columns[name] = strings(path, name, values, n)
-        else:
-            left.append(name)
-    return columns, [*notes, *([f"Arrays that were not read: {', '.join(left)}."] if left else [])]
+        return own_corpus(self.name, path, arrays, entry, notes)
 
 
 def open_npz(path: Path) -> Corpus:
@@ -113,16 +53,16 @@ def open_npz(path: Path) -> Corpus:
     """
     arrays, notes = _load(path)
     n = _samples(path, arrays)
-    sequences = _features(path, arrays, n)
+    sequences = features_of(path, arrays, n)
     task: Task = Regression()
     target: NDArray[Any] | None = None
     if "label" in arrays:
-        task, target = _labels(path, arrays, n, None)
+        task, target = labels_of(path, arrays, n, None)
         if not np.isfinite(target).all() and not isinstance(task, Ratings):
             notes.append("Not every sample has a finite label: labels are left out.")
             target = None
     # Nothing says what a training split held: medians are those of the file.
-    sequences, counts = repaired(path, sequences, "median", np.ones(n, bool), _alignment(sequences))
+    sequences, counts = repaired(path, sequences, "median", np.ones(n, bool), alignment_of(sequences))
     tensors = {}
     for modality, each in sequences.items():
         tensors[f"{modality}.values"] = torch.from_numpy(as_float32(each.packed(0, n)))
@@ -131,7 +71,7 @@ def open_npz(path: Path) -> Corpus:
         tensors["target"] = torch.from_numpy(target.astype(np.int64 if task.kind == "single_label" else np.float32))
     card = CorpusCard(
         name=path.stem,
-        alignment=_alignment(sequences),
+        alignment=alignment_of(sequences),
         task=task.card(),
         feature_set={modality: f"{path.stem} {each.width}" for modality, each in sequences.items()},
         dims={modality: each.width for modality, each in sequences.items()},
@@ -166,11 +106,11 @@ def _load(path: Path) -> tuple[Arrays, list[str]]:
     archive = NpzFile(path)
     names = set(archive.names)
     if not names & {*MODALITIES}:
-        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), _HELP)
+        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), HELP)
     arrays: Arrays = {}
     left = []
     for name in sorted(names):
-        needed = name in _KNOWN or name.startswith("split_")
+        needed = name in KNOWN or name.startswith("split_")
         try:
             arrays[name] = archive.array(name, objects=False)
         except Refusal:
@@ -181,7 +121,7 @@ def _load(path: Path) -> tuple[Arrays, list[str]]:
         if arrays[name].ndim and len(arrays[name]):
             continue
         if needed:
-            raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", _HELP)
+            raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", HELP)
         del arrays[name]
         left.append(name)
     return arrays, [f"Arrays that were not read: {', '.join(left)}."] if left else []
@@ -192,105 +132,5 @@ def _samples(path: Path, arrays: Arrays) -> int:
     counts = {len(arrays.get(f"{modality}_lengths", arrays[modality])) for modality in MODALITIES if modality in arrays}
     counts |= {len(arrays[name]) for name in ("ids", "label") if name in arrays}
     if len(counts) > 1:
-        raise Refusal(path, "as many samples in each array", " and ".join(map(str, sorted(counts))), _HELP)
+        raise Refusal(path, "as many samples in each array", " and ".join(map(str, sorted(counts))), HELP)
     return counts.pop()
-
-
-def _features(path: Path, arrays: Arrays, n: int) -> dict[str, Sequences]:
-    """Sequences from arrays (N, D), one step each; (N, L, D), padded at the end; or (sum of lengths, D), joined."""
-    sequences: dict[str, Sequences] = {}
-    without_lengths: Arrays = {}
-    for modality in MODALITIES:
-        if modality not in arrays:
-            continue
-        values = numbers(path, modality, arrays[modality])
-        if values.ndim not in (2, 3):
-            raise Refusal(path, f"(N, D), (N, L, D) or (sum of lengths, D) in {modality}", f"{values.shape}", _HELP)
-        key = f"{modality}_lengths"
-        if key not in arrays:
-            steps = values[:, None] if values.ndim == 2 else values
-            without_lengths[modality] = padded_numbers(path, modality, steps, n)
-            continue
-        lengths = per_sample(path, key, arrays[key], n)
-        if values.ndim == 3:
-            sequences[modality] = padded(path, modality, padded_numbers(path, modality, values, n), lengths)
-        elif len(values) == lengths.sum() and (lengths >= 0).all():
-            sequences[modality] = PackedSequences(values, lengths)
-        elif len(values) == n and set(np.unique(lengths)) <= {0, 1}:
-            sequences[modality] = padded(path, modality, values[:, None], lengths)  # absent where the length is 0
-        else:
-            expected = f"{lengths.sum()} rows in {modality}, the sum of {key}"
-            raise Refusal(path, expected, f"{len(values)}", "put the steps of all samples one after the other")
-    for modality, lengths in lengths_without_padding(without_lengths).items():
-        sequences[modality] = padded(path, modality, without_lengths[modality], lengths)
-    return {modality: sequences[modality] for modality in MODALITIES if modality in sequences}
-
-
-def _alignment(features: dict[str, Sequences]) -> Alignment:
-    if all(each.lengths.max(initial=0) <= 1 for each in features.values()):
-        return "utterance"
-    lengths = np.stack([each.lengths for each in features.values()])
-    longest = lengths.max(axis=0)
-    return "aligned" if ((lengths == longest) | (lengths == 0)).all() else "unaligned"
-
-
-def _labels(path: Path, arrays: Arrays, n: int, entry: CatalogueEntry | None) -> tuple[Task, NDArray[Any]]:
-    label = numbers(path, "label", arrays["label"], n)
-    label = label.reshape(n) if label.size == n else label
-    classes = tuple(strings(path, "classes", arrays["classes"])) if "classes" in arrays else ()
-    if label.ndim > 2:
-        raise Refusal(path, f"labels of shape ({n},) or ({n}, C)", f"{label.shape}", _HELP)
-    task = entry.task if entry else _task(path, arrays, label, classes)
-    if entry is not None and classes and getattr(task, "classes", None) != classes:
-        raise _other_labels(path, entry, f"the classes {', '.join(classes)}")
-    if task.outputs > 1 and task.kind != "single_label" and label.shape != (n, task.outputs):
-        raise Refusal(path, f"labels of shape ({n}, {task.outputs}), one column each", f"{label.shape}", _HELP)
-    if task.kind == "single_label":
-        known = label[np.isfinite(label)]
-        if label.ndim > 1 or not np.isin(known, range(task.outputs)).all():
-            found = f"{label.min()} to {label.max()}" if label.ndim == 1 else f"{label.shape}"
-            expected = f"labels 0 to {task.outputs - 1}, the positions in classes"
-            raise Refusal(path, expected, found, "number the classes 0, 1, 2, ...")
-    return task, label
-
-
-def _task(path: Path, arrays: Arrays, label: NDArray[Any], classes: tuple[str, ...]) -> Task:
-    """What the file says: classes, or named targets, or numbers."""
-    names = strings(path, "targets", arrays["targets"]) if "targets" in arrays else []
-    columns = label.shape[1] if label.ndim == 2 else 1
-    if classes and (names or "ranges" in arrays):
-        raise Refusal(path, "classes, or targets with ranges", "both", "leave one of them out")
-    if classes:
-        return SingleLabel(classes) if label.ndim == 1 else MultiLabel(classes)
-    ranges = numbers(path, "ranges", arrays["ranges"]) if "ranges" in arrays else np.zeros((0, 2))
-    if (names and len(names) != columns) or (len(ranges) and ranges.shape != (columns, 2)):
-        expected = f"{columns} names in targets, and ranges of shape ({columns}, 2), as label has columns"
-        raise Refusal(path, expected, f"{len(names)} names and {ranges.shape}", _HELP)
-    try:
-        return task_for_numbers(label, names, [(low, high) for low, high in ranges.tolist()])
-    except ValueError as error:
-        raise Refusal(path, "ranges from a lower to a higher number", str(error), _HELP) from error
-
-
-def _other_labels(path: Path, entry: CatalogueEntry, found: str) -> Refusal:
-    task = entry.task
-    classes: tuple[str, ...] = getattr(task, "classes", ())
-    expected = f"the classes of {entry.name}, {', '.join(classes)}" if classes else f"numbers, as {entry.name} has them"
-    way = "say which is which, --classes '{mine: theirs, ...}', or " if classes else ""
-    return Refusal(path, expected, found, f"{way}import it under a name of your own: --as other")
-
-
-def _partitions(path: Path, arrays: Arrays, n: int) -> dict[str, NDArray[np.int8]]:
-    numbered = {split: number for number, split in enumerate(SPLITS)} | {"": UNUSED}
-    partitions: dict[str, NDArray[np.int8]] = {}
-    keys = sorted(name for name in arrays if name == "split" or name.startswith("split_"))
-    if not keys:
-        raise Refusal(path, "an array 'split' or 'split_NAME'", f"only {', '.join(sorted(arrays))}", _HELP)
-    for key in keys:
-        splits = strings(path, key, arrays[key], n)
-        if unknown := sorted(set(splits) - set(numbered)):
-            expected = f"{', '.join(SPLITS)}, or an empty string for unused samples, in {key}"
-            raise Refusal(path, expected, f"'{unknown[0]}'", "rename it")
-        name = "official" if key == "split" else key.removeprefix("split_")
-        partitions[name] = np.array([numbered[split] for split in splits], np.int8)
-    return partitions

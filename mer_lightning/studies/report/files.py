@@ -7,6 +7,8 @@ from pathlib import Path
 from mer_lightning.errors import Refusal
 from mer_lightning.whole_files import whole, write_whole
 
+SCORES, DIFFERENCES = "scores.csv", "differences.csv"
+
 
 def write_report(
     folders: list[Path], baseline: str, output: Path, baseline_needed: bool = False, by: str | None = None
@@ -44,8 +46,8 @@ def write_report(
         "report.html": page(settings, tests, ledger.diverged, groups),
         "report.md": markdown(settings, tests, ledger.diverged, groups),
         "report.tex": latex(settings),
-        "scores.csv": pd.concat(tables).to_csv(index=False),
-        "differences.csv": pd.concat([each.assign(setting=title) for title, _, each in titled]).to_csv(index=False),
+        SCORES: pd.concat(tables).to_csv(index=False),
+        DIFFERENCES: pd.concat([each.assign(setting=title) for title, _, each in titled]).to_csv(index=False),
     }
     if by:
         titles = [setting.title for setting in settings]

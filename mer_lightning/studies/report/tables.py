@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LINEAR = "linear model"
+REFERENCES = {"constant predictor": "floor", LINEAR: "linear", "best possible": "bayes"}  # {row: column of scores}
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def grid(setting: Setting, metric: str) -> Grid:
     cells = {(row["label"], row["condition"]): _score(row) for row in table.to_dict("records")}
     first = table.groupby("condition", sort=False).first()
     references = []
-    for name, column in (("constant predictor", "floor"), (LINEAR, "linear"), ("best possible", "bayes")):
+    for name, column in REFERENCES.items():
         if first[column].notna().any():
             references.append(name)
             cells |= {(name, condition): number(first[column].astype(float)[condition]) for condition in conditions}

@@ -115,6 +115,16 @@ def test_frames_are_averaged_over_time(mosi):
         np.testing.assert_allclose(sequences.packed(2, 4), slow[2:4], rtol=1e-6)
 
 
+def test_a_folder_without_vision_is_a_corpus_without_vision(mosi):
+    (mosi / "features/manet_UTT").rename(mosi / "features/faces")
+    raw = GCNet().read(mosi, lookup("mosi"), {})
+    assert list(raw.features) == ["text", "audio"]
+    assert raw.notes == ["No manet_UTT is in features/: no vision."]
+    assert list(GCNet().read(mosi, lookup("mosi"), {"vision": "faces"}).features) == ["text", "audio", "vision"]
+    with pytest.raises(Refusal, match=r"a folder 'manet_UTT'.*faces"):
+        GCNet().read(mosi, lookup("mosi"), {"vision": "manet_UTT"})
+
+
 def test_without_an_entry_the_pickle_says_which_corpus_it_is(mosi):
     assert GCNet().read(mosi, None, {}).task == lookup("mosi").task
 
@@ -173,7 +183,7 @@ def test_a_folder_of_merbench_is_left_to_its_own_reader(iemocap):
     ("damage", "words"),
     [
         (lambda root: (root / "features/manet_UTT/vidD_2.npy").unlink(), "vidD_2.npy or a folder of that name"),
-        (lambda root: (root / "features/manet_UTT").rename(root / "features/faces"), "a folder 'manet_UTT'.*faces"),
+        (lambda root: (root / "features").rename(root / "vectors"), "a folder 'deberta-large-4-UTT'.*nothing"),
         (lambda root: np.save(root / "features/manet_UTT/vidD_2.npy", np.ones(9)), "one width.*5 in.*9 in vidD_2.npy"),
         (lambda root: np.save(root / "features/manet_UTT/vidD_2.npy", "x"), "numbers of shape.*<U1"),
         (lambda root: (root / "features/manet_UTT/vidD_2.npy").write_bytes(b"junk"), "numpy.save"),
