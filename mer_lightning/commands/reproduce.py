@@ -94,20 +94,17 @@ def _summary(title: str, scores: pd.DataFrame, tests: pd.DataFrame) -> Table:
         table.add_column(condition, justify="right")
         if len(tests):
             table.add_column(f"gain over {_CONTROL}", justify="right")
-    cells = scores.set_index(["label", "condition"])
-    gains = tests.set_index(["label", "condition"])
+    cells = {(row["label"], row["condition"]): row for row in scores.to_dict("records")}
+    gains = {(row["label"], row["condition"]): row for row in tests.to_dict("records")}
 
     def gain(label: str, condition: str) -> str:
-        key = (label, condition)
-        if key not in gains.index:
-            return ""
-        test = gains.loc[key]
-        return f"{number(test['difference'], '+')} {interval(test['low'], test['high'])}"
+        test = gains.get((label, condition))
+        return f"{number(test['difference'], '+')} {interval(test['low'], test['high'])}" if test else ""
 
     for label in dict.fromkeys(scores["label"]):
         row = [label]
         for condition in conditions:
-            cell = cells.loc[(label, condition)]
+            cell = cells[label, condition]
             row += [spread(cell["mean"], cell["std"]), *([gain(label, condition)] if len(tests) else [])]
         table.add_row(*row)
     table.add_section()
