@@ -52,7 +52,8 @@ def main(args: list[str]) -> int:
     for each in scored:
         for remark in each.remarks:
             console.print(f"[yellow]![/] {remark}", highlight=False)
-    title = f"{corpus.card.label}, {given.split} split of {partition}: {name} (not ours), {len(scored)} seeds"
+    seeds = ", ".join(str(each.rows["seed"].iloc[0]) for each in scored)
+    title = f"{corpus.card.label}, {given.split} split of {partition}: {name} (not ours), seed {seeds}"
     console.print(table(pd.concat([each.rows for each in scored]), corpus.task, title))
     for line in _beside_linear(scored, place):
         console.print(line, highlight=False)

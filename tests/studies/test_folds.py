@@ -114,7 +114,7 @@ def test_a_report_has_one_table_with_one_row(study, tmp_path, capsys):
     assert text.count("\n## ") == 1
     assert text.count("| supervised | .") == text.count("### ") - 1  # one row for each metric; groups have others
     assert "[." in text
-    assert "Scores are of all folds' predictions together" in text
+    assert text.count("in brackets, mean ± deviation over folds") == 1
     assert "fold-1 + fold-2 + fold-3, pooled" in text
 
 

@@ -52,7 +52,7 @@ def test_answers_are_scored_beside_the_constant_and_the_linear_model(corpus, tmp
     assert value(folder, "wa") == pytest.approx(1 - np.ceil(samples / 3) / samples, abs=1e-5)
     assert 0.1 < value(folder, "wa", column="floor") < value(folder, "wa", column="linear") < 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "gpt-4.1 (not ours), 1 seeds" in shown
+    assert "gpt-4.1 (not ours), seed 0" in shown
     assert "beside the linear model under tav (higher is better)" in shown
 
 

@@ -97,10 +97,6 @@ class Setting:
             )
             notes.append(f"Budgets differ (epochs, of all phases), so no best score is marked: {listed}.")
         if self.rows["fold_mean"].notna().any():
-            notes.append(
-                "Scores are of the predictions of all folds together; in brackets, mean ± deviation over folds."
-            )
-        if self.rows["fold_mean"].notna().any():
             notes.append("Scores are of all folds' predictions together; in brackets, mean ± deviation over folds.")
         notes += self._below_linear()
         notes += [f"{line}." for line in remarks(self.rows)]
