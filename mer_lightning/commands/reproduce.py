@@ -87,7 +87,7 @@ def _summary(title: str, scores: pd.DataFrame, tests: pd.DataFrame) -> Table:
     from mer_lightning.numerals import interval, number, spread
     from mer_lightning.studies.report.tables import REFERENCES
 
-    conditions = list(dict.fromkeys(tests["condition"])) or list(scores["condition"].unique())
+    conditions = list((tests if len(tests) else scores)["condition"].unique())  # no tests where the control did not run
     table = Table(box=box.SIMPLE, padding=0, pad_edge=False, title=f"\n{title}", title_justify="left")
     table.add_column(f"{scores['metric'].iloc[0]}, mean±deviation", no_wrap=True)
     for condition in conditions:

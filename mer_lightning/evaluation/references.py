@@ -32,7 +32,7 @@ from mer_lightning.tasks import Task
 from mer_lightning.whole_files import whole
 
 _VERSION = 1  # of what is kept; raise it when the same corpus gives another model
-_SAMPLES_AT_ONCE = 256
+_SAMPLES_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
