@@ -84,10 +84,13 @@ def _summary(title: str, scores: pd.DataFrame, tests: pd.DataFrame) -> Table:
     from rich import box
     from rich.table import Table
 
+    from mer_lightning.modalities import COMBINATIONS
     from mer_lightning.numerals import interval, number, spread
     from mer_lightning.studies.report.tables import REFERENCES
 
-    conditions = list((tests if len(tests) else scores)["condition"].unique())  # no tests where the control did not run
+    there = list(scores["condition"].unique())
+    complete = max((name for name in there if name in COMBINATIONS), key=len, default=there[0])
+    conditions = [complete, *[name for name in there if name.startswith("mean-")][:1]]
     table = Table(box=box.SIMPLE, padding=0, pad_edge=False, title=f"\n{title}", title_justify="left")
     table.add_column(f"{scores['metric'].iloc[0]}, mean±deviation", no_wrap=True)
     for condition in conditions:
