@@ -63,7 +63,7 @@ def test_a_failed_run_is_reported_and_the_others_go_on(folder: Path, capsys: pyt
     printed = capsys.readouterr().out
     assert printed.count("failed: ") == 2
     assert printed.count("8.5") == 2  # the reason
-    assert "mosi-aligned (synthetic), test split of official" in printed
+    assert "mosi-aligned (synthetic), test split of official" in " ".join(printed.split())
 
 
 @pytest.mark.slow
