@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mer_lightning.commands.studies import StudyProgress, add_workers_option, study_folder
+from mer_lightning.commands.studies import add_workers_option, run_in_folder
 from mer_lightning.studies.ablation import differences, read_ablation
 from mer_lightning.studies.folds import in_folds
-from mer_lightning.studies.runner import run_study
 from mer_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -30,19 +29,11 @@ def main(args: list[str]) -> int:
 
     from rich.console import Console
 
-    from mer_lightning.studies.pool import ProcessPool
-    from mer_lightning.studies.pooled_folds import pool_done
-
     console = Console()
     ablation = read_ablation(given.file)
     folder = given.runs / given.file.stem
     jobs = ablation.jobs(folder, more)
-    studies = in_folds(jobs)
-    parts = [part for study in studies for part in study.parts]
-    with study_folder(folder), StudyProgress(console, parts) as progress:
-        failed = run_study(parts, ProcessPool(given.workers), progress)
-        pool_done(studies)
-    if failed:
+    if not run_in_folder(in_folds(jobs), folder, given.workers, console):
         return 1
     table = differences(jobs)
     path = folder / "differences.csv"

@@ -83,13 +83,12 @@ def _diagnose(run: Run, label: str, codes: bool, console: Console) -> dict[str, 
 
 def _probes(run: Run) -> dict[str, dict[str, float]] | str:
     """{representation: {measure: value}} of a run's checkpoint, or why there are none."""
-    from mer_lightning.data.corpus import CorpusCard
+    from mer_lightning.data.corpus import card_in
     from mer_lightning.methods.loading import load_method
     from mer_lightning.methods.probing import probes_of
     from mer_lightning.training.run_folder import CORPUS
-    from mer_lightning.yaml_text import from_yaml
 
-    corpus = _corpus_of(run, CorpusCard(**from_yaml((run.folder / CORPUS).read_text(encoding="utf-8"))))
+    corpus = _corpus_of(run, card_in(run.folder / CORPUS))
     if isinstance(corpus, str):
         return corpus
     partition = run.config["data"].get("partition") or next(iter(corpus.card.partitions))

@@ -23,10 +23,7 @@ def main(args: list[str]) -> int:
 
     from rich.console import Console
 
-    from mer_lightning.commands.studies import StudyProgress, add_workers_option, study_folder
-    from mer_lightning.studies.pool import ProcessPool
-    from mer_lightning.studies.pooled_folds import pool_done
-    from mer_lightning.studies.runner import run_study
+    from mer_lightning.commands.studies import add_workers_option, run_in_folder
 
     parser = argparse.ArgumentParser(prog="mer-lightning fit", allow_abbrev=False)
     parser.add_argument("--run_dir", type=Path)
@@ -42,11 +39,7 @@ def main(args: list[str]) -> int:
     folder = given.run_dir or Path("runs") / f"{name}-folds" / identity
     study = in_folds([Job(folder, arguments, tuple(path for path in configs if path.is_file()), folder.name)])
     console = Console()
-    parts = [part for each in study for part in each.parts]
-    with study_folder(folder), StudyProgress(console, parts) as progress:
-        failed = run_study(parts, ProcessPool(given.workers), progress)
-        pool_done(study)
-    if failed:
+    if not run_in_folder(study, folder, given.workers, console):
         return 1
     _show(console, study[0])
     return 0

@@ -10,11 +10,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mer_lightning.commands.studies import CORES, StudyProgress, study_folder
-from mer_lightning.studies.folds import in_folds
+from mer_lightning.commands.studies import CORES, run_in_folder
+from mer_lightning.studies.folds import in_folds, parts_of
 from mer_lightning.studies.jobs import Job
 from mer_lightning.studies.reproduction import BUDGETS, Experiment, find_experiments, plan
-from mer_lightning.studies.runner import run_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,25 +35,20 @@ def main(args: list[str]) -> int:
 
     from rich.console import Console
 
-    from mer_lightning.studies.pool import ProcessPool
-    from mer_lightning.studies.pooled_folds import pool_done
     from mer_lightning.studies.report.files import write_report
 
     console = Console()
     experiments = find_experiments(given.names, given.experiments, given.budget)
     jobs = plan(experiments, given.budget, given.runs, given.partition)
     studies = in_folds(jobs)
-    parts = [part for study in studies for part in study.parts]
-    _announce(console, experiments, parts, BUDGETS[given.budget].seconds)
-    with study_folder(given.runs / given.budget), StudyProgress(console, parts) as progress:
-        failed = run_study(parts, ProcessPool(CORES), progress)
-        pool_done(studies)
+    _announce(console, experiments, parts_of(studies), BUDGETS[given.budget].seconds)
+    good = run_in_folder(studies, given.runs / given.budget, CORES, console)
     if done := [job for job in jobs if job.done]:
         output = given.runs / given.budget / "report"
         write_report([job.folder for job in done], _CONTROL, output)
         _print_summary(console, output)
         console.print(f"\nreport: {output / 'report.html'}", highlight=False)
-    return 1 if failed else 0
+    return 0 if good else 1
 
 
 def _announce(console: Console, experiments: list[Experiment], jobs: list[Job], seconds_each: float) -> None:
@@ -84,12 +78,12 @@ def _summary(title: str, scores: pd.DataFrame, tests: pd.DataFrame) -> Table:
     from rich import box
     from rich.table import Table
 
-    from mer_lightning.modalities import COMBINATIONS
+    from mer_lightning.modalities import complete_among
     from mer_lightning.numerals import interval, number, spread
     from mer_lightning.studies.report.tables import REFERENCES
 
     there = list(scores["condition"].unique())
-    complete = max((name for name in there if name in COMBINATIONS), key=len, default=there[0])
+    complete = complete_among(there) or there[0]
     conditions = [complete, *[name for name in there if name.startswith("mean-")][:1]]
     table = Table(box=box.SIMPLE, padding=0, pad_edge=False, title=f"\n{title}", title_justify="left")
     table.add_column(f"{scores['metric'].iloc[0]}, mean±deviation", no_wrap=True)

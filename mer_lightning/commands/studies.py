@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mer_lightning.locks import locked
+from mer_lightning.studies.folds import Folds, parts_of
 from mer_lightning.studies.jobs import Job, by_group
-from mer_lightning.studies.runner import Observer
+from mer_lightning.studies.runner import Observer, run_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +30,18 @@ def study_folder(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         yield
+
+
+def run_in_folder(studies: Sequence[Folds], folder: Path, workers: int, console: Console) -> bool:
+    """Run what is not done, with its progress shown, and pool the folds; whether nothing failed."""
+    from mer_lightning.studies.pool import ProcessPool
+    from mer_lightning.studies.pooled_folds import pool_done
+
+    parts = parts_of(studies)
+    with study_folder(folder), StudyProgress(console, parts) as progress:
+        failed = run_study(parts, ProcessPool(workers), progress)
+        pool_done(studies)
+    return not failed
 
 
 def add_workers_option(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mer_lightning.tasks import Task
+from mer_lightning.tasks import Ratings, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,8 +122,13 @@ def _numbers(task: Task, values: Tensor, column: str) -> dict[str, Any]:
     """One column, or one for each of several targets."""
     if values.dim() == 1:
         return {column: values.numpy()}
-    names: tuple[str, ...] = task.targets  # type: ignore[attr-defined]
-    return {f"{column} {name}": values[:, number].numpy() for number, name in enumerate(names)}
+    return {name: values[:, number].numpy() for number, name in enumerate(columns_of(task, column))}
+
+
+def columns_of(task: Task, column: str) -> list[str]:
+    """The columns of a table that hold a prediction or a target of this task: one, or one for each of several."""
+    several = isinstance(task, Ratings) and len(task.targets) > 1
+    return [f"{column} {name}" for name in task.targets] if several else [column]  # type: ignore[attr-defined]
 
 
 def _named(classes: tuple[str, ...], values: Tensor, column: str) -> dict[str, Any]:

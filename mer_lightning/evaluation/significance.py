@@ -120,12 +120,17 @@ def _run_scores(task: Task, decisions: list[list[Tensor]], target: Tensor, count
 
 
 def _resamples(samples: int, draws: torch.Generator) -> Iterator[Tensor]:
-    """(r, N) the number of times that each sample occurs in r resamples with replacement; R of them in all."""
+    """The counts of R resamples, in pieces (r, N) that fit into memory."""
     most = max(_CHUNK_BYTES // (8 * samples), 1)
     for rows in torch.arange(_RESAMPLES).split(most):
-        drawn = torch.randint(samples, (len(rows), samples), generator=draws)
-        counts = torch.zeros(drawn.shape, dtype=torch.float64)
-        yield counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
+        yield drawn_counts(len(rows), samples, draws)
+
+
+def drawn_counts(resamples: int, samples: int, draws: torch.Generator) -> Tensor:
+    """(r, N) how often each sample occurs in each of r resamples with replacement."""
+    drawn = torch.randint(samples, (resamples, samples), generator=draws)
+    counts = torch.zeros(drawn.shape, dtype=torch.float64)
+    return counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
 
 
 def _wilcoxon(first: Tensor, second: Tensor) -> float:

@@ -10,6 +10,8 @@ from mer_lightning.errors import Refusal
 from mer_lightning.studies.jobs import Job
 from mer_lightning.yaml_text import read_yaml
 
+DEFAULT_CORPUS = "mosi"  # of MERDataModule, which is not imported here because it takes seconds
+
 
 def verified(jobs: Iterable[Job]) -> Iterator[Job]:
     """The same jobs; a Refusal before the first one whose corpus is not what its card says."""
@@ -30,13 +32,18 @@ def corpus_of(job: Job) -> Path | None:
     corpus folder: the job itself says what is wrong then."""
     from mer_lightning.data.places import find_corpus
 
-    options = {"corpus": "mosi", "alignment": None, **data_options(job.arguments)}
-    if str(options.get("synthetic")).lower() == "true" or not isinstance(options["corpus"], str):
+    options = {"corpus": DEFAULT_CORPUS, "alignment": None, **data_options(job.arguments)}
+    if is_twin(options) or not isinstance(options["corpus"], str):
         return None
     try:
         return find_corpus(options["corpus"], options["alignment"])
     except Refusal:
         return None
+
+
+def is_twin(options: dict[str, Any]) -> bool:
+    """Whether the options of the data ask for a synthetic twin; as on the command line, the answer may be a text."""
+    return str(options.get("synthetic")).lower() == "true"
 
 
 def data_options(arguments: Sequence[str]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from mer_lightning.data.corpus import card_in
 from mer_lightning.data.tables import read_table
 from mer_lightning.errors import Refusal, reading
+from mer_lightning.evaluation.predictions import columns_of
 from mer_lightning.methods.materiality import COSINE, SHARE
 from mer_lightning.plain_values import expect
 from mer_lightning.studies.variants import Options, flat, variant_of
-from mer_lightning.tasks import Ratings, Task, task_from_card
+from mer_lightning.tasks import Task, task_from_card
 from mer_lightning.training.run_folder import (
     BEST,
     CONFIG,
@@ -39,17 +40,8 @@ _NUMBERS = ("value", "floor", "bayes", "met", "folds", *_LATER)
 _WHOLE = ("seed", "samples", "metrics_version")
 _NEEDED = (
     *("condition", "metric", "value", "floor", "bayes", "method", "backbone", "trained_on", "corpus", "labels"),
-    *(
-        "corpus_sha256",
-        "feature_set",
-        "partition",
-        "split",
-        "selection",
-        "training_masks",
-        "protocol",
-        "mask_hash",
-        *_WHOLE,
-    ),
+    *("corpus_sha256", "feature_set", "partition", "split", "selection", "training_masks", "protocol", "mask_hash"),
+    *_WHOLE,
 )
 _PREDICTIONS, _PHASES = "the predictions of a run", "the phases of a run"
 _REMEDY = "copy the run again, or name another folder"
@@ -101,9 +93,7 @@ class Run:
         path = self.folder / PREDICTIONS
         logits = [f"logit {number}" for number in range(self.task.outputs)]
         classes = getattr(self.task, "classes", None)
-        targets = ["target"]
-        if isinstance(self.task, Ratings) and len(self.task.targets) > 1:
-            targets = [f"target {name}" for name in self.task.targets]
+        targets = columns_of(self.task, "target")
         texts = ["id", "condition", *(targets if classes else [])]
         table = read_table(path, _PREDICTIONS, texts, logits, gaps=[] if classes else targets)
         samples = ["id", *targets]
@@ -123,7 +113,9 @@ class Run:
         import pandas as pd
 
         path = self.folder / SAMPLES
-        return pd.read_parquet(path) if path.is_file() else pd.DataFrame({"id": []})  # older runs have none
+        if not path.is_file():
+            return pd.DataFrame({"id": []})  # older runs have none
+        return read_table(path, "what a run knows of its samples", ["id"])
 
     def metrics_over_time(self) -> pd.DataFrame:
         return metrics_over_time(self.folder)
@@ -190,12 +182,17 @@ def _rows(path: Path) -> pa.Table:
 
 def _cost(folder: Path) -> dict[str, float]:
     """Seconds of training, epochs that it took and could have taken in all phases, and the most memory in use."""
+    phases = read_phases(folder)
+    with reading(folder / PHASES, _PHASES, _REMEDY):
+        return _summed(phases.values())
+
+
+def read_phases(folder: Path) -> dict[str, dict[str, Any]]:
+    """{phase: what is known of it}; nothing of a system that is not ours."""
     path = folder / PHASES
     with reading(path, _PHASES, _REMEDY):
         phases = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    phases = expect(path, phases, dict[str, dict[str, float | str | bool | None]], _PHASES, _REMEDY).values()
-    with reading(path, _PHASES, _REMEDY):
-        return _summed(phases)
+    return expect(path, phases, dict[str, dict[str, float | str | bool | None]], _PHASES, _REMEDY)
 
 
 def _summed(phases: Collection[Mapping[str, Any]]) -> dict[str, float]:
@@ -233,11 +230,11 @@ def targets_of(table: pd.DataFrame, task: Task) -> Tensor:
     import torch
 
     rows = table[table["condition"] == table["condition"].iloc[0]]  # the same under every condition
-    if isinstance(task, Ratings) and len(task.targets) > 1:
-        return torch.tensor(rows[[f"target {name}" for name in task.targets]].to_numpy())
-    targets, classes = rows["target"], getattr(task, "classes", None)
+    classes = getattr(task, "classes", None)
     if classes is None:
-        return torch.tensor(targets.to_numpy())
+        columns = columns_of(task, "target")
+        return torch.tensor(rows[columns if len(columns) > 1 else columns[0]].to_numpy())
+    targets = rows["target"]
     if task.kind == "single_label":
         return torch.tensor([classes.index(name) for name in targets])
     return torch.tensor([[float(c in names.split("+")) for c in classes] for names in targets])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Refusal
-from mer_lightning.studies.corpora import data_options
+from mer_lightning.studies.corpora import DEFAULT_CORPUS, data_options, is_twin
 from mer_lightning.studies.jobs import Job
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class Folds:
 def in_folds(jobs: Iterable[Job]) -> list[Folds]:
     """Each job, and the jobs of its folds."""
     return [Folds(job, tuple(_parts(job))) for job in jobs]
+
+
+def parts_of(studies: Iterable[Folds]) -> list[Job]:
+    return [part for study in studies for part in study.parts]
 
 
 def several_partitions(arguments: Sequence[str]) -> bool:
@@ -81,9 +85,9 @@ def opened(options: dict[str, Any]) -> Corpus:
 
     samples = options.get("samples")
     return open_named(
-        str(options.get("corpus", "mosi")),
+        str(options.get("corpus", DEFAULT_CORPUS)),
         options.get("alignment"),
-        str(options.get("synthetic")).lower() == "true",
+        is_twin(options),
         None if samples in (None, "null") else int(samples),
         str(options.get("process", "default")),
     )

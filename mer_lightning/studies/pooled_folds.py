@@ -22,7 +22,7 @@ from mer_lightning.evaluation.references import References, references
 from mer_lightning.evaluation.results import Presence, Provenance, tidy
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.studies.corpora import data_options
-from mer_lightning.studies.finished import Run, logits_of, run_in, targets_of
+from mer_lightning.studies.finished import Run, logits_of, read_phases, run_in, targets_of
 from mer_lightning.studies.folds import Folds, opened
 from mer_lightning.training.run_folder import CONFIG, CORPUS, PHASES, write_environment, write_results
 from mer_lightning.whole_files import write_whole
@@ -118,8 +118,7 @@ def _phases(runs: list[Run], names: list[str]) -> dict[str, Any]:
     """Those of all folds: their epochs and seconds are what the result has cost."""
     found: dict[str, Any] = {}
     for name, run in zip(names, runs, strict=True):
-        phases = json.loads((run.folder / PHASES).read_text(encoding="utf-8"))
-        found |= {f"{name} {phase}": facts for phase, facts in phases.items()}
+        found |= {f"{name} {phase}": facts for phase, facts in read_phases(run.folder).items()}
     return found
 
 

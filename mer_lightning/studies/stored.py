@@ -21,12 +21,12 @@ from torch import Tensor
 from mer_lightning.data.corpus import Corpus, Split
 from mer_lightning.errors import Refusal, first_names, reading
 from mer_lightning.evaluation.floors import constants
-from mer_lightning.evaluation.predictions import Predictions, prediction_table
+from mer_lightning.evaluation.predictions import Predictions, columns_of, prediction_table
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
 from mer_lightning.evaluation.references import references
 from mer_lightning.evaluation.results import Presence, Provenance, tidy
 from mer_lightning.plain_values import refuse_path
-from mer_lightning.tasks import MultiLabel, Ratings, SingleLabel, Task
+from mer_lightning.tasks import MultiLabel, SingleLabel, Task
 from mer_lightning.training.run_folder import CONFIG, CORPUS, RESULTS, write_environment, write_results
 from mer_lightning.whole_files import write_whole
 
@@ -212,9 +212,7 @@ def _logits(path: Path, rows: pd.DataFrame, task: Task) -> np.ndarray:
     """(N, O), NaN where there is no answer."""
     if isinstance(task, SingleLabel | MultiLabel):
         return _of_classes(path, rows, task)
-    several = isinstance(task, Ratings) and len(task.targets) > 1
-    names = [f"prediction {name}" for name in task.targets] if several else ["prediction"]  # type: ignore[attr-defined]
-    return np.column_stack([_numbers(path, rows, name) for name in names])
+    return np.column_stack([_numbers(path, rows, name) for name in columns_of(task, "prediction")])
 
 
 def _of_classes(path: Path, rows: pd.DataFrame, task: SingleLabel | MultiLabel) -> np.ndarray:

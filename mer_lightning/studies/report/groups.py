@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mer_lightning.errors import Refusal
-from mer_lightning.evaluation.significance import resampled_scores
+from mer_lightning.evaluation.significance import drawn_counts, resampled_scores
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.report.settings import Setting
 
@@ -68,7 +68,8 @@ def _rows(contender: Contender, conditions: list[str], groups: dict[str, Tensor]
     draws = torch.Generator().manual_seed(0)
     observed, resampled = {}, {}
     for name, members in groups.items():
-        counts = _resamples(len(members), draws)
+        as_it_is = torch.ones(1, len(members), dtype=torch.float64)
+        counts = torch.cat([as_it_is, drawn_counts(_RESAMPLES, len(members), draws)])
         each = torch.stack([resampled_scores(task, d[members], target[members], counts) for d in decisions]).mean(0)
         observed[name], resampled[name] = float(each[0]), each[1:]
     rows = [
@@ -87,14 +88,6 @@ def _rows(contender: Contender, conditions: list[str], groups: dict[str, Tensor]
             }
         )
     return rows
-
-
-def _resamples(samples: int, draws: torch.Generator) -> Tensor:
-    """(1 + R, N) how often each sample counts: as it is, then in each resample."""
-    drawn = torch.randint(samples, (_RESAMPLES, samples), generator=draws)
-    counts = torch.zeros(_RESAMPLES, samples, dtype=torch.float64)
-    counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
-    return torch.cat([torch.ones(1, samples, dtype=torch.float64), counts])
 
 
 def _interval(scores: Tensor) -> dict[str, float]:
