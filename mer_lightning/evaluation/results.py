@@ -149,6 +149,20 @@ def tidy(
     return pd.DataFrame([*rows, *of_subset])
 
 
+def headline(predictions: Predictions, task: Task, protocol: Protocol) -> dict[str, float]:
+    """{CONDITION/METRIC: value} of the metrics that matter most, averages over conditions included."""
+    assert predictions.target is not None
+    scores = {
+        condition.name: evaluate(task, predictions.under(k), predictions.target)
+        for k, condition in enumerate(protocol.conditions)
+    }
+    found: dict[str, float] = {}
+    for metric in (name for name, info in describe(task).items() if info.headline):
+        values = {name: each[metric] for name, each in scores.items()}
+        found |= {f"{name}/{metric}": value for name, value in (values | averages(values, protocol)).items()}
+    return found
+
+
 def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     """Conditions by headline metrics; below them the best constant, and the linear model under the complete input;
     the best possible score where it is known.

@@ -23,6 +23,7 @@ from mer_lightning.encoders.base import TextEncoderFactory, refuse_other_than_id
 from mer_lightning.evaluation.label_spaces import LabelMap
 from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.methods import fitting
+from mer_lightning.methods.calling import CalledInPython
 from mer_lightning.methods.conditional_evaluation import ConditionalEvaluation
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.optimizing import Schedule
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Losses", "MERMethod", "Phase"]
 
 
-class MERMethod(PhasedTraining, ConditionalEvaluation):
+class MERMethod(PhasedTraining, ConditionalEvaluation, metaclass=CalledInPython):
     """A backbone, a classifier and a way to train them.
 
     Args:

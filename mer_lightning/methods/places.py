@@ -13,7 +13,6 @@ none: what looks like a class there is never instantiated.
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -34,8 +33,7 @@ from mer_lightning.backbones.base import Backbone, all_backbones
 from mer_lightning.discovery import import_path
 from mer_lightning.encoders.base import TextEncoder, all_text_encoders
 from mer_lightning.errors import Refusal
-from mer_lightning.masks import training as masks
-from mer_lightning.masks.training import TrainingMasks
+from mer_lightning.masks.training import TrainingMasks, all_training_masks
 from mer_lightning.methods.base import MERMethod, all_methods
 from mer_lightning.trust import is_import_path, is_trusted, remedy, trusted_packages
 
@@ -93,12 +91,6 @@ def _subclasses(base: Any) -> list[type]:
     return [found for child in base.__subclasses__() for found in (child, *_subclasses(child))]
 
 
-def _masks() -> dict[str, str]:
-    classes = [cls for cls in vars(masks).values() if isinstance(cls, type) and not inspect.isabstract(cls)]
-    subclasses = [cls for cls in classes if issubclass(cls, TrainingMasks)]
-    return _paths({re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in subclasses})
-
-
 def _of(module: ModuleType, *names: str) -> dict[str, str]:
     return {name: f"{module.__name__}.{name}" for name in names}
 
@@ -118,7 +110,7 @@ PLACES: dict[tuple[str, ...], Place] = {
     ("model", "backbone"): Place("a backbone", lambda: _paths(all_backbones()), base=Backbone),
     ("model", "text_encoder"): Place("a text encoder", lambda: _paths(all_text_encoders()), base=TextEncoder),
     ("model", "optimizer"): Place("an optimizer", lambda: _of(optim, *_OPTIMIZERS)),
-    ("data", "masks"): Place("training masks", _masks, base=TrainingMasks),
+    ("data", "masks"): Place("training masks", lambda: _paths(all_training_masks()), base=TrainingMasks),
     ("trainer", "callbacks"): Place("callbacks", _callbacks),
     ("trainer", "logger"): Place("a logger", lambda: _of(loggers, *_LOGGERS)),
     ("trainer", "strategy"): Place("a strategy's short name", words=_strategies),

@@ -13,13 +13,12 @@ from lightning.pytorch.loggers import CSVLogger
 
 from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.evaluation.floors import constants
-from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.references import References, references
 from mer_lightning.evaluation.results import Presence, Provenance, table, tidy
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.signals import terminate
-from mer_lightning.tasks import Task, task_from_card
+from mer_lightning.tasks import Task
 from mer_lightning.training.begun import write_begun
 from mer_lightning.training.run_folder import (
     CONFIG,
@@ -96,18 +95,17 @@ class WriteResults(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        predictions = pl_module.stored_predictions()
+        predictions, task = pl_module.tested()
         if trainer.is_global_zero:
-            self._write(trainer, pl_module, predictions)
+            self._write(trainer, pl_module, predictions, task)
 
-    def _write(self, trainer: Trainer, method: MERMethod, predictions: Predictions) -> None:
+    def _write(self, trainer: Trainer, method: MERMethod, predictions: Predictions, task: Task) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         frozen = method.frozen_protocol
         assert frozen is not None
-        # The corpus's own task: what the model adds to it, such as the scale of its outputs, is undone already.
-        task, labels = task_from_card(method.task.card()), "its own"
+        labels = "its own"
         if mapped := method.label_map:
-            predictions, task, labels = mapped.predictions(predictions), mapped.task, str(mapped)
+            labels = str(mapped)
             # A linear model of other classes than those compared would be no reference.
             train_target = mapped.targets(data.split("train").target)
             beside = References(constants(task, train_target, len(predictions.index)))
@@ -148,11 +146,6 @@ class WriteResults(Callback):
         table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
         write_results(self.folder, rows, table_of_predictions, data.split("test").grouping_columns())
         if trainer.logger is not None:
-            headline = [metric for metric, info in describe(task).items() if info.headline]
-            shown = rows[rows["metric"].isin(headline)]
-            keys = "test/" + shown["condition"] + "/" + shown["metric"]
-            values = dict(zip(keys, shown["value"].astype(float), strict=True))
-            trainer.logger.log_metrics(values, step=trainer.global_step)
             send_results(trainer.logger, self.folder, rows)
 
     def show(self) -> None:

@@ -24,12 +24,12 @@ from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal, reading
 from mer_lightning.evaluation.label_spaces import label_map
 from mer_lightning.evaluation.protocols import Protocol, refuse_unknown
+from mer_lightning.methods import names
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.phase import Phase, epochs_of
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 from mer_lightning.tasks import task_from_card
-from mer_lightning.training import names
 from mer_lightning.training.begun import refuse_changed_config, refuse_other_run
 from mer_lightning.training.callbacks import Announce, EndAtOnce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
@@ -115,6 +115,8 @@ class MERCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
         # `load_method` has read the checkpoint, and Lightning would read it again.
+        if subcommand == "test":
+            kwargs["verbose"] = False  # our own table says it
         return kwargs if subcommand == "fit" else kwargs | {"ckpt_path": None}
 
     def instantiate_classes(self) -> None:

@@ -12,7 +12,6 @@ from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.predictions import prediction_table
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.modalities import COMPLETE, MODALITIES, combination_name
-from mer_lightning.tasks import task_from_card
 from mer_lightning.whole_files import whole
 
 
@@ -22,7 +21,7 @@ def write_predictions(method: MERMethod, data: MERData, output: str | None, fold
     if path.suffix not in (".csv", ".parquet"):
         raise Refusal(path, "a name ending in .csv or .parquet", f"'{path.suffix}'", "choose --output accordingly")
     split = data.split("predict")
-    predictions, task = method.stored_predictions(), task_from_card(method.task.card())
+    predictions, task = method.tested()
     rows = prediction_table(predictions, task, [COMPLETE], split.ids).drop(columns="condition")
     known = [m in method.dims for m in MODALITIES]
     # A name for each of the eight combinations, and not for each sample.
