@@ -48,13 +48,11 @@ def main(args: list[str]) -> int:
 def _show(console: object, study: Folds) -> None:
     from rich.console import Console
 
-    from mer_lightning.evaluation.results import table
+    from mer_lightning.evaluation.results import table, title_of
     from mer_lightning.studies.finished import run_in
 
     assert isinstance(console, Console)
     run = run_in(study.job.run_folder)
     rows = run.results()
-    first = rows.iloc[0]
-    title = f"{first['corpus']}, test splits of {first['partition']}: {first['method']}, seed {first['seed']}"
-    console.print(table(rows, run.task, title))
+    console.print(table(rows, run.task, title_of(rows)))
     console.print(f"[dim]{study.job.run_folder}: pooled results and predictions[/]", highlight=False)

@@ -163,6 +163,14 @@ def headline(predictions: Predictions, task: Task, protocol: Protocol) -> dict[s
     return found
 
 
+def title_of(rows: pd.DataFrame) -> str:
+    """What the rows of one run are of."""
+    first = rows.iloc[0]
+    splits = "splits" if "pooled" in str(first["partition"]) else "split"
+    where = f"{first['corpus']}, {first['split']} {splits} of {first['partition']}"
+    return f"{where}: {first['method']}, seed {first['seed']}"
+
+
 def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     """Conditions by headline metrics; below them the best constant, and the linear model under the complete input;
     the best possible score where it is known.

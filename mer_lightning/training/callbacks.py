@@ -15,7 +15,7 @@ from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.evaluation.floors import constants
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.references import References, references
-from mer_lightning.evaluation.results import Presence, Provenance, table, tidy
+from mer_lightning.evaluation.results import Presence, Provenance, table, tidy, title_of
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.signals import terminate
 from mer_lightning.tasks import Task
@@ -155,9 +155,8 @@ class WriteResults(Callback):
         from rich.console import Console
 
         first = self.rows.iloc[0]
-        title = f"{first['corpus']}, test split of {first['partition']}: {first['method']}, seed {first['seed']}"
         console = Console()
-        console.print(table(self.rows, self.task, title))
+        console.print(table(self.rows, self.task, title_of(self.rows)))
         if first["trained_on"] != first["corpus"]:
             left = f"; {first['samples']} samples" if first["labels"] != "its own" else ""
             console.print(f"[dim]trained on {first['trained_on']}; labels: {first['labels']}{left}[/]", highlight=False)

@@ -204,7 +204,7 @@ class MERCLI(LightningCLI):
             write_predictions(self.model, self.datamodule, self._get(self.config, "output"), self.folder)
 
 
-def run(args: list[str]) -> MERCLI | None:
+def run(args: list[str], cli: type[MERCLI] = MERCLI) -> MERCLI | None:
     """Run one subcommand; what a test or a study calls, too. Nothing is left to run of a fit that is finished."""
     _, finished, _ = _named_folder("--resume", args)
     if finished is not None and (finished / RESULTS).is_file():
@@ -217,7 +217,7 @@ def run(args: list[str]) -> MERCLI | None:
     Parser.arguments = args
     try:
         with only_known_imports(), processes_of_one_run():
-            return MERCLI(
+            return cli(
                 model_class=MERMethod,
                 datamodule_class=MERData,
                 subclass_mode_model=True,

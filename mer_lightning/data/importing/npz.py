@@ -51,7 +51,11 @@ def open_npz(path: Path) -> Corpus:
 
     The task on its card is inferred from the labels. Without labels it is a placeholder that no code may read.
     """
-    arrays, notes = _load(path)
+    return corpus_in_memory(path, *_load(path))
+
+
+def corpus_in_memory(path: Path, arrays: Arrays, notes: list[str]) -> Corpus:
+    """The same of arrays that are loaded; ``path`` is what messages and the card call them."""
     n = _samples(path, arrays)
     sequences = features_of(path, arrays, n)
     task: Task = Regression()
