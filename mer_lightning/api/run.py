@@ -155,6 +155,19 @@ class Run:
         predictions = Predictions(outputs[:, None], None, torch.arange(len(split)))
         return prediction_rows(method, predictions, task_from_card(method.task.card()), split)
 
+    def export(self, path: str | Path, steps: int | None = None) -> Path:
+        """Write the model for other programs: `model.onnx`, or `model.pt2` of torch.export. The module
+        :mod:`mer_lightning.api.export` says what goes in and comes out.
+
+        Args:
+            path: of the file.
+            steps: the number of steps that every sequence is padded to; by default any number, which backbones with
+                recurrences cannot have.
+        """
+        from mer_lightning.api.export import export
+
+        return export(load_method(self.checkpoint), Path(path), steps)
+
 
 class _WithoutTable(MERCLI):
     """Python shows results where somebody asks for them."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from typing import Any, ClassVar, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Misused, Refusal
 from mer_lightning.trust import remedy
 
 _UNKNOWN = re.compile(r"[Uu]nrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)' is not accepted|Key '([\w.]+)'")
@@ -27,8 +26,7 @@ class Parser(LightningArgumentParser):
             where, class_path = denied.groups()
             found, way = f"'{class_path}'", remedy(class_path) or "remove it"
             line = str(Refusal(where or "class_path", "a class that may be named there", found, way))
-        print(f"mer-lightning: {line}{self._nearest(message)}", file=sys.stderr)
-        sys.exit(2)
+        raise Misused(f"{line}{self._nearest(message)}")
 
     def _nearest(self, message: str) -> str:
         match = _UNKNOWN.search(message)
