@@ -93,7 +93,7 @@ def _run(command: str, rest: list[str]) -> int:
     if module := _OWN_PARSERS.get(command):
         return importlib.import_module(module).main(rest)
     if command in COMMANDS:
-        from mer_lightning.training.lightning_cli import run
+        from mer_lightning.training.starting import run
 
         run([command, *rest])
         return 0

@@ -270,9 +270,8 @@ def _list(given: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mer_lightning.data.catalogue import catalogue, lookup, own_catalogue
+    from mer_lightning.data.catalogue import TWINS, catalogue, lookup, own_catalogue
     from mer_lightning.data.importing.base import all_readers
-    from mer_lightning.data.synthetic.twins import SHAPES
 
     console = Console(highlight=False)
     if given.name:
@@ -286,7 +285,7 @@ def _list(given: argparse.Namespace) -> None:
     here = _imported()
     corpora = Table("corpus", "what it is", "here", title="corpora", title_justify="left")
     for name, entry in (catalogue() | own_catalogue()).items():
-        twin = " (or its synthetic twin)" if name in SHAPES else ""
+        twin = " (or its synthetic twin)" if name in TWINS else ""
         corpora.add_row(name, entry.title, "\n".join(here.pop(name, [])) or f"no{twin}")
     for name, lines in sorted(here.items()):
         corpora.add_row(name, "your own", "\n".join(lines))

@@ -16,7 +16,7 @@ from mer_lightning.studies.jobs import Job
 
 def main(args: list[str]) -> int:
     if not several_partitions(args):
-        from mer_lightning.training.lightning_cli import run
+        from mer_lightning.training.starting import run
 
         run(["fit", *args])
         return 0

@@ -63,8 +63,8 @@ class Job:
         return self._was_begun() and self.results.is_file()
 
     def run(self) -> None:
-        from mer_lightning.training.lightning_cli import run
         from mer_lightning.training.run_folder import CONFIG
+        from mer_lightning.training.starting import run
 
         if self.done:
             return

@@ -30,20 +30,14 @@ from mer_lightning.methods.phase import Phase, epochs_of
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
-from mer_lightning.training.begun import refuse_changed_config, refuse_other_run
+from mer_lightning.training.begun import refuse_other_run
 from mer_lightning.training.callbacks import Announce, EndAtOnce, RunConfig, WriteResults
 from mer_lightning.training.hints import Parser
+from mer_lightning.training.known_options import OF_ONE_COMMAND, OPTIONS
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import PhaseBar, fit_phases
 from mer_lightning.training.processes import processes_of_one_run
-from mer_lightning.training.run_folder import (
-    BEST,
-    CONFIG,
-    RESULTS,
-    forget_run_folder,
-    marked_if_diverged,
-    new_run_folder,
-)
+from mer_lightning.training.run_folder import BEST, forget_run_folder, marked_if_diverged, new_run_folder
 from mer_lightning.yaml_text import from_yaml
 
 _TRAINER_DEFAULTS = {
@@ -60,6 +54,19 @@ _WITH_VALUE = (
 
 LoggerName = Literal["csv", "tensorboard", "wandb"]
 
+# {option: (type, default)}
+_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "protocol": (str | list[str], "combinations"),
+    "mask_seed": (int, 0),
+    "name": (str | None, None),
+    "run_dir": (str | None, None),
+    "resume": (str | None, None),
+    "logger": (LoggerName, "csv"),
+    "patience": (int, 10),
+    "test_after_fit": (bool, True),
+}
+_OF_ONE_COMMAND: dict[str, Any] = {"labels": dict[str, str] | None, "output": str | None}
+
 
 class MERCLI(LightningCLI):
     """Lightning's command line, with a folder per run, protocols, and a test of the best checkpoint after fit."""
@@ -71,27 +78,17 @@ class MERCLI(LightningCLI):
         return {asked: LightningCLI.subcommands()[asked]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--protocol", type=str | list[str], default="combinations", help="conditions to test under, e.g. rate-cpm"
-        )
-        parser.add_argument("--mask_seed", type=int, default=0, help="seed of the evaluation masks")
-        parser.add_argument("--name", type=str | None, default=None, help="of the experiment: runs/NAME/1, 2, ...")
-        parser.add_argument("--run_dir", type=str | None, default=None, help="folder of this very run")
-        parser.add_argument("--resume", type=str | None, default=None, help="go on with this folder's unfinished fit")
-        parser.add_argument("--logger", type=LoggerName, default="csv", help="where metrics over time go")
-        parser.add_argument("--patience", type=int, default=10, help="epochs without a better validation score")
-        parser.add_argument("--test_after_fit", type=bool, default=True, help="test the best checkpoint after fit")
+        for name, meaning in OPTIONS.items():
+            kind, default = _OPTIONS[name]
+            parser.add_argument(f"--{name}", type=kind, default=default, help=meaning)
         parser.link_arguments("data.dims", "model.init_args.dims", apply_on="instantiate")
         parser.link_arguments("data.task_card", "model.init_args.task_card", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "test":
-            meaning = "which class of the run stands for which class of the corpus: {mine: theirs, ...}"
-            parser.add_argument("--labels", type=dict[str, str] | None, default=None, help=meaning)
-        if subcommand == "predict":
-            parser.add_argument("--output", type=str | None, default=None, help="table to write, .csv or .parquet")
+        for name, meaning in OF_ONE_COMMAND.get(subcommand, {}).items():
+            parser.add_argument(f"--{name}", type=_OF_ONE_COMMAND[name], default=None, help=meaning)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -202,15 +199,10 @@ class MERCLI(LightningCLI):
             write_predictions(self.model, self.datamodule, self._get(self.config, "output"), self.folder)
 
 
-def run(args: list[str]) -> MERCLI | None:
-    """Run one subcommand; what a test or a study calls, too. Nothing is left to run of a fit that is finished."""
-    _, finished, _ = _named_folder("--resume", args)
-    if finished is not None and (finished / RESULTS).is_file():
-        print(f"{finished}: finished, its results are in {finished / RESULTS}")
-        return None
+def run_resolved(args: list[str]) -> MERCLI:
+    """What is left to do for `starting.run`, which has made class paths of short names."""
     _quiet()
     make_ready()
-    args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
     jsonargparse.set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
     Parser.arguments = args
     try:
@@ -244,37 +236,6 @@ def _refuse_no_value(config: jsonargparse.Namespace) -> None:
 
 def _load_yaml(text: str) -> Any:
     return names.in_config(from_yaml(text, yaml_load))
-
-
-def _with_run(args: list[str]) -> list[str]:
-    """`--run RUN` stands for the configuration and the best checkpoint of a run."""
-    before, folder, after = _named_folder("--run", args, CONFIG, BEST)
-    if folder is None:
-        return args
-    # The run's own folder is full, whatever --run_dir it was begun with.
-    return [*before, "--config", str(folder / CONFIG), "--run_dir", "null", "--ckpt_path", str(folder / BEST), *after]
-
-
-def _with_resume(args: list[str]) -> list[str]:
-    """`--resume RUN` stands for the configuration and the folder of a run, too."""
-    before, folder, after = _named_folder("--resume", args, CONFIG)
-    if folder is None:
-        return args
-    refuse_changed_config(folder)
-    return [*before, "--config", str(folder / CONFIG), "--run_dir", str(folder), "--resume", str(folder), *after]
-
-
-def _named_folder(option: str, args: list[str], *needed: str | Path) -> tuple[list[str], Path | None, list[str]]:
-    """(arguments before, the run's folder that the option names, arguments after)."""
-    for number, arg in enumerate(args):
-        if arg == option or arg.startswith(f"{option}="):
-            given = arg.partition("=")[2] or (args[number + 1] if number + 1 < len(args) else "")
-            folder = Path(given)
-            for name in needed:
-                if not (folder / name).is_file():
-                    raise Refusal(folder, f"a run's folder with {name} in it", "none", "name a folder that fit made")
-            return args[:number], folder, args[number + (1 if "=" in arg else 2) :]
-    return args, None, []
 
 
 def _default_name(model: Any, data: Any) -> str:
