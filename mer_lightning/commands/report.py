@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mer_lightning import output
+
 _BASELINE = "supervised"
 
 
@@ -23,5 +25,6 @@ def main(args: list[str]) -> int:
     baseline = given.baseline or _BASELINE
     needed = given.baseline is not None
     written = write_report(given.runs, baseline, given.output, baseline_needed=needed, by=given.by)
-    Console().print("\n".join(str(path) for path in written), highlight=False)
+    lines = "\n".join(str(path) for path in written)
+    output.give({"files": written}, lambda: Console().print(lines, highlight=False))
     return 0

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mer_lightning import output
 from mer_lightning.commands.studies import add_workers_option, study_folder
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.runner import run_stream
@@ -43,8 +44,12 @@ def main(args: list[str]) -> int:
         table = _run(console, sweep, folder, trials, given)
     path = folder / "trials.csv"
     write_whole(path, table.to_csv(index=False))
-    _print_best(console, table, sweep.metric)
-    console.print(f"[dim]{path} has all of them[/]", highlight=False)
+
+    def show() -> None:
+        _print_best(Console(), table, sweep.metric)
+        Console().print(f"[dim]{path} has all of them[/]", highlight=False)
+
+    output.give({"file": path, "metric": sweep.metric, "trials": table}, show)
     return 0
 
 

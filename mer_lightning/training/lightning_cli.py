@@ -20,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from mer_lightning import output
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal, reading
 from mer_lightning.evaluation.label_spaces import label_map
@@ -28,6 +29,7 @@ from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.phase import Phase, epochs_of
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
+from mer_lightning.numerals import number
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training import names
 from mer_lightning.training.begun import refuse_other_run
@@ -35,8 +37,9 @@ from mer_lightning.training.callbacks import Announce, EndAtOnce, RunConfig, Wri
 from mer_lightning.training.hints import Parser
 from mer_lightning.training.known_options import OF_ONE_COMMAND, OPTIONS
 from mer_lightning.training.machine import make_ready
-from mer_lightning.training.phases import PhaseBar, fit_phases
+from mer_lightning.training.phases import fit_phases
 from mer_lightning.training.processes import processes_of_one_run
+from mer_lightning.training.progress import FitProgress
 from mer_lightning.training.run_folder import BEST, forget_run_folder, marked_if_diverged, new_run_folder
 from mer_lightning.yaml_text import from_yaml
 
@@ -106,11 +109,11 @@ class MERCLI(LightningCLI):
         refuse_unknown(self.protocol_names)
         if self._get(self.config, "weights_only") is False:
             raise Refusal("weights_only", "true: a checkpoint that holds more may run anything", "false", "remove it")
-        if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
-            raise Refusal(str(self.subcommand), "a trained run", "none", "name one: --run runs/NAME/NUMBER")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False  # the table is ours
         # `load_method` has read the checkpoint, and Lightning would read it again.
         return kwargs if subcommand == "fit" else kwargs | {"ckpt_path": None}
 
@@ -151,7 +154,8 @@ class MERCLI(LightningCLI):
 
     def _trainer(self, callbacks: Sequence[Callback] = (), **kwargs: Any) -> Trainer:
         """One more Trainer: callbacks keep the state of a phase, so each phase needs fresh ones."""
-        self.trainer_defaults["callbacks"] = [*self.own_callbacks, *callbacks]
+        progress = [] if self._get(self.config_init, "trainer").enable_progress_bar is False else [FitProgress()]
+        self.trainer_defaults["callbacks"] = [*self.own_callbacks, *callbacks, *progress]
         kwargs |= {"callbacks": copy.deepcopy(self.user_callbacks), "default_root_dir": str(self.folder)}
         trainer = super().instantiate_trainer(logger=self.run_logger, **kwargs)
         self.launchers.append(trainer.strategy.launcher)
@@ -174,8 +178,6 @@ class MERCLI(LightningCLI):
         def trainer_for(phase: Phase, callbacks: list[Callback]) -> Trainer:
             if given.fast_dev_run:
                 callbacks = []
-            elif given.enable_progress_bar is not False:
-                callbacks.append(PhaseBar())
             epochs = epochs_of(model.phases(), given.max_epochs)
             self.trainer = self._trainer(callbacks, max_epochs=epochs[phase.name])
             return self.trainer
@@ -188,6 +190,14 @@ class MERCLI(LightningCLI):
             best = str(self.folder / BEST)
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
             self.after_test()
+        elif self.trainer.is_global_zero:
+            output.give({"run": self.folder}, lambda: print(f"{self.folder}: config, checkpoints"))
+
+    def after_validate(self) -> None:
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if self.trainer.is_global_zero:
+            lines = [f"{name:20} {number(value)}" for name, value in metrics.items()]
+            output.give({"run": self.folder, "metrics": metrics}, lambda: print("\n".join(lines)))
 
     def after_test(self) -> None:
         self.writer.show()

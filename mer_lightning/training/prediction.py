@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mer_lightning import output
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.predictions import prediction_table
@@ -16,9 +17,9 @@ from mer_lightning.tasks import task_from_card
 from mer_lightning.whole_files import whole
 
 
-def write_predictions(method: MERMethod, data: MERData, output: str | None, folder: Path) -> Path:
+def write_predictions(method: MERMethod, data: MERData, asked: str | None, folder: Path) -> Path:
     """One row per sample: id, prediction, probabilities, and which modalities the prediction rests on."""
-    path = Path(output) if output else folder / "predictions.csv"
+    path = Path(asked) if asked else folder / "predictions.csv"
     if path.suffix not in (".csv", ".parquet"):
         raise Refusal(path, "a name ending in .csv or .parquet", f"'{path.suffix}'", "choose --output accordingly")
     split = data.split("predict")
@@ -37,5 +38,7 @@ def write_predictions(method: MERMethod, data: MERData, output: str | None, fold
             rows.to_parquet(temporary, index=False)
     from rich.console import Console
 
-    Console().print(f"{len(rows)} predictions written to {path}")
+    output.give(
+        {"predictions": path, "rows": rows}, lambda: Console().print(f"{len(rows)} predictions written to {path}")
+    )
     return path

@@ -47,8 +47,10 @@ def resolved(args: list[str]) -> list[str]:
 
 
 def refuse_early(args: Sequence[str]) -> None:
-    """Refuse a protocol that no corpus can meet, and a corpus that is not there. Lightning's parser has the last word
-    on all that is written in another form than usual."""
+    """Refuse a misspelt option, a protocol that no corpus can meet, and a corpus that is not there.
+
+    Lightning's parser has the last word on all that is written in another form than usual.
+    """
     if any(arg.partition("=")[0] in _ASKS_ONLY or arg.endswith(".help") for arg in args):
         return
     command, *options = args
@@ -57,6 +59,8 @@ def refuse_early(args: Sequence[str]) -> None:
             raise Refusal(f"--config {path}", "a file", "none of that name", "check the path")
     given = options_given(options)
     refuse_unknown_options(command, given)
+    if command != "fit" and _value(given.get("ckpt_path")) is None:
+        raise Refusal(command, "a trained run", "none", "name one: --run runs/NAME/NUMBER")
     protocol = _value(given.get("protocol"))
     if isinstance(protocol, str):
         protocol = [protocol]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mer_lightning import cli
 from mer_lightning.commands.data import main
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.importing.inspection import inspect_path

@@ -42,6 +42,7 @@ WRONG = {
     "YAML": (["fit", "--config", "broken.yaml"], "broken.yaml: expected a configuration; found ScannerError"),
     "an option in a file": (["fit", "--config", "typo.yaml"], "did you mean --data.batch_size?"),
     "a run": (["test", "--run", "nothing"], "name a folder that fit made"),
+    "no run": (["predict", "--data.corpus", "clips.npz"], "--run runs/"),
 }
 
 
@@ -79,18 +80,11 @@ def test_no_mistake_waits_for_torch() -> None:
     [
         ["--data.synthetic", "true", "--protocol", "[rate-cpm, fixed-7]", "--model.backbone.width", "8"],
         ["--data.synthetic=true", "--model.optimizer", "AdamW", "--model.optimizer.lr", "1e-3"],
-        ["--data", "{corpus: anything}"],
+        ["--data", "data.yaml"],
         ["--config", "{data: {synthetic: true}}", "--trainer.callbacks+=Timer", "--trainer.callbacks.interval", "step"],
         ["--data.corpus", "mossi", "--print_config"],
         # Options that the last method does not have are left out by the parser, too.
-        [
-            "--config",
-            "{model: {class_path: cdat, init_args: {weight: 1}}}",
-            "--model",
-            "mgr",
-            "--data.synthetic",
-            "true",
-        ],
+        ["--data.synthetic", "true", "--model", "cdat", "--model.weight", "1", "--config", "{model: mgr}"],
     ],
 )
 def test_what_may_be_right_is_left_to_the_parser(given: list[str]) -> None:
