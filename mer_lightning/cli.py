@@ -45,6 +45,7 @@ usage: mer-lightning COMMAND [options]        (mer-lightning COMMAND --help show
   --trust PACKAGE   after any command: configurations may name classes of this package of yours; repeatable
   --quiet           after any command: nothing but refusals and the result
   --json            after any command: the result as JSON on stdout, all else on stderr
+  --print_completion bash   a script for the shell: eval "$(mer-lightning --print_completion bash)"
 
 exit codes: 0 done, 1 some runs of a study failed, 2 refused, 3 diverged, 130 ended by Ctrl-C, 143 by SIGTERM
 
@@ -105,6 +106,11 @@ def _refuse_without_result(args: list[str]) -> None:
 def _run(command: str, rest: list[str]) -> int:
     from mer_lightning.errors import Refusal
 
+    if command == "--print_completion":
+        from mer_lightning.commands.completion import script
+
+        print(script(rest[0] if rest else "", COMMANDS, _OWN_PARSERS))
+        return 0
     if module := _OWN_PARSERS.get(command):
         return importlib.import_module(module).main(rest)
     if command in COMMANDS:

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,14 +52,18 @@ def paths_in_file(module: str, base: str) -> dict[str, str]:
 @functools.cache
 def parameters(path: str) -> frozenset[str]:
     """The names of the parameters with which a class is made, those of its bases too where it hands them on."""
-    module, _, name = path.rpartition(".")
-    package, _, last = module.rpartition(".")
-    for folder in _folders(package):
-        for path in (folder / last, folder / f"{last}.py"):
-            for file, node in _classes(path):
-                if node.name == name:
-                    return _parameters(node, module, _imports(file))
+    for file, node in _definitions(path):
+        return _parameters(node, path.rpartition(".")[0], _imports(file))
     return frozenset()
+
+
+def parameter_help(path: str) -> dict[str, str]:
+    """{parameter: what the docstring of a class says of it}"""
+    for _, node in _definitions(path):
+        _, _, text = (ast.get_docstring(node) or "").partition("Args:\n")
+        entries = re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", text, re.MULTILINE)
+        return {name: " ".join(meaning.split()) for name, meaning in entries}
+    return {}
 
 
 def import_path(cls: type) -> str:
@@ -73,6 +78,14 @@ def _folders(package: str) -> list[Path]:
     first, *inner = package.split(".")
     spec = importlib.util.find_spec(first)
     return [Path(folder, *inner) for folder in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _definitions(class_path: str) -> Iterator[tuple[Path, ast.ClassDef]]:
+    """(file, class), if there is one of that path."""
+    module, _, name = class_path.rpartition(".")
+    package, _, last = module.rpartition(".")
+    paths = [path for folder in _folders(package) for path in (folder / last, folder / f"{last}.py")]
+    yield from ((file, node) for path in paths for file, node in _classes(path) if node.name == name)
 
 
 def _classes(path: Path) -> Iterator[tuple[Path, ast.ClassDef]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mer-lightning ablate",
         description=__doc__,
@@ -26,7 +26,11 @@ def main(args: list[str]) -> int:
     parser.add_argument("file", type=Path, help="an ablation file, see experiments/ablations/")
     add_workers_option(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="where runs are kept")
-    given, more = parser.parse_known_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given, more = make_parser().parse_known_args(args)
 
     from rich.console import Console
 

@@ -20,11 +20,15 @@ _BATCH, _WARM_UP, _STEPS = 32, 2, 7
 _SAMPLES = 120  # of the synthetic twin whose shapes are used
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning backbones", description=__doc__)
     parser.add_argument("--corpus", default="mosi", help="whose widths and lengths (its synthetic twin is used)")
     parser.add_argument("--alignment", choices=("aligned", "unaligned"), default="aligned")
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     import torch
     from rich import box

@@ -27,7 +27,7 @@ _REPLACED = {
 
 
 def main(args: list[str]) -> int:
-    given = _parser().parse_args(args)
+    given = make_parser().parse_args(args)
     try:
         given.run(given)
     except Refusal as refusal:
@@ -48,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mer-lightning data", description="Inspect, import, verify, synthesize and list corpora.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from mer_lightning.studies.finished import Run
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning diagnose", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders with runs in or below them")
     meaning = (
         "probe the vectors and codes of the selected checkpoint, too: fitted on training samples, scored on test ones"
     )
     parser.add_argument("--codes", action="store_true", help=meaning)
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     from rich.console import Console
 

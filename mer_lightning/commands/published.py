@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning published", description=__doc__)
     parser.add_argument("corpus", help="e.g. mosei")
     parser.add_argument("--protocol", default=None, help="e.g. fixed-7; default: all")
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     from rich.console import Console
 

@@ -10,13 +10,17 @@ from mer_lightning import output
 _BASELINE = "supervised"
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning report", description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders with runs in or below them")
     parser.add_argument("--baseline", help=f"the method that the others are compared with; default: {_BASELINE}")
     parser.add_argument("--output", type=Path, default=Path("report"), help="folder to write")
     parser.add_argument("--by", metavar="COLUMN", help="scores of groups of samples, e.g. by speaker, and their gap")
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     from rich.console import Console
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CONTROL = "supervised"
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="experiments, as files or by their names (default: all)")
     parser.add_argument("--budget", choices=BUDGETS, default="quick")
@@ -32,7 +32,11 @@ def main(args: list[str]) -> int:
     parser.add_argument("--data.partition", dest="partition", help=partition)
     parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="folder of the experiments")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where runs are kept")
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     import pandas as pd
     from rich.console import Console

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mer_lightning.studies.stored import Place, Scored
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mer-lightning score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,7 +33,11 @@ def main(args: list[str]) -> int:
     kinds = ("refuse", "constant", "leave-out")
     parser.add_argument("--missing", choices=kinds, default="refuse", help="samples without a prediction")
     parser.add_argument("--output", type=Path, help="folder to write; default: runs/scored/NAME")
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     import pandas as pd
     from rich.console import Console

@@ -30,7 +30,8 @@ LIGHTNINGS = {
     *("ckpt_path", "weights_only", "verbose", "return_predictions"),
 }
 _OF_EVERY_CLASS = {"class_path", "init_args", "dict_kwargs", "help"}
-_DATA, _TRAINER = "mer_lightning.data.datamodule.MERData", "lightning.pytorch.trainer.trainer.Trainer"
+DATA, METHOD = "mer_lightning.data.datamodule.MERData", "mer_lightning.methods.base.MERMethod"
+TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
 _OURS = "mer_lightning."
 
 
@@ -52,8 +53,8 @@ def unknown_option(option: str, known: Collection[str]) -> Refusal:
 def _known(command: str, given: Mapping[str, Any]) -> Iterator[tuple[str, Collection[str]]]:
     """(what the name of an option begins with, the names that may follow)"""
     yield "", LIGHTNINGS | {command} | OPTIONS.keys() | OF_ONE_COMMAND.get(command, {}).keys()
-    yield "data.", parameters(_DATA)
-    yield "trainer.", parameters(_TRAINER)
+    yield "data.", parameters(DATA)
+    yield "trainer.", parameters(TRAINER)
     for place in ("model", "model.backbone"):
         class_path = str(given.get(place))
         if class_path.startswith(_OURS):

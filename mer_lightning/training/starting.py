@@ -18,6 +18,7 @@ from mer_lightning.evaluation.protocols import refuse_unknown
 from mer_lightning.training import names
 from mer_lightning.training.begun import refuse_changed_config
 from mer_lightning.training.given import CONFIG_OPTIONS, DEFAULT_CORPUS, data_options, is_twin, options_given
+from mer_lightning.training.help import ALL, short_help
 from mer_lightning.training.known_options import refuse_unknown_options
 from mer_lightning.training.run_folder import BEST, CONFIG, RESULTS
 from mer_lightning.yaml_text import from_yaml
@@ -30,6 +31,10 @@ _ASKS_ONLY = ("-h", "--help", "--print_config")  # nothing is run
 
 def run(args: list[str]) -> MERCLI | None:
     """Run one subcommand; what a test or a study calls, too. Nothing is left to run of a fit that is finished."""
+    if {"-h", "--help"} & {*args}:
+        print(short_help(args[0]))
+        return None
+    args = ["--help" if arg == ALL else arg for arg in args]
     _, finished, _ = _named_folder("--resume", args)
     if finished is not None and (finished / RESULTS).is_file():
         print(f"{finished}: finished, its results are in {finished / RESULTS}")
