@@ -34,6 +34,7 @@ _OWN_PARSERS = {
     "backbones": "mer_lightning.commands.backbones",
     "data": "mer_lightning.commands.data",
 }
+_DATA_WITH_RESULT = ("inspect", "list")  # the others make files
 
 HELP = """mer-lightning: honest, fast, repeatable experiments in multimodal emotion recognition
 
@@ -42,6 +43,9 @@ usage: mer-lightning COMMAND [options]        (mer-lightning COMMAND --help show
 {commands}
 
   --trust PACKAGE   after any command: configurations may name classes of this package of yours; repeatable
+  --quiet           after any command: nothing but refusals and the result
+  --json            after any command: the result as JSON on stdout, all else on stderr
+  --print_completion bash   a script for the shell: eval "$(mer-lightning --print_completion bash)"
 
 exit codes: 0 done, 1 some runs of a study failed, 2 refused, 3 diverged, 130 ended by Ctrl-C, 143 by SIGTERM
 
@@ -63,11 +67,13 @@ def main(args: list[str] | None = None) -> int:
 
         print(f"mer-lightning {__version__}")
         return 0
+    from mer_lightning.output import printing_as_asked
     from mer_lightning.signals import code_of_signal, ending_on_signals
     from mer_lightning.trust import trusting
 
     try:
-        with ending_on_signals(), trusting(args[1:]) as rest:
+        with ending_on_signals(), printing_as_asked(args[1:]) as words, trusting(words) as rest:
+            _refuse_without_result(args)
             return _run(args[0], rest)
     except BaseException as error:
         if (code := code_of_signal(error)) is not None:
@@ -87,13 +93,28 @@ def main(args: list[str] | None = None) -> int:
         return 2
 
 
+def _refuse_without_result(args: list[str]) -> None:
+    from mer_lightning.errors import Refusal
+    from mer_lightning.output import JSON
+
+    if JSON in args and args[0] == "data" and not {*_DATA_WITH_RESULT} & {*args}:
+        found = " ".join(arg for arg in args[:2] if arg != JSON)
+        expected = f"a command with a result: of data, {' or '.join(_DATA_WITH_RESULT)}"
+        raise Refusal(JSON, expected, found, "leave it out")
+
+
 def _run(command: str, rest: list[str]) -> int:
     from mer_lightning.errors import Refusal
 
+    if command == "--print_completion":
+        from mer_lightning.commands.completion import script
+
+        print(script(rest[0] if rest else "", COMMANDS, _OWN_PARSERS))
+        return 0
     if module := _OWN_PARSERS.get(command):
         return importlib.import_module(module).main(rest)
     if command in COMMANDS:
-        from mer_lightning.training.lightning_cli import run
+        from mer_lightning.training.starting import run
 
         run([command, *rest])
         return 0

@@ -26,7 +26,7 @@ from mer_lightning.cli import _OWN_PARSERS, COMMANDS
 from mer_lightning.commands.data import _features
 from mer_lightning.errors import Refusal
 from mer_lightning.methods.base import all_methods
-from mer_lightning.training import lightning_cli, names
+from mer_lightning.training import lightning_cli, names, starting
 
 # `fit` is Lightning's but for the folds of a corpus.
 OWN = {name: module for name, module in _OWN_PARSERS.items() if name != "fit"}
@@ -125,7 +125,7 @@ def own_parser(command: str) -> argparse.ArgumentParser:
 def lightning_parser(command: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lightning_cli.MERCLI, "parse_arguments", lambda self, parser, args: _stop(parser))
-        return _captured(lambda: lightning_cli.run([command]))
+        return _captured(lambda: lightning_cli.run_resolved([command]))
 
 
 def accepts_own(command: str, arguments: list[str]) -> bool:
@@ -145,7 +145,7 @@ def accepts_lightning(command: str, arguments: list[str]) -> bool:
     for option in ("--run", "--resume"):  # stand for the files of a run
         if option in arguments:
             with pytest.raises(Refusal, match="a run's folder"):
-                lightning_cli.run([command, *arguments])
+                starting.run([command, *arguments])
             at = arguments.index(option)
             arguments = [*arguments[:at], *arguments[at + 2 :]]
     if "--config" in arguments:

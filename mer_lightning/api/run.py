@@ -22,9 +22,9 @@ from mer_lightning.methods.loading import load_method
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.studies import finished
 from mer_lightning.tasks import Task, task_from_card
-from mer_lightning.training.lightning_cli import MERCLI, run
 from mer_lightning.training.prediction import prediction_rows
 from mer_lightning.training.run_folder import BEST, CORPUS, metrics_over_time
+from mer_lightning.training.starting import run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,16 +169,9 @@ class Run:
         return export(load_method(self.checkpoint), Path(path), steps)
 
 
-class _WithoutTable(MERCLI):
-    """Python shows results where somebody asks for them."""
-
-    def after_test(self) -> None:
-        pass
-
-
 def run_quietly(words: list[str]) -> Path:
     """Run a command as the command line does, without its last table; the run's folder."""
-    cli = run(words, _WithoutTable)
+    cli = run(words, show=False)
     assert cli is not None
     return cli.folder
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mer_lightning import output
 from mer_lightning.commands.studies import add_workers_option, run_in_folder
 from mer_lightning.studies.ablation import differences, read_ablation
 from mer_lightning.studies.folds import in_folds
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mer-lightning ablate",
         description=__doc__,
@@ -25,7 +26,11 @@ def main(args: list[str]) -> int:
     parser.add_argument("file", type=Path, help="an ablation file, see experiments/ablations/")
     add_workers_option(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="where runs are kept")
-    given, more = parser.parse_known_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given, more = make_parser().parse_known_args(args)
 
     from rich.console import Console
 
@@ -38,8 +43,12 @@ def main(args: list[str]) -> int:
     table = differences(jobs)
     path = folder / "differences.csv"
     write_whole(path, table.to_csv(index=False))
-    _print_differences(console, table, ablation.full.stem)
-    console.print(f"[dim]{path} has all of it[/]", highlight=False)
+
+    def show() -> None:
+        _print_differences(Console(), table, ablation.full.stem)
+        Console().print(f"[dim]{path} has all of it[/]", highlight=False)
+
+    output.give({"file": path, "differences": table}, show)
     return 0
 
 

@@ -22,14 +22,12 @@ from mer_lightning.errors import Refusal
 from mer_lightning.made_with import MadeWith
 from mer_lightning.masks.drawing import (
     SCHEMES,
-    Scheme,
     all_present,
-    check_missing_rate,
-    check_share,
     draw_combinations,
     per_modality_rates,
 )
-from mer_lightning.masks.frames import FrameKind, mask_frames, training_rates
+from mer_lightning.masks.frames import mask_frames, training_rates
+from mer_lightning.masks.rates import FrameKind, Scheme, check_missing_rate, check_share
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present, combinations_of
 
 # How CMAD's released code weighs the combinations in training, in the order of COMBINATIONS; they sum to 14.

@@ -63,7 +63,7 @@ def _argument(option: str, text: str) -> str:
             written = from_yaml(path.read_text(encoding="utf-8"), yaml_load)
         refuse_strange_classes(in_config(written, place), place)
         return text
-    written = _tree(text)
+    written = tree(text)
     resolved = in_config(written, place)
     refuse_strange_classes(resolved, place)
     if resolved == written:
@@ -71,7 +71,7 @@ def _argument(option: str, text: str) -> str:
     return resolved if isinstance(resolved, str) else json.dumps(resolved)
 
 
-def _tree(text: str) -> Any:
+def tree(text: str) -> Any:
     """What YAML makes of an option's value, where that is a list or a mapping; else the text."""
     try:
         value = from_yaml(text, yaml_load)

@@ -11,7 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
+from mer_lightning import output
 from mer_lightning.data.corpus import CorpusCard
+from mer_lightning.data.importing.own_corpus import DID_YOU_MEAN
 from mer_lightning.evaluation.floors import constants
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.references import References, references
@@ -73,7 +75,6 @@ class Announce(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
         if trainer.is_global_zero and not self.announced:
-            self.announced = True
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             parameters = sum(p.numel() for p in pl_module.parameters())
             print(
@@ -83,6 +84,21 @@ class Announce(Callback):
             )
             for modality in pl_module.untrained:
                 print(f"! no training sample has {modality}: nothing is learnt of it, and results that show it say so")
+            self._doubts(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.announced:
+            self._doubts(trainer)
+
+    on_validation_start = on_predict_start = on_test_start
+
+    def _doubts(self, trainer: Trainer) -> None:
+        """Arrays of a file of one's own whose names are nearly right."""
+        self.announced = True
+        notes = trainer.datamodule.corpus.card.notes if trainer.is_global_zero else []  # type: ignore[attr-defined]
+        for note in notes:
+            if DID_YOU_MEAN in note:
+                print(f"! {note}")
 
 
 class WriteResults(Callback):
@@ -149,9 +165,13 @@ class WriteResults(Callback):
             send_results(trainer.logger, self.folder, rows)
 
     def show(self) -> None:
-        """The table for a person."""
-        if self.rows is None or self.task is None:
-            return
+        """The results of this run."""
+        if self.rows is not None:
+            output.give({"run": self.folder, "results": self.rows}, self._show_table)
+
+    def _show_table(self) -> None:
+        assert self.rows is not None
+        assert self.task is not None
         from rich.console import Console
 
         first = self.rows.iloc[0]

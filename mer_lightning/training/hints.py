@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any, ClassVar, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mer_lightning.errors import Misused, Refusal
+from mer_lightning.training.known_options import unknown_option
 from mer_lightning.trust import remedy
 
 _UNKNOWN = re.compile(r"[Uu]nrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)' is not accepted|Key '([\w.]+)'")
@@ -26,15 +26,11 @@ class Parser(LightningArgumentParser):
             where, class_path = denied.groups()
             found, way = f"'{class_path}'", remedy(class_path) or "remove it"
             line = str(Refusal(where or "class_path", "a class that may be named there", found, way))
-        raise Misused(f"{line}{self._nearest(message)}")
-
-    def _nearest(self, message: str) -> str:
-        match = _UNKNOWN.search(message)
-        if not match:
-            return ""
-        word = next(filter(None, match.groups()))
-        close = difflib.get_close_matches(word, self._known_options(), n=1, cutoff=0.5)
-        return f"; did you mean --{self._prefix(word)}{close[0]}?" if close else ""
+        elif unknown := _UNKNOWN.search(message):
+            word = next(filter(None, unknown.groups()))
+            prefix = self._prefix(word)
+            line = str(unknown_option(prefix + word, [prefix + option for option in self._known_options()]))
+        raise Misused(line)
 
     def _prefix(self, word: str) -> str:
         """`model.` of `--model.bta`, when the message is about `bta`."""

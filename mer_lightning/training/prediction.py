@@ -32,8 +32,8 @@ def prediction_rows(method: MERMethod, predictions: Predictions, task: Task, spl
     return rows
 
 
-def write_predictions(method: MERMethod, data: MERData, output: str | None, folder: Path) -> Path:
-    path = Path(output) if output else folder / "predictions.csv"
+def write_predictions(method: MERMethod, data: MERData, asked: str | None, folder: Path) -> Path:
+    path = Path(asked) if asked else folder / "predictions.csv"
     if path.suffix not in (".csv", ".parquet"):
         raise Refusal(path, "a name ending in .csv or .parquet", f"'{path.suffix}'", "choose --output accordingly")
     rows = prediction_rows(method, *method.tested(), data.split("predict"))
@@ -45,5 +45,7 @@ def write_predictions(method: MERMethod, data: MERData, output: str | None, fold
             rows.to_parquet(temporary, index=False)
     from rich.console import Console
 
-    Console().print(f"{len(rows)} predictions written to {path}")
+    output.give(
+        {"predictions": path, "rows": rows}, lambda: Console().print(f"{len(rows)} predictions written to {path}")
+    )
     return path

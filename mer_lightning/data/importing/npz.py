@@ -24,6 +24,7 @@ from mer_lightning.data.importing.own_corpus import (
     alignment_of,
     features_of,
     labels_of,
+    misspelt,
     own_corpus,
 )
 from mer_lightning.data.nonfinite import as_float32, repaired
@@ -110,7 +111,8 @@ def _load(path: Path) -> tuple[Arrays, list[str]]:
     archive = NpzFile(path)
     names = set(archive.names)
     if not names & {*MODALITIES}:
-        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), HELP)
+        remedy = " ".join([*misspelt(names), HELP])
+        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), remedy)
     arrays: Arrays = {}
     left = []
     for name in sorted(names):
@@ -128,7 +130,7 @@ def _load(path: Path) -> tuple[Arrays, list[str]]:
             raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", HELP)
         del arrays[name]
         left.append(name)
-    return arrays, [f"Arrays that were not read: {', '.join(left)}."] if left else []
+    return arrays, [*misspelt(names), *([f"Arrays that were not read: {', '.join(left)}."] if left else [])]
 
 
 def _samples(path: Path, arrays: Arrays) -> int:
