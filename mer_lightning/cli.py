@@ -6,6 +6,7 @@ import importlib
 import sys
 
 COMMANDS = {
+    "init": "make a project of your own: a method, a backbone, an experiment and their test",
     "fit": "train, then test the best checkpoint under the protocol",
     "validate": "measure a checkpoint on the validation split",
     "test": "measure a checkpoint on the test split, under every condition of a protocol",
@@ -17,13 +18,16 @@ COMMANDS = {
     "diagnose": "how reliable runs are when a modality is masked, and who is right when modalities contradict",
     "sweep": "run the trials of a sweep file in W&B's grammar, here or on a Ray cluster",
     "published": "what papers report for a corpus, each table with its source",
+    "methods": "list the methods and their experiments",
     "backbones": "list the fusion models with their size and speed",
     "data": "inspect, import, verify, synthesize and list corpora",
+    "docs": "the pages of the documentation",
 }
 
 # Commands with a file of their own; the others are Lightning's.
 _OWN_PARSERS = {
     "fit": "mer_lightning.commands.fit",
+    "init": "mer_lightning.commands.init",
     "reproduce": "mer_lightning.commands.reproduce",
     "ablate": "mer_lightning.commands.ablate",
     "report": "mer_lightning.commands.report",
@@ -31,8 +35,10 @@ _OWN_PARSERS = {
     "diagnose": "mer_lightning.commands.diagnose",
     "sweep": "mer_lightning.commands.sweep",
     "published": "mer_lightning.commands.published",
+    "methods": "mer_lightning.commands.methods",
     "backbones": "mer_lightning.commands.backbones",
     "data": "mer_lightning.commands.data",
+    "docs": "mer_lightning.commands.docs",
 }
 _DATA_WITH_RESULT = ("inspect", "list")  # the others make files
 
@@ -50,8 +56,8 @@ usage: mer-lightning COMMAND [options]        (mer-lightning COMMAND --help show
 exit codes: 0 done, 1 some runs of a study failed, 2 refused, 3 diverged, 130 ended by Ctrl-C, 143 by SIGTERM
 
 examples:
-  mer-lightning fit --config experiments/supervised_mosi.yaml --data.synthetic true
-  mer-lightning fit --config experiments/supervised_mosi.yaml --model.backbone early --protocol rate-cpm
+  mer-lightning fit --config supervised_mosi --data.synthetic true
+  mer-lightning fit --config supervised_mosi --model.backbone early --protocol rate-cpm
   mer-lightning test --run runs/supervised_mosi/1 --protocol fixed-7
   mer-lightning predict --run runs/supervised_mosi/1 --data.corpus clips.npz
   mer-lightning data inspect FILE"""
@@ -68,11 +74,12 @@ def main(args: list[str] | None = None) -> int:
         print(f"mer-lightning {__version__}")
         return 0
     from mer_lightning.output import printing_as_asked
+    from mer_lightning.projects import in_own_project
     from mer_lightning.signals import code_of_signal, ending_on_signals
     from mer_lightning.trust import trusting
 
     try:
-        with ending_on_signals(), printing_as_asked(args[1:]) as words, trusting(words) as rest:
+        with ending_on_signals(), printing_as_asked(args[1:]) as words, trusting(words) as rest, in_own_project():
             _refuse_without_result(args)
             return _run(args[0], rest)
     except BaseException as error:

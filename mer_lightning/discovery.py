@@ -29,7 +29,7 @@ def classes_by_file(package: str, base: type) -> dict[str, Any]:
 
 
 @functools.cache
-def paths_by_file(package: str, base: str) -> dict[str, str]:
+def paths_by_file(package: str, *bases: str) -> dict[str, str]:
     """{name of the file or folder: path to import its class from}, as ``classes_by_file`` finds them, but read from the
     sources: names are checked before anything is imported that takes seconds."""
     found = [
@@ -38,7 +38,7 @@ def paths_by_file(package: str, base: str) -> dict[str, str]:
         for path in sorted(folder.iterdir())
         for _, node in _classes(path)
     ]
-    heirs = _heirs([node for *_, node in found], base)
+    heirs = _heirs([node for *_, node in found], *bases)
     return {name: path for name, path, node in found if node.name in heirs}
 
 
@@ -117,16 +117,17 @@ def _imports(path: Path) -> dict[str, str]:
     return {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
 
 
-def _heirs(nodes: list[ast.ClassDef], base: str) -> list[str]:
-    """The names of the concrete classes that inherit from ``base``, through one another or at once."""
-    heirs = {base}
+def _heirs(nodes: list[ast.ClassDef], *bases: str) -> list[str]:
+    """The names of the concrete classes that inherit from one of ``bases``, through one another or at once."""
+    heirs = {*bases}
     while more := {node.name for node in nodes if heirs & _bases(node)} - heirs:
         heirs |= more
     return [node.name for node in nodes if node.name in heirs and not _is_abstract(node)]
 
 
 def _bases(node: ast.ClassDef) -> set[str]:
-    return {base.id for base in node.bases if isinstance(base, ast.Name)}
+    """By their last names: `MERMethod` of `mer.MERMethod`."""
+    return {base.id if isinstance(base, ast.Name) else getattr(base, "attr", "") for base in node.bases}
 
 
 def _is_abstract(node: ast.ClassDef) -> bool:

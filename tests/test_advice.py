@@ -25,8 +25,9 @@ from mer_lightning.backbones.base import all_backbones
 from mer_lightning.cli import _OWN_PARSERS, COMMANDS
 from mer_lightning.commands.data import _features
 from mer_lightning.errors import Refusal
+from mer_lightning.methods import names
 from mer_lightning.methods.base import all_methods
-from mer_lightning.training import lightning_cli, names, starting
+from mer_lightning.training import lightning_cli, starting
 
 # `fit` is Lightning's but for the folds of a corpus.
 OWN = {name: module for name, module in _OWN_PARSERS.items() if name != "fit"}

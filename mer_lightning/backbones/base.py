@@ -2,7 +2,7 @@
 
 Shapes: B batch, T time, D input width, d code width, M = 3 modalities, K masks.
 
-Five laws hold for each backbone in this folder, and tests/test_contract.py proves them for all of them:
+Five laws hold for each backbone in this folder, and mer_lightning/contract.py checks them for all of them:
 what an absent modality contains cannot change the state; permuting a batch permutes the output; padding cannot change
 the output; encoding once and fusing under K masks equals K passes; a batch of one and bf16 autocast work.
 """

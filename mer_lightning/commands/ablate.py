@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mer_lightning import output
 from mer_lightning.commands.studies import add_workers_option, run_in_folder
+from mer_lightning.shipped import experiment_file
 from mer_lightning.studies.ablation import differences, read_ablation
 from mer_lightning.studies.folds import in_folds
 from mer_lightning.whole_files import write_whole
@@ -23,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="Other options, such as --data.synthetic true, are given to every run.",
     )
-    parser.add_argument("file", type=Path, help="an ablation file, see experiments/ablations/")
+    parser.add_argument("file", type=Path, help="an ablation file, or the name of one that is shipped: cdat, mgr, mcur")
     add_workers_option(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="where runs are kept")
     return parser
@@ -35,7 +36,7 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     console = Console()
-    ablation = read_ablation(given.file)
+    ablation = read_ablation(experiment_file(given.file, ("ablations",)))
     folder = given.runs / given.file.stem
     jobs = ablation.jobs(folder, more)
     if not run_in_folder(in_folds(jobs), folder, given.workers, console):

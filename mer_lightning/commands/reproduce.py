@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mer_lightning import output
 from mer_lightning.commands.studies import CORES, run_in_folder
+from mer_lightning.shipped import EXPERIMENTS, shipped
 from mer_lightning.studies.folds import in_folds, parts_of
 from mer_lightning.studies.jobs import Job
 from mer_lightning.studies.reproduction import BUDGETS, Experiment, find_experiments, plan
@@ -30,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--budget", choices=BUDGETS, default="quick")
     partition = "of every experiment; `all` for every fold, pooled"
     parser.add_argument("--data.partition", dest="partition", help=partition)
-    parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="folder of the experiments")
+    parser.add_argument("--experiments", type=Path, default=shipped(EXPERIMENTS), help="folder of the experiments")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where runs are kept")
     return parser
 

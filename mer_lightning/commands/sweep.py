@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mer_lightning import output
 from mer_lightning.commands.studies import add_workers_option, study_folder
 from mer_lightning.errors import Refusal
+from mer_lightning.shipped import experiment_file
 from mer_lightning.studies.runner import run_stream
 from mer_lightning.studies.search import Search
 from mer_lightning.studies.sweep_file import read_sweep
@@ -37,7 +38,7 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     console = Console()
-    sweep = read_sweep(given.file)
+    sweep = read_sweep(experiment_file(given.file, ("sweeps",)))
     trials = given.max_runs or sweep.trials
     if trials is None:
         raise Refusal(given.file, "run_cap", f"none, and {sweep.method} does not end", "add it, or --max_runs")
@@ -84,7 +85,7 @@ def _first_checked(jobs: Iterator[Job]) -> Iterator[Job]:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning sweep", description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, help="a sweep file in W&B's grammar, see docs/how-to/sweeps.md")
+    parser.add_argument("file", type=Path, help="a sweep file in W&B's grammar, see mer-lightning docs sweeps")
     add_workers_option(parser)
     parser.add_argument("--max_runs", type=int, default=None, help="trials, where the file has no run_cap")
     parser.add_argument("--runs", type=Path, default=Path("runs/sweeps"), help="where sweeps are kept")

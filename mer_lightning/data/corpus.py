@@ -113,7 +113,7 @@ class Corpus:
         if split == "test" and self.test_sealed:
             raise RuntimeError("the test split cannot be reached during fit")
         if not self.card.partitions:
-            remedy = "give it an array label and an array split, see docs/reference/npz-format.md"
+            remedy = "give it an array label and an array split, see mer-lightning docs npz-format"
             raise Refusal(self.card.name, "labels and splits, to train or test on", "a file for prediction", remedy)
         if partition not in self.card.partitions:
             known = list(self.card.partitions)

@@ -105,12 +105,20 @@ def _of(module: str, *names: str) -> dict[str, str]:
     return {name: f"{module}.{name}" for name in names}
 
 
+def _by_file(package: str, base: str) -> dict[str, str]:
+    """Ours, and those in the files of packages that the user trusts; where two have one name, ours has it."""
+    ours = paths_by_file(package, base)
+    bases = (base, *(path.rpartition(".")[2] for path in ours.values()))
+    own = [paths_by_file(trusted, *bases) for trusted in trusted_packages() if "." not in trusted]
+    return {name: path for paths in (*own, ours) for name, path in paths.items()}
+
+
 _METHODS, _BACKBONES, _ENCODERS = "mer_lightning.methods", "mer_lightning.backbones", "mer_lightning.encoders"
 # {where the parts of a configuration lie, without the words that only jsonargparse needs: what may be named there}
 PLACES: dict[tuple[str, ...], Place] = {
-    ("model",): Place("a method", lambda: paths_by_file(_METHODS, "MERMethod"), base=f"{_METHODS}.base.MERMethod"),
+    ("model",): Place("a method", lambda: _by_file(_METHODS, "MERMethod"), base=f"{_METHODS}.base.MERMethod"),
     ("model", "backbone"): Place(
-        "a backbone", lambda: paths_by_file(_BACKBONES, "Backbone"), base=f"{_BACKBONES}.base.Backbone"
+        "a backbone", lambda: _by_file(_BACKBONES, "Backbone"), base=f"{_BACKBONES}.base.Backbone"
     ),
     ("model", "text_encoder"): Place(
         "a text encoder", lambda: paths_by_file(_ENCODERS, "TextEncoder"), base=f"{_ENCODERS}.base.TextEncoder"

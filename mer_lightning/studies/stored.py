@@ -181,7 +181,7 @@ def _read(path: Path) -> pd.DataFrame:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if "id" not in table or not len(table):
         found = ", ".join(map(str, table.columns)) if len(table) else "no rows"
-        raise Refusal(path, "rows with a column 'id'", found, "see docs/how-to/score-other-systems.md")
+        raise Refusal(path, "rows with a column 'id'", found, "see mer-lightning docs score-other-systems")
     return table
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mer_lightning.methods.names import in_config, tree
 from mer_lightning.methods.places import PLACES, place_of
+from mer_lightning.shipped import configuration
 from mer_lightning.yaml_text import read_yaml
 
 CONFIG_OPTIONS = ("--config", "-c")
@@ -29,7 +30,8 @@ def options_given(arguments: Sequence[str]) -> dict[str, Any]:
             continue
         value = value if equals else next(words, "")
         if option in CONFIG_OPTIONS:
-            found = _in_file(Path(value)) if Path(value).is_file() else in_config(tree(value))
+            file = configuration(value)
+            found = _in_file(file) if file else in_config(tree(value))
         else:
             found = {option.removeprefix("--"): tree(value)}
         for name, each in _flat(found):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from mer_lightning.errors import Misused, Refusal
+from mer_lightning.errors import Refusal
 from mer_lightning.training.known_options import unknown_option
 from mer_lightning.trust import remedy
 
@@ -15,8 +15,16 @@ _UNKNOWN = re.compile(r"[Uu]nrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+
 _DENIED = re.compile(r"""(?:Parser key "([\w.]+)".*?)?Importing '([\w.]+)' is not allowed""")
 
 
+class Misuse(SystemExit):
+    """What is wrong with the options. No Exception: the parser would take it for one more type that did not fit."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(2)
+        self.line = line
+
+
 class Parser(LightningArgumentParser):
-    """Says what was wrong in one line and exits with code 2."""
+    """Says what was wrong in one line."""
 
     arguments: ClassVar[list[str]] = []  # as the user gave them: messages about nested options leave out the prefix
 
@@ -30,7 +38,7 @@ class Parser(LightningArgumentParser):
             word = next(filter(None, unknown.groups()))
             prefix = self._prefix(word)
             line = str(unknown_option(prefix + word, [prefix + option for option in self._known_options()]))
-        raise Misused(line)
+        raise Misuse(line)
 
     def _prefix(self, word: str) -> str:
         """`model.` of `--model.bta`, when the message is about `bta`."""

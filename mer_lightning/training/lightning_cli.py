@@ -22,7 +22,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 
 from mer_lightning import output
 from mer_lightning.data.datamodule import MERData
-from mer_lightning.errors import Refusal, reading
+from mer_lightning.errors import Misused, Refusal, reading
 from mer_lightning.evaluation.label_spaces import label_map
 from mer_lightning.evaluation.protocols import Protocol, refuse_unknown
 from mer_lightning.methods import names
@@ -34,7 +34,7 @@ from mer_lightning.numerals import number
 from mer_lightning.tasks import task_from_card
 from mer_lightning.training.begun import refuse_other_run
 from mer_lightning.training.callbacks import Announce, EndAtOnce, RunConfig, WriteResults
-from mer_lightning.training.hints import Parser
+from mer_lightning.training.hints import Misuse, Parser
 from mer_lightning.training.known_options import OF_ONE_COMMAND, OPTIONS
 from mer_lightning.training.machine import make_ready
 from mer_lightning.training.phases import fit_phases
@@ -236,6 +236,8 @@ def run_resolved(args: list[str], show: bool = True) -> MERCLI:
                 parser_class=Parser,
                 args=args,
             )
+    except Misuse as misuse:
+        raise Misused(misuse.line) from None
     finally:
         forget_run_folder()
         if "wandb" in sys.modules:  # else the next run of this process would write into this one

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mer_lightning import output
 from mer_lightning.data.corpus import Split
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal

@@ -3,7 +3,6 @@ that takes seconds."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.protocols import refuse_unknown
 from mer_lightning.methods import names
 from mer_lightning.training.begun import refuse_changed_config
-from mer_lightning.training.given import CONFIG_OPTIONS, DEFAULT_CORPUS, data_options, is_twin, options_given
+from mer_lightning.training.given import DEFAULT_CORPUS, data_options, is_twin, options_given
 from mer_lightning.training.help import ALL, short_help
 from mer_lightning.training.known_options import refuse_unknown_options
 from mer_lightning.training.run_folder import BEST, CONFIG, RESULTS
@@ -59,9 +58,6 @@ def refuse_early(args: Sequence[str]) -> None:
     if any(arg.partition("=")[0] in _ASKS_ONLY or arg.endswith(".help") for arg in args):
         return
     command, *options = args
-    for path in _values(options, CONFIG_OPTIONS):
-        if not Path(path).is_file() and not isinstance(names.tree(path), dict):
-            raise Refusal(f"--config {path}", "a file", "none of that name", "check the path")
     given = options_given(options)
     refuse_unknown_options(command, given)
     if command != "fit" and _value(given.get("ckpt_path")) is None:
@@ -76,11 +72,6 @@ def refuse_early(args: Sequence[str]) -> None:
     usual = isinstance(corpus, str) and alignment in (None, *ALIGNMENTS) and isinstance(process, str)
     if usual and "data" not in given:
         refuse_absent(corpus, alignment, is_twin(data), process)
-
-
-def _values(args: Sequence[str], options: Sequence[str]) -> list[str]:
-    after = [value for name, value in itertools.pairwise(args) if name in options]
-    return after + [arg.partition("=")[2] for arg in args if arg.partition("=")[0] in options and "=" in arg]
 
 
 def _value(text: Any) -> Any:

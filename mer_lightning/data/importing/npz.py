@@ -36,7 +36,7 @@ from mer_lightning.tasks import Ratings, Regression, Task
 
 class NPZ(Reader):
     name = "npz"
-    describes = "own features in one .npz, see docs/reference/npz-format.md"
+    describes = "own features in one .npz, see mer-lightning docs npz-format"
     suffixes = (".npz",)
 
     def detects(self, path: Path) -> bool:

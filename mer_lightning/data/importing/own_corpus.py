@@ -44,7 +44,7 @@ KNOWN = {
 }
 _GROUPS = ("video_id", "dialogue")  # what must not be in two splits, by the first of these names
 DID_YOU_MEAN = "did you mean"
-HELP = "see docs/reference/npz-format.md"
+HELP = "see mer-lightning docs npz-format"
 _CARVED = "Partition '{}' has no valid split: whole videos with about 15 % of its training samples became one."
 
 SPLIT_NAMES = {split: split for split in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
