@@ -21,10 +21,10 @@ def shipped(folder: str) -> Path:
 
 def configuration(text: str) -> Path | None:
     """The file that `--config` names; None where the configuration itself is written in its place."""
-    return experiment_file(text) if _NAME.fullmatch(text) else None
+    return experiment_file(text, option="--config ") if _NAME.fullmatch(text) else None
 
 
-def experiment_file(name: str | Path, kinds: tuple[str, ...] = KINDS) -> Path:
+def experiment_file(name: str | Path, kinds: tuple[str, ...] = KINDS, option: str = "") -> Path:
     """The file itself, or the shipped one of that name: `cdat_mosi` and `experiments/cdat_mosi.yaml` are the same."""
     if (given := Path(name)).is_file():
         return given
@@ -36,4 +36,6 @@ def experiment_file(name: str | Path, kinds: tuple[str, ...] = KINDS) -> Path:
     known = sorted(path.stem for kind in kinds for path in (shipped(EXPERIMENTS) / kind).glob("*.yaml"))
     close = difflib.get_close_matches(given.stem, known, n=1)
     remedy = f"did you mean {close[0]}?" if close else "check the path"
-    raise Refusal(name, f"a file, or the name of one that is shipped: {first_names(known)}", "neither", remedy)
+    raise Refusal(
+        f"{option}{name}", f"a file, or the name of one that is shipped: {first_names(known)}", "neither", remedy
+    )
