@@ -49,9 +49,9 @@ def main(args: list[str]) -> int:
     console = Console()
     if not run_in_folder(study, folder, given.workers, console):
         return 1
-    run = run_in(study[0].job.run_folder)
-    rows = run.results()
-    output.give({"run": run.folder, "results": rows}, lambda: _show(run, rows))
+    pooled = run_in(study[0].job.run_folder)
+    rows = pooled.results()
+    output.give({"run": pooled.folder, "results": rows}, lambda: _show(pooled, rows))
     return 0
 
 

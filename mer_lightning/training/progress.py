@@ -77,7 +77,7 @@ class FitProgress(ProgressBar):
         loss, score = (trainer.callback_metrics.get(f"{prefix}{name}") for name in ("train/loss", "valid/score"))
         if score is not None and float(score) > self._best:
             self._best, self._best_epoch = float(score), self._epoch
-        facts = {
+        facts: dict[str, Any] = {
             "loss": "" if loss is None else f"loss {number(float(loss))}",
             "score": "" if score is None else f"score {number(float(score))}",
             "best": f"best {number(self._best)}" if self._best_epoch else "",
