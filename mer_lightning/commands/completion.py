@@ -52,7 +52,8 @@ def script(shell: str, commands: Iterable[str], own_parsers: Mapping[str, str]) 
     options = {}
     for command in commands:
         module = importlib.import_module(own_parsers[command]) if command in own_parsers else None
-        words = _of_parser(module.make_parser(), values) if hasattr(module, "make_parser") else _of_runs(command)
+        make_parser = getattr(module, "make_parser", None)
+        words = _of_parser(make_parser(), values) if make_parser else _of_runs(command)
         options[command] = [*words, *_EVERYWHERE]
     first = " ".join([*options, "--help", "--version"])
     return _SCRIPT.format(commands=first, values=_cases(values), options=_cases(options))
