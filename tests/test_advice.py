@@ -39,6 +39,9 @@ NO_ADVICE = {
     "--porcelain": "an option of git",
     "--trainer.callbacks": "given by studies/sweep_trials.py itself, and run by its tests",
     "--trust": "taken off before any parser reads the rest, and run by tests/training/test_trust.py",
+    "--quiet": "taken off like that, and run by tests/commands/test_output.py",
+    "--json": "taken off like that, and run by tests/commands/test_output.py",
+    "--print_completion": "of no command, and run by tests/commands/test_completion.py",
     "--model.bta": "an example of an option that does not exist",
 }
 COMMAND = re.compile(rf"(?<![\w/'\"%-])mer-lightning ({'|'.join(COMMANDS)})\b((?:'[^']*'|[^\n`;)\]:\"'])*)")

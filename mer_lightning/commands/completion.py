@@ -51,16 +51,12 @@ def script(shell: str, commands: Iterable[str], own_parsers: Mapping[str, str]) 
     values = _values_of_runs()
     options = {}
     for command in commands:
-        make_parser = (
-            getattr(importlib.import_module(own_parsers[command]), "make_parser", None)
-            if command in own_parsers
-            else None
-        )
-        words = _of_runs(command) if make_parser is None else _of_parser(make_parser(), values)
+        module = importlib.import_module(own_parsers[command]) if command in own_parsers else None
+        make_parser = getattr(module, "make_parser", None)
+        words = _of_parser(make_parser(), values) if make_parser else _of_runs(command)
         options[command] = [*words, *_EVERYWHERE]
-    return _SCRIPT.format(
-        commands=" ".join([*options, "--help", "--version"]), values=_cases(values), options=_cases(options)
-    )
+    first = " ".join([*options, "--help", "--version"])
+    return _SCRIPT.format(commands=first, values=_cases(values), options=_cases(options))
 
 
 def _cases(words: Mapping[str, Iterable[str]]) -> str:

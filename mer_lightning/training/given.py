@@ -23,12 +23,11 @@ def options_given(arguments: Sequence[str]) -> dict[str, Any]:
     one before it.
     """
     options: dict[str, Any] = {}
-    words = iter(arguments)
-    for argument in words:
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
         option, equals, value = argument.partition("=")
-        if not option.startswith("-"):
+        if not option.startswith("--") and option not in CONFIG_OPTIONS:
             continue
-        value = value if equals else next(words, "")
+        value = value if equals else "" if after.startswith("--") else after
         if option in CONFIG_OPTIONS:
             file = configuration(value)
             found = _in_file(file) if file else in_config(tree(value))

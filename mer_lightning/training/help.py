@@ -30,13 +30,14 @@ _EVERYWHERE = {
     "json": "the result as JSON on stdout, all else on stderr",
     "print_config": "what the options come to, as YAML",
     ALL[2:]: "these and all of Lightning's",
-    "model.help NAME": "the options of a method; --model.backbone.help those of a backbone",
+    "model.help NAME": "the options of a method",
+    "model.backbone.help NAME": "those of a backbone",
 }
 _USAGE = {
-    "fit": "train, then test the best checkpoint:\n  mer-lightning fit --config FILE [options]",
-    "validate": "measure a run on the validation split:\n  mer-lightning validate --run RUN [options]",
-    "test": "measure a run on the test split:\n  mer-lightning test --run RUN [options]",
-    "predict": "label clips with a run:\n  mer-lightning predict --run RUN --data.corpus FILE [options]",
+    "fit": "train, then test the best checkpoint:\n  mer-lightning fit --config FILE",
+    "validate": "measure a run on the validation split:\n  mer-lightning validate --run RUN",
+    "test": "measure a run on the test split:\n  mer-lightning test --run RUN",
+    "predict": "label clips with a run:\n  mer-lightning predict --run RUN --data.corpus FILE",
 }
 _INDENT = 32
 
