@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -87,6 +88,9 @@ def main(args: list[str] | None = None) -> int:
             return code
         if not isinstance(error, Exception):
             raise
+        if isinstance(error, BrokenPipeError):  # `| head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain at its end
+            return 141
         from mer_lightning.errors import DEFECT, Diverged, refusal_behind
 
         if isinstance(error, Diverged):

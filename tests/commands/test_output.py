@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,3 +109,10 @@ def test_values_that_json_has_no_word_for(capsys: pytest.CaptureFixture[str]) ->
         "table": [{"score": 0.5, "runs": 1}, {"score": None, "runs": 2}],
         **{"path": "a/b", "low": None, "count": 3, "more": [True, None]},
     }
+
+
+def test_a_reader_that_has_read_enough_is_no_defect() -> None:
+    program = f"{sys.executable} -c 'from mer_lightning.cli import main; exit(main())'"
+    command = f"set -o pipefail; {program} docs architecture | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
