@@ -82,10 +82,12 @@ def main(args: list[str] | None = None) -> int:
     try:
         with ending_on_signals(), printing_as_asked(args[1:]) as words, trusting(words) as rest, in_own_project():
             _refuse_without_result(args)
-            return _run(args[0], rest)
-    except BaseException as error:
-        if (code := code_of_signal(error)) is not None:
+            code = _run(args[0], rest)
+            sys.stdout.flush()  # a reader that is gone is noticed here, and not when Python ends
             return code
+    except BaseException as error:
+        if (signalled := code_of_signal(error)) is not None:
+            return signalled
         if not isinstance(error, Exception):
             raise
         if isinstance(error, BrokenPipeError):  # `| head` has read enough
