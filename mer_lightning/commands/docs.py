@@ -25,7 +25,7 @@ def main(args: list[str]) -> int:
         return 0
     if given.page not in pages:
         close = difflib.get_close_matches(given.page, pages, n=1)
-        remedy = f"did you mean {close[0]}?" if close else "mer-lightning docs lists them"
+        remedy = f"did you mean {close[0]}?" if close else "list them: mer-lightning docs"
         raise Refusal("mer-lightning docs", "the name of a page", f"'{given.page}'", remedy)
     text = pages[given.page].read_text(encoding="utf-8")
     output.give({"page": given.page, "text": text}, lambda: _print(text))

@@ -245,4 +245,4 @@ def _hint(name: str) -> str:
         *(each for group in PROTOCOLS.values() for each in group),
     ]
     near = list(dict.fromkeys(difflib.get_close_matches(name, every, n=3)))
-    return f"did you mean {' or '.join(near)}?" if near else "see mer-lightning docs protocols for all"
+    return f"did you mean {' or '.join(near)}?" if near else "see mer-lightning docs protocols"

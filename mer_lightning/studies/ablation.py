@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FULL = "full"
-_SEE = "mer-lightning ablate cdat is an example"
+_SEE = "see mer-lightning docs sweeps"
 _MOST_REPETITIONS = 10_000
 _PARTITION = "data.partition"
 
