@@ -167,8 +167,9 @@ def accepts_lightning(command: str, arguments: list[str]) -> bool:
             given = [command, *choice, *fusion, *corpus, *more[0], *arguments]
             try:
                 lightning_parser(command).parse_args(names.classes_first(names.in_arguments(given)))
-            except SystemExit:
-                continue
+            except SystemExit as end:
+                if end.code:  # 0: help was asked for
+                    continue
             return True
     return False
 

@@ -25,7 +25,7 @@ def method(name: str | type[MERMethod], data: MERData, **options: Any) -> MERMet
     Args:
         name: `supervised`, `cdat`, `mgr`, `mcur`, ... (`mer-lightning methods`), or a class of your own.
         data: made by :func:`mer_lightning.data`.
-        options: those of the method (`--model.help cdat` on the command line), such as `backbone="tfn"`. A class among
+        options: those of the method (`mer-lightning fit --model.help cdat`), such as `backbone="tfn"`. A class among
             them may be given by its name, as an object, or with options,
             `{"class_path": "tfn", "init_args": {"width": 32}}`.
     """
