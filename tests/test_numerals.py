@@ -27,7 +27,26 @@ def test_numbers(value: float | None, sign: str, expected: str) -> None:
     assert number(value, sign) == expected
 
 
-def test_spreads_and_intervals() -> None:
-    assert spread(0.5, 0.01) == ".500±.010"
-    assert spread(0.5, math.nan) == ".500"
+def test_intervals() -> None:
     assert interval(-0.01, 0.032) == "-.010 to +.032"
+    assert interval(-math.inf, math.inf) == "-∞ to ∞"
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "expected"),
+    [
+        (0.5, math.nan, ".500"),  # one run
+        (0.5361, 0.0114, ".536±.011"),  # a first digit of 1 takes another one along
+        (0.4112, 0.0214, ".41±.02"),
+        (0.5361, 0.0021, ".536±.002"),
+        (0.5361, 0.00002, ".536±.000"),
+        (0.5361, 0.0, ".536±.000"),
+        (0.612, 0.31, ".6±.3"),
+        (10.25, 1.94, "10.2±1.9"),
+        (10.25, 2.3, "10±2"),
+        (1253.4, 23.0, "1253±23"),
+        (math.nan, math.nan, ""),
+    ],
+)
+def test_as_many_digits_as_the_deviation_allows(mean: float, deviation: float, expected: str) -> None:
+    assert spread(mean, deviation) == expected

@@ -83,7 +83,7 @@ def differences(jobs: Iterable[Job]) -> pd.DataFrame:
     """One row per part and condition: what the full method gains over the one without it; all jobs are done."""
     import pandas as pd
 
-    from mer_lightning.evaluation.significance import compare, holm
+    from mer_lightning.evaluation.significance import compare, corrected
     from mer_lightning.studies.comparing import Contender, contender, refuse_other_samples
 
     variants = {name: contender([job.run_folder for job in same]) for name, same in by_group(jobs).items()}
@@ -95,8 +95,7 @@ def differences(jobs: Iterable[Job]) -> pd.DataFrame:
             name: compare(full.task, full.logits(conditions), other.logits(conditions), full.target)
             for name, other in variants.items()
         }
-        corrected = holm([difference.bootstrap_p for difference in compared.values()])
-        for (name, difference), p in zip(compared.items(), corrected, strict=True):
+        for (name, difference), after in zip(compared.items(), corrected(compared).values(), strict=True):
             rows.append(
                 {
                     "without": name,
@@ -104,10 +103,10 @@ def differences(jobs: Iterable[Job]) -> pd.DataFrame:
                     "full": full.score(conditions),
                     "ablated": variants[name].score(conditions),
                     "gain": difference.value,
-                    "low": difference.low,
-                    "high": difference.high,
+                    "low": after.low,
+                    "high": after.high,
                     "p": difference.bootstrap_p,
-                    "p_holm": p,
+                    "p_holm": after.bootstrap_p,
                     "p_wilcoxon": difference.wilcoxon_p,
                     "runs": len(full.runs),
                 }

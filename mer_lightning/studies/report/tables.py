@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.evaluation.metrics import describe
-from mer_lightning.evaluation.significance import compare, holm
+from mer_lightning.evaluation.significance import compare, corrected
 from mer_lightning.numerals import number, spread
 from mer_lightning.studies.report.settings import Setting
 
@@ -94,21 +94,19 @@ def differences(setting: Setting, baseline: str) -> pd.DataFrame:
             for label, other in others.items()
             if set(conditions) <= set(other.conditions)
         }
-        bootstrap = holm([each.bootstrap_p for each in comparisons.values()])
-        wilcoxon = holm([each.wilcoxon_p for each in comparisons.values()])
-        for (label, each), bootstrap_p, wilcoxon_p in zip(comparisons.items(), bootstrap, wilcoxon, strict=True):
+        for (label, each), after in zip(comparisons.items(), corrected(comparisons).values(), strict=True):
             rows.append(
                 {
                     "label": label,
                     "baseline": baseline,
                     "condition": title,
                     "difference": each.value,
-                    "low": each.low,
-                    "high": each.high,
+                    "low": after.low,
+                    "high": after.high,
                     "bootstrap_p": each.bootstrap_p,
-                    "bootstrap_p_holm": bootstrap_p,
+                    "bootstrap_p_holm": after.bootstrap_p,
                     "wilcoxon_p": each.wilcoxon_p,
-                    "wilcoxon_p_holm": wilcoxon_p,
+                    "wilcoxon_p_holm": after.wilcoxon_p,
                 }
             )
     return pd.DataFrame(rows)
