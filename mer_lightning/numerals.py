@@ -8,12 +8,16 @@ _DECIMALS = 3
 
 
 def number(value: float | None, sign: str = "", decimals: int = _DECIMALS) -> str:
-    """`.612`, `-.040`, `10.250`; with the sign "+" also `+.003`; empty for None and NaN."""
+    """`.612`, `-.040`, `10.250`; with the sign "+" also `+.003`; empty for None and NaN.
+
+    What prints as 0 has no sign.
+    """
     if value is None or value != value:
         return ""
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    written = f"{value:{sign}.{decimals}f}"
+    rounded = round(value, decimals) or 0.0  # no minus zero
+    written = f"{rounded:{sign if rounded else ''}.{decimals}f}"
     whole, point, rest = written.partition(".")
     return f"{whole.removesuffix('0')}.{rest}" if point and whole.lstrip("+-") == "0" else written
 
@@ -35,6 +39,13 @@ def spread(mean: float | None, deviation: float) -> str:
         return number(mean)
     decimals = digits_allowed(deviation)
     return f"{number(mean, decimals=decimals)}±{number(deviation, decimals=decimals)}"
+
+
+def p_value(value: float | None) -> str:
+    """`.041`, `1`; `<.001` for what would print as zero, which no p-value is."""
+    if value is None or value != value:
+        return ""
+    return "<.001" if value < 0.0005 else "1" if value >= 0.9995 else number(value)
 
 
 def interval(low: float, high: float) -> str:

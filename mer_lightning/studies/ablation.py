@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mer_lightning.errors import Refusal
 from mer_lightning.plain_values import expect, refuse_path
 from mer_lightning.studies.jobs import Job, by_group, write_overrides
+from mer_lightning.studies.marks import Study, mark
 from mer_lightning.yaml_text import read_yaml
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Ablation:
 
         One repetition of every variant comes before the next, so that variants can be compared at any time.
         """
+        mark(folder, Study("ablation", self.path.stem))
         variants = {FULL: {}, **self.without}
         return [
             self._job(folder, name, number, options | repetition, more)

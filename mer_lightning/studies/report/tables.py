@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.significance import compare, corrected
-from mer_lightning.numerals import number, spread
+from mer_lightning.numerals import digits_allowed, number, spread
 from mer_lightning.studies.report.settings import Setting
 
 if TYPE_CHECKING:
@@ -68,17 +68,24 @@ def metrics_shown(setting: Setting) -> list[ShownMetric]:
 
 
 def best_cells(setting: Setting, metric: ShownMetric) -> set[tuple[str, str]]:
-    """(label, condition) of the best mean of each condition that several methods have; all of them where equal.
+    """(label, condition) of the best mean of each condition that several methods have.
 
-    None where methods had unequal budgets: who trains longer is not better.
+    With it those that are the same as the best to the digits that its deviation allows: what prints alike is marked
+    alike. None where methods had unequal budgets: who trains longer is not better.
     """
     if not setting.equal_budgets:
         return set()
-    table = scores(setting, metric.name)
-    means = table.groupby("condition")["mean"]
-    best = means.transform("min" if metric.lower_is_better else "max")
-    marked = table[(means.transform("count") > 1) & (table["mean"] == best)]
-    return set(zip(marked["label"], marked["condition"], strict=True))
+    marked = set()
+    for condition, table in scores(setting, metric.name).groupby("condition", sort=False):
+        known = table[table["mean"].notna()]
+        if len(known) < 2:
+            continue
+        best = known.loc[known["mean"].idxmin() if metric.lower_is_better else known["mean"].idxmax()]
+        decimals = digits_allowed(best["std"])
+        printed = number(best["mean"], decimals=decimals)
+        same = [number(mean, decimals=decimals) == printed for mean in known["mean"]]
+        marked |= {(label, str(condition)) for label in known.loc[same, "label"]}
+    return marked
 
 
 def differences(setting: Setting, baseline: str) -> pd.DataFrame:
@@ -119,9 +126,6 @@ def costs(setting: Setting) -> pd.DataFrame:
         seconds=("seconds", "mean"),
         epochs=("epochs", "mean"),
         peak_megabytes=("peak_megabytes", "max"),
-        selection=("selection", "first"),
-        training_masks=("training_masks", "first"),
-        backbone=("backbone", "first"),
     ).reset_index()
 
 
