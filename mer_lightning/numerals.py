@@ -16,7 +16,7 @@ def number(value: float | None, sign: str = "", decimals: int = _DECIMALS) -> st
         return ""
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    rounded = round(value, decimals) or 0.0  # no minus zero
+    rounded = round(float(value), decimals) or 0.0  # no minus zero; NumPy's numbers round .225 in another way
     written = f"{rounded:{sign if rounded else ''}.{decimals}f}"
     whole, point, rest = written.partition(".")
     return f"{whole.removesuffix('0')}.{rest}" if point and whole.lstrip("+-") == "0" else written

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from mer_lightning.numerals import interval, number, spread
+from mer_lightning.numerals import interval, number, p_value, spread
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,8 @@ from mer_lightning.numerals import interval, number, spread
         (-0.0404, "", "-.040"),
         (0.0031, "+", "+.003"),
         (1.0, "", "1.000"),
+        (-0.0003, "+", ".000"),
+        (0.0003, "+", ".000"),
         (0.99996, "", "1.000"),
         (10.123, "", "10.123"),  # the zero of ten is not one to leave out
         (-20.5, "+", "-20.500"),
@@ -25,6 +28,18 @@ from mer_lightning.numerals import interval, number, spread
 )
 def test_numbers(value: float | None, sign: str, expected: str) -> None:
     assert number(value, sign) == expected
+
+
+def test_numbers_of_numpy_print_alike() -> None:
+    assert number(np.float64(0.225), decimals=2) == number(0.225, decimals=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0004, "<.001"), (0.0005, ".001"), (0.041, ".041"), (0.9996, "1"), (1.0, "1"), (math.nan, ""), (None, "")],
+)
+def test_p_values(value: float | None, expected: str) -> None:
+    assert p_value(value) == expected
 
 
 def test_intervals() -> None:

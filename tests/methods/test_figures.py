@@ -1,4 +1,4 @@
-"""What methods draw of their own runs. MCUR's needs a trained model: tests/studies/test_report.py."""
+"""What methods draw of their own runs. MCUR's needs a trained model: tests/studies/report/test_report.py."""
 
 from __future__ import annotations
 

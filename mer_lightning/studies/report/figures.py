@@ -239,5 +239,6 @@ def _labelled_dots(drawing: Drawing, places: dict[str, tuple[float, float]], sec
 
 def _powers(low: float, high: float) -> dict[float, str]:
     """{place: seconds} of round numbers within a logarithmic scale."""
-    steps = [factor * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for factor in (1, 2, 5)]
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    steps = [factor * 10.0**power for power in powers for factor in (1, 1.5, 2, 3, 5, 7)]
     return {math.log10(step): f"{step:g}" for step in steps if low <= math.log10(step) <= high}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mer_lightning.data.raw import SENTENCE
 from mer_lightning.numerals import number
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.report.settings import Setting
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 MOST = 80  # samples on a page
 _LETTERS_OF_A_SENTENCE = 160
-_SENTENCE = "sentence"
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ def _ids(contender: Contender) -> list[str]:
 def _sentences(contender: Contender) -> dict[str, str]:
     """{id: the beginning of its sentence}; nothing where the run does not know them."""
     table = contender.runs[0].samples()
-    if _SENTENCE not in table:
+    if SENTENCE not in table:
         return {}
-    pairs = zip(table["id"].astype(str), table[_SENTENCE].astype(str), strict=True)
+    pairs = zip(table["id"].astype(str), table[SENTENCE].astype(str), strict=True)
     return {
         name: text if len(text) <= _LETTERS_OF_A_SENTENCE else f"{text[:_LETTERS_OF_A_SENTENCE]}…"
         for name, text in pairs
