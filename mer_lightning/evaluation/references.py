@@ -33,6 +33,7 @@ from mer_lightning.whole_files import whole
 
 _VERSION = 1  # of what is kept; raise it when the same corpus gives another model
 _SAMPLES_AT_ONCE = 2048
+_ENOUGH = 50_000  # samples, evenly spaced, that a model is trained on and chosen by: it has a few hundred weights
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,18 @@ def _linear_logits(
     """(K, N, O); None where there is no validation split to choose by."""
     if not len(corpus.rows(partition, "valid")):
         return None
-    features = _Features(evaluated)
-    known: dict[str, Tensor] = {}  # {combination: (N, O)}
+    whole = [k for k, condition in enumerate(frozen.conditions) if condition.masks_whole_modalities]
+    shown = frozen.present[whole] & torch.tensor([m in corpus.dims for m in MODALITIES])
+    rows, kind = shown.flatten(0, 1).unique(dim=0, return_inverse=True)
+    names = [combination_name(row) for row in rows.tolist()]
+    models = {name: linear_model(task, corpus, partition, name) for name in names}
     logits = torch.full((len(frozen.conditions), len(evaluated), task.outputs), torch.nan)
-    for k, condition in enumerate(frozen.conditions):
-        if not condition.masks_whole_modalities:
-            continue
-        shown = frozen.present[k] & torch.tensor([m in corpus.dims for m in MODALITIES])
-        for row in shown.unique(dim=0):
-            name = combination_name(row.tolist())
-            if name not in known:
-                model = linear_model(task, corpus, partition, name)
-                known[name] = torch.from_numpy(model(features.of(name))).float()
-            members = (shown == row).all(1)
-            logits[k, members] = known[name][members]
+    for index in torch.arange(len(evaluated)).split(_SAMPLES_AT_ONCE):
+        features = _mean_features(evaluated, index, evaluated.modalities)
+        each = [torch.from_numpy(models[name](_side_by_side(features, _modalities(name)))) for name in names]
+        of_kind = torch.stack(each).float()  # (combinations, n, O)
+        for k, kinds in zip(whole, kind.view(shown.shape[:2]), strict=True):
+            logits[k, index] = of_kind[kinds[index], torch.arange(len(index))]
     return logits
 
 
@@ -111,8 +110,7 @@ def linear_model(task: Task, corpus: Corpus, partition: str, combination: str) -
     def validation_score(outputs: Floats, labels: Labels) -> float:
         return score(task, evaluate(task, torch.from_numpy(outputs), torch.from_numpy(labels)))
 
-    splits = [corpus.split(partition, name) for name in ("train", "valid")]
-    train, valid = ((_Features(split).of(combination), _labels(split)) for split in splits)
+    train, valid = (_evenly_spaced(corpus.split(partition, name), combination) for name in ("train", "valid"))
     model = fitted(task, train, valid, validation_score)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary:
@@ -120,35 +118,27 @@ def linear_model(task: Task, corpus: Corpus, partition: str, combination: str) -
     return model
 
 
-class _Features:
-    """Mean features of a split, each modality read once."""
+def _evenly_spaced(split: Split, combination: str) -> tuple[Floats, Labels]:
+    """(n, D) mean features of a combination, and the labels: of a split, or of some of its samples if it is large."""
+    assert split.target is not None
+    index = torch.arange(len(split))[:: -(-len(split) // _ENOUGH)]
+    modalities = _modalities(combination)
+    parts = [_mean_features(split, each, modalities) for each in index.split(_SAMPLES_AT_ONCE)]
+    return np.concatenate([_side_by_side(each, modalities) for each in parts]), split.target[index].numpy()
 
-    def __init__(self, split: Split) -> None:
-        self._split = split
-        self._pooled: dict[str, Floats] = {}
 
-    def of(self, combination: str) -> Floats:
-        """(N, D) of the modalities of a combination, side by side."""
-        for m in _modalities(combination):
-            if m not in self._pooled:
-                chunks = torch.arange(len(self._split)).split(_SAMPLES_AT_ONCE)
-                self._pooled[m] = np.concatenate([self._of_some(m, chunk) for chunk in chunks])
-        return np.hstack([self._pooled[m] for m in _modalities(combination)])
+def _mean_features(split: Split, index: Tensor, modalities: Sequence[str]) -> dict[str, Floats]:
+    """{modality: (n, D)} of some samples."""
+    return {m: pooled(split.frames(m, index).numpy(), split.lengths[m][index].numpy()) for m in modalities}
 
-    def _of_some(self, modality: str, index: Tensor) -> Floats:
-        frames, lengths = self._split.frames(modality, index), self._split.lengths[modality][index]
-        return pooled(frames.numpy(), lengths.numpy())
+
+def _side_by_side(features: dict[str, Floats], modalities: Sequence[str]) -> Floats:
+    return np.hstack([features[m] for m in modalities])
 
 
 def _modalities(combination: str) -> list[str]:
     present = zip(MODALITIES, combination_present(combination), strict=True)
     return [m for m, is_present in present if is_present]
-
-
-def _labels(split: Split) -> Labels:
-    assert split.target is not None
-    labels: Labels = split.target.numpy()
-    return labels
 
 
 def _kept(path: Path, width: int, outputs: int) -> LinearModel | None:

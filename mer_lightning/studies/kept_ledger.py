@@ -43,10 +43,11 @@ class KeptLedger:
             stored = [json.loads(line) for line in lines]
         except (OSError, ValueError, KeyError, TypeError):  # none yet, or one that was cut off
             return {}, []
-        same = [each for each in stored if states.get(Path(each["folder"])) == each["state"]]
-        known = {Path(each["folder"]): Run(Path(each["folder"]), Facts(**each["facts"])) for each in same}
+        by_folder = [(Path(each["folder"]), each) for each in stored]
+        same = [(folder, each) for folder, each in by_folder if states.get(folder) == each["state"]]
+        known = {folder: Run(folder, Facts(**each["facts"])) for folder, each in same}
         if len(same) < len(stored):
-            rows = rows.filter(pc.is_in(rows["run"], value_set=pa.array([each["folder"] for each in same])))
+            rows = rows.filter(pc.is_in(rows["run"], value_set=pa.array([each["folder"] for _, each in same])))
         return known, [rows] if known else []
 
     def save(self, runs: Iterable[Run], states: Mapping[Path, str], rows: pa.Table) -> None:

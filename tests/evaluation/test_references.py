@@ -147,3 +147,14 @@ def test_splits_are_joined_each_beside_its_own_constants():
     assert both.floor(task, torch.zeros(5))["mae"] == pytest.approx(0.6)
     assert both.linear.flatten().tolist() == [0, 0, 1, 1, 1]
     assert References.joined([one, References({"train mean": torch.ones(3, 1)})]).linear is None
+
+
+def test_a_large_split_is_read_at_even_distances(tmp_path, monkeypatch):
+    here = corpus(tmp_path / "corpus", samples=240)
+    train = here.split("official", "train")
+    monkeypatch.setattr(module, "_ENOUGH", len(train) // 2)
+    features, labels = module._evenly_spaced(train, "ta")
+    assert len(labels) == len(train) // 2 + len(train) % 2
+    assert (labels == train.target[::2].numpy()).all()
+    assert features.shape == (len(labels), here.dims["text"] + here.dims["audio"])
+    assert of_test(here, "ta").linear.isfinite().all()

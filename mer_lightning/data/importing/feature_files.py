@@ -7,7 +7,9 @@ Shapes: T time, D width.
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +26,9 @@ from mer_lightning.modalities import MODALITIES
 
 _ARRAY = "an array as numpy.save writes it"
 _LONGEST_NAME = 200  # file systems end at 255 bytes
+_SMALL = 2**20  # bytes: an array is read at once
+_PART = 2**20  # bytes read at a time
+_LOCAL_HEADER = 30  # bytes before the name of a member of an archive
 _NUMBERS = "biuf"  # kinds of numpy numbers that a feature can have
 
 
@@ -93,7 +98,27 @@ class NpzFile:
         refuse_growth(self.path, self._bytes, self.path.stat().st_size)
         where = f"{self.path}: {name}"
         with reading(where, _ARRAY), zipfile.ZipFile(self.path) as archive, archive.open(info) as member:
+            if info.compress_type == zipfile.ZIP_STORED and info.file_size > _SMALL:
+                shape, fortran, dtype = read_header(member, where, info.file_size)
+                if not dtype.hasobject:
+                    return self._mapped(info, member.tell(), shape, fortran, dtype)
+                member.seek(0)
             return read_array(member, where, info.file_size, objects)
+
+    def _mapped(
+        self, info: zipfile.ZipInfo, header: int, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
+    ) -> NDArray[Any]:
+        """An array that stays in the file until somebody reads from it, so that a large one needs no memory."""
+        with open(self.path, "rb") as file:
+            file.seek(info.header_offset)
+            start = file.tell() + _LOCAL_HEADER + sum(struct.unpack("<HH", file.read(_LOCAL_HEADER)[26:30]))
+            file.seek(start)
+            checksum, left = 0, info.file_size
+            while left and (part := file.read(min(left, _PART))):
+                checksum, left = zlib.crc32(part, checksum), left - len(part)
+        if left or checksum != info.CRC:
+            raise _no_array(f"{self.path}: {info.filename}", "other bytes than were written")
+        return np.memmap(self.path, dtype, "r", start + header, shape, "F" if fortran else "C")
 
     def _member(self, name: str) -> zipfile.ZipInfo:
         info = self._members[name]

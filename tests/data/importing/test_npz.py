@@ -12,7 +12,9 @@ import torch
 
 from mer_lightning.data.catalogue import CatalogueEntry
 from mer_lightning.data.corpus import open_corpus
+from mer_lightning.data.importing import feature_files
 from mer_lightning.data.importing.base import detect
+from mer_lightning.data.importing.feature_files import NpzFile
 from mer_lightning.data.importing.npz import NPZ, open_npz
 from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
@@ -256,6 +258,21 @@ def test_broken_and_other_files(tmp_path: Path) -> None:
 
 
 # --- the promises
+
+
+def test_a_large_array_stays_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path, text=np.random.default_rng(0).normal(size=(len(arrays()["ids"]), 3000)))
+    whole = {name: NpzFile(path).array(name) for name in NpzFile(path).names}
+    monkeypatch.setattr(feature_files, "_SMALL", 0)
+    for name, values in whole.items():
+        mapped = NpzFile(path).array(name)
+        assert isinstance(mapped, np.memmap)
+        np.testing.assert_array_equal(mapped, values)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(whole["text"].tobytes()) + whole["text"].nbytes // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(Refusal, match=r"text.*other bytes than were written"):
+        NpzFile(path).array("text")
 
 
 def test_the_example_of_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
