@@ -24,8 +24,8 @@ def figures(runs: FinishedRuns) -> dict[str, Figure]:
             epochs = min(map(len, seeds))
             mean = np.mean([values[:epochs] for values in seeds], axis=0)
             (line,) = axes.plot(range(1, epochs + 1), mean, label=modality)
-            beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "color": line.get_color()}
-            axes.annotate(modality, (epochs, mean[-1]), **beside)
+            place, colour = (epochs, mean[-1]), line.get_color()
+            axes.annotate(modality, place, xytext=(5, 0), textcoords="offset points", va="center", color=colour)
     axes.set_xlabel("epoch")
     axes.set_ylabel("contribution")
     return {"mean contribution of each modality over training": figure}

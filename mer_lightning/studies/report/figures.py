@@ -5,6 +5,7 @@ A figure that the runs of a setting cannot show is left out.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 
@@ -58,7 +59,7 @@ def _combinations(setting: Setting, metric: ShownMetric) -> SmallMultiples | Non
             mean, deviation = found.mean(label, name), found.deviation(label, name)
             drawing.stroke((place, place), (mean - deviation, mean + deviation), METHOD)
             drawing.dot(place, mean, METHOD, f"{label}, {name}: {found.text(label, name)}")
-        drawing.x_axis(labels=dict(enumerate(combinations)))  # type: ignore[arg-type]
+        drawing.x_axis(labels={float(place): name for place, name in enumerate(combinations)})
         return drawing.panel(label, ", ".join(f"{name} {found.text(label, name)}" for name in combinations))
 
     how = f"{metric.title} where only these modalities are there: mean and deviation over seeds. Up is better."
@@ -217,23 +218,24 @@ def _cost(setting: Setting, metric: ShownMetric) -> SmallMultiples | None:
 
 
 def _labelled_dots(drawing: Drawing, places: dict[str, tuple[float, float]], seconds: dict[str, float]) -> None:
-    """Each name stands beside its dot: where it lies on no other name or dot, or else below them."""
+    """Each name stands beside its dot, or as near to it as it lies on no other name or dot; then a line leads to it."""
     dots = {label: (drawing.x(x), drawing.y(y)) for label, (x, y) in places.items() if math.isfinite(y)}
     taken = [(across - 5, across + 5, height) for across, height in dots.values()]  # begin, end, height
+    steps = sorted(range(-240, 241, 4), key=abs)
     for label, (across, height) in sorted(dots.items(), key=lambda item: item[1][1]):
-        name = fitting(label, drawing.width / 2)
+        name = fitting(label, drawing.width / 2.5)
         width = LETTER * len(name) + 4
-        sides = [("start", 8, down) for down in (0, 12, -12)] + [("end", -8, down) for down in (0, 12, -12)]
-        sides += [("start" if across < drawing.width / 2 else "end", 8, down) for down in range(16, 200, 4)]
-        for anchor, right, down in sides:
-            begin, end = (
-                (across + right, across + right + width) if anchor == "start" else (across - 8 - width, across - 8)
-            )
-            inside = begin >= drawing.x.begin and end <= drawing.x.end and height + down > drawing.y.end
-            if inside and not any(begin < to and end > of and abs(height + down - at) < 11 for of, to, at in taken):
-                taken.append((begin, end, height + down))
-                drawing.label(*places[label], name, anchor, "name", down + 3.5, 8 if anchor == "start" else -8)
+        for down, anchor in itertools.product(steps, ("start", "end")):
+            beside, at = (8 if anchor == "start" else -8), height + down
+            begin = across + beside - (width if anchor == "end" else 0)
+            inside = drawing.x.begin <= begin <= drawing.x.end - width and drawing.y.end < at < drawing.y.begin - 4
+            if inside and all(begin >= to or begin + width <= of or abs(at - there) >= 11 for of, to, there in taken):
+                taken.append((begin, begin + width, at))
+                if abs(down) > 12:
+                    drawing.lead(*places[label], beside - math.copysign(3, beside), down)
+                drawing.label(*places[label], name, anchor, "name", down + 3.5, beside)
                 break
+    for label in dots:
         drawing.dot(*places[label], METHOD, f"{label}: {seconds[label]:.0f} s")
 
 

@@ -35,7 +35,10 @@ def write_report(
         expected = f"a method among {', '.join(sorted(labels))}"
         raise Refusal("--baseline", expected, f"'{baseline}'", "choose one of them")
     baselines = [baseline if baseline in each.contenders else each.full for each in settings]
-    tests = [differences(*pair) if pair[1] else pd.DataFrame() for pair in zip(settings, baselines, strict=True)]
+    tests = [
+        differences(setting, chosen) if chosen else pd.DataFrame()
+        for setting, chosen in zip(settings, baselines, strict=True)
+    ]
     groups = [group_scores(each, by) for each in settings] if by else []
     titled = list(zip([setting.title for setting in settings], settings, tests, strict=True))
     tables = [

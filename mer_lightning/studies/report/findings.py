@@ -10,7 +10,7 @@ from mer_lightning.evaluation.results import remarks
 from mer_lightning.evaluation.significance import SURE
 from mer_lightning.methods.materiality import immaterial
 from mer_lightning.modalities import complete_among
-from mer_lightning.numerals import interval, number
+from mer_lightning.numerals import interval, number, spread
 from mer_lightning.studies.report.of_studies import Trials
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import REFERENCES, best_cells, metrics_shown, scores
@@ -71,9 +71,9 @@ def _best(setting: Setting) -> list[str]:
     if not best:
         return []
     table = scores(setting, metric.name)
-    at_complete = table[table["condition"] == complete].set_index("label")
+    at_complete = table[table["condition"] == complete].sort_values("mean", ascending=metric.lower_is_better)
     title = describe(setting.task)[metric.name].title
-    value = number(at_complete.loc[best[0], "mean"])
+    value = spread(at_complete["mean"].iloc[0], at_complete["std"].iloc[0])
     references = [
         f"{name} {number(at_complete[column].iloc[0])}"
         for name, column in REFERENCES.items()

@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mer_lightning.studies.comparing import Contender
 
@@ -55,7 +55,7 @@ def svg(figure: Figure, caption: str) -> str:
     return re.sub("|".join(_PAGE), lambda match: _PAGE[match[0]], opening + bracket + rest)
 
 
-def _style() -> dict[str, object]:
+def _style() -> dict[Any, Any]:
     from cycler import cycler
 
     lines = dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "legend.edgecolor"), _LINE)

@@ -10,7 +10,14 @@ from mer_lightning.studies.variants import Options, short_name
 _ABSENT = "-"
 _FACTS = {"backbone": "backbone", "checkpoints chosen by": "selection", "training masks": "training_masks"}
 # Where and how a run was made and kept; and what the facts say in words already.
-_NOT_SHOWN = ("data.corpus", "data.alignment", "data.masks", "trainer.enable_", "ckpt_path", "weights_only")
+_NOT_SHOWN: tuple[str, ...] = (
+    "data.corpus",
+    "data.alignment",
+    "data.masks",
+    "trainer.enable_",
+    "ckpt_path",
+    "weights_only",
+)
 _NOT_SHOWN += ("model.class_path", "model.backbone.class_path", "model.init_args.backbone.class_path")
 # Of Lightning's many options, those that change what is learnt.
 _OF_THE_TRAINER = ("max_epochs", "precision", "gradient_clip_val", "accumulate_grad_batches")

@@ -87,7 +87,8 @@ def _calibration(shown: dict[str, Contender]) -> SmallMultiples | None:
             drawing.box((left + 0.006, left + 0.094), (0, 0.5 * share_of_all), "count")
         for other, found_there in bins.items():
             if other != label:
-                drawing.line(*(each.tolist() for each in _filled(*found_there)[:2]), "other")
+                x, y, _ = _filled(*found_there)
+                drawing.line(x.tolist(), y.tolist(), "other")
         mean, share, count = _filled(mean, share, count)
         drawing.line(mean.tolist(), share.tolist(), "method")
         for x, y, samples in zip(mean, share, count, strict=True):

@@ -75,16 +75,15 @@ def best_cells(setting: Setting, metric: ShownMetric) -> set[tuple[str, str]]:
     """
     if not setting.equal_budgets:
         return set()
-    marked = set()
+    marked: set[tuple[str, str]] = set()
     for condition, table in scores(setting, metric.name).groupby("condition", sort=False):
-        known = table[table["mean"].notna()]
-        if len(known) < 2:
-            continue
-        best = known.loc[known["mean"].idxmin() if metric.lower_is_better else known["mean"].idxmax()]
-        decimals = digits_allowed(best["std"])
-        printed = number(best["mean"], decimals=decimals)
-        same = [number(mean, decimals=decimals) == printed for mean in known["mean"]]
-        marked |= {(label, str(condition)) for label in known.loc[same, "label"]}
+        known = table[table["mean"].notna()].sort_values("mean", ascending=metric.lower_is_better, kind="stable")
+        means = dict(zip(known["label"], known["mean"], strict=True))
+        if len(means) > 1:
+            decimals = digits_allowed(known["std"].iloc[0])
+            printed = [number(mean, decimals=decimals) for mean in means.values()]
+            same = zip(means, printed, strict=True)
+            marked |= {(label, str(condition)) for label, text in same if text == printed[0]}
     return marked
 
 
