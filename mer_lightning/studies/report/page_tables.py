@@ -126,7 +126,7 @@ def cost_table(setting: Setting) -> Table:
         Row(
             [
                 Cell(cost["label"]),
-                Cell(f"{cost['seconds']:.0f}", cost["seconds"]),
+                Cell(_seconds(cost["seconds"]), cost["seconds"]),
                 Cell(f"{cost['epochs']:.0f}", cost["epochs"]),
                 Cell(f"{cost['peak_megabytes']:.0f}", cost["peak_megabytes"]),
             ]
@@ -136,10 +136,19 @@ def cost_table(setting: Setting) -> Table:
     return Table(["method", "seconds", "epochs", "peak MB"], rows)
 
 
+def _seconds(value: float) -> str:
+    """Whole ones from ten on: a second more or less is the noise of the machine."""
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
 def settings_table(setting: Setting) -> Table:
-    """What differs between methods: one row per option, one column per method."""
-    rows = [Row([Cell(name), *map(Cell, values)]) for name, values in differing(setting).items()]
-    return Table(["setting", *setting.shown], rows)
+    """What differs between methods: one column per option."""
+    options = differing(setting)
+    rows = [
+        Row([Cell(label), *(Cell(values[place]) for values in options.values())])
+        for place, label in enumerate(setting.shown)
+    ]
+    return Table(["method", *options], rows if options else [])
 
 
 def sample_table(samples: Samples) -> Table:

@@ -86,12 +86,15 @@ class Scores:
     def key(self, labels: Iterable[str], conditions: list[str]) -> dict[str, str]:
         """What the lines of a figure stand for; of references that are off its scale also their values."""
         far = self.far(labels, conditions)
+        known = [column for column in self.references if any(map(math.isfinite, self._values(column, conditions)))]
         return KEY | {
-            column: self._off_scale(column, conditions) if column in far else NAMES[column]
-            for column in self.references
+            column: self._off_scale(column, conditions) if column in far else NAMES[column] for column in known
         }
 
+    def _values(self, column: str, conditions: list[str]) -> list[float]:
+        return [self.sign * self.reference(column, condition) for condition in conditions]
+
     def _off_scale(self, column: str, conditions: list[str]) -> str:
-        values = [self.sign * self.reference(column, condition) for condition in conditions]
+        values = self._values(column, conditions)
         ends = dict.fromkeys(number(end) for end in (min(values), max(values)))
         return f"{NAMES[column]} {' to '.join(ends)}, off the scale"

@@ -121,11 +121,12 @@ def differences(setting: Setting, baseline: str) -> pd.DataFrame:
 def costs(setting: Setting) -> pd.DataFrame:
     """What the scores cost: mean over seeds."""
     runs = setting.rows.drop_duplicates("run").groupby("label", sort=False)
-    return runs.agg(
+    table = runs.agg(
         seconds=("seconds", "mean"),
         epochs=("epochs", "mean"),
         peak_megabytes=("peak_megabytes", "max"),
-    ).reset_index()
+    )
+    return table.reindex(list(setting.contenders)).reset_index()
 
 
 def grid(setting: Setting, metric: str) -> Grid:

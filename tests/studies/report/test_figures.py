@@ -95,8 +95,10 @@ def test_one_combination_makes_no_picture_of_combinations() -> None:
 def test_missing_rates_with_the_deviation_over_seeds_and_the_references() -> None:
     rates = {"rate-cpm-0.5": [0.7, 0.7], "rate-cpm-0.1": [0.4, 0.6], "rate-other-0.3": [1.0, 1.0]}
     others = {name: [0.8] for name in rates}
-    found = drawn(errors({"a": rates, "b": others}, linear=0.9))
-    assert list(found) == ["Missing rates: rate-cpm"]  # one rate alone makes no curve
+    shown = errors({"a": rates | {"tav": [0.5, 0.5]}, "b": others}, linear=0.9)
+    shown.rows.loc[shown.rows["condition"] == "tav", "bayes"] = 0.3  # it is not known of missing rates
+    found = drawn(shown)
+    assert list(found) == ["Missing rates: rate-cpm", "Cost and score"]  # one rate alone makes no curve
     read = Read(found["Missing rates: rate-cpm"].panels[0])
     (curve,) = read.lines("method")
     assert curve == near((0.1, 0.5), (0.5, 0.7))
@@ -106,6 +108,11 @@ def test_missing_rates_with_the_deviation_over_seeds_and_the_references() -> Non
     assert band[-1] == pytest.approx((0.1, 0.5 - deviation), abs=0.004)
     assert read.lines("other") == [near((0.1, 0.8), (0.5, 0.8))]
     assert read.lines("linear") == [near((0.1, 0.9), (0.5, 0.9))]
+    assert found["Missing rates: rate-cpm"].key == {
+        "method": "this method",
+        "other": "the others",
+        "linear": "linear model",
+    }
 
 
 def test_learning_curves_are_means_over_the_seeds_that_still_train() -> None:

@@ -263,6 +263,7 @@ def test_in_a_browser(folder: Path, width: int) -> None:
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto((folder / "out" / "report.html").as_uri())
+        page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         overlaps = page.evaluate(
             """() => [...document.querySelectorAll('section')].flatMap((section) => {
@@ -286,5 +287,11 @@ def test_in_a_browser(folder: Path, width: int) -> None:
         assert [row.inner_text() for row in page.locator(names).all() if row.is_visible()] == ["cdat"]
         page.select_option("section:nth-of-type(2) select", index=1)
         assert page.locator("section:nth-of-type(2) [data-metric]:visible").count() == 1
+        samples = page.locator("section:nth-of-type(2) .samples tbody tr")
+        every = samples.count()
+        page.fill("section:nth-of-type(2) [data-filter=samples]", samples.first.locator("td").first.inner_text())
+        assert 1 <= sum(row.is_visible() for row in samples.all()) < every
+        panels = page.locator("section:nth-of-type(2) figure[data-method]:visible figcaption")
+        assert {each.inner_text() for each in panels.all()} == {"cdat"}  # as the rows
         browser.close()
     assert errors == []

@@ -131,7 +131,12 @@ def test_settings_are_a_difference() -> None:
         "optimizer.lr": ["0.001", "0.1"],
     }
     assert common(shown) == {"backbone": "same", "checkpoints chosen by": "same", "width": "64"}
-    assert settings_table(shown).head == ["setting", "a", "b"]
+    table = settings_table(shown)
+    assert table.head == ["method", "training masks", "optimizer", "optimizer.lr"]
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        ["a", "Complete()", "AdamW", "0.001"],
+        ["b", "Some()", "SGD", "0.1"],
+    ]
     html = page([shown], [pd.DataFrame()])
     assert "torch.optim" not in html
     assert "<dt>width</dt><dd>64</dd>" in html

@@ -223,7 +223,7 @@ def test_costs_are_means_over_seeds_and_the_most_memory() -> None:
     seed = shown.rows["seed"]
     rows = shown.rows.assign(seconds=1.0 + 2 * seed, epochs=5.0 + 2 * seed, peak_megabytes=8.0 + 2 * seed)
     (row,) = cost_table(replace(shown, rows=rows)).rows
-    assert row.cells[1:] == [Cell("2", 2.0), Cell("6", 6.0), Cell("10", 10.0)]
+    assert row.cells[1:] == [Cell("2.0", 2.0), Cell("6", 6.0), Cell("10", 10.0)]
 
 
 def test_published_rows_stand_beside_real_data_with_every_reason_against_them() -> None:
