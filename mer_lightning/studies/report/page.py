@@ -17,6 +17,7 @@ from mer_lightning.studies.report.method_figures import figures_of_method
 from mer_lightning.studies.report.of_studies import Trials
 from mer_lightning.studies.report.options import common
 from mer_lightning.studies.report.page_tables import (
+    MOST_TRIALS,
     cost_table,
     difference_tables,
     group_table,
@@ -34,8 +35,6 @@ from mer_lightning.studies.report.trials_drawn import trial_figure
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_MOST_TRIALS = 30  # rows of a table of trials
 
 
 def page(
@@ -111,7 +110,7 @@ def _sweep(sweep: Trials) -> dict[str, object]:
     return {
         "name": sweep.study.name,
         "metric": sweep.study.metric,
-        "table": trial_table(sweep, _MOST_TRIALS),
-        "left_out": max(len(sweep.trials) - _MOST_TRIALS, 0),
+        "table": trial_table(sweep),
+        "left_out": max(len(sweep.trials) - MOST_TRIALS, 0),
         "figure": trial_figure(sweep),
     }

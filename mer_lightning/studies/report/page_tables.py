@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+MOST_TRIALS = 30  # rows of a table of trials
+
+
 @dataclass(frozen=True)
 class Cell:
     text: str
@@ -173,7 +176,7 @@ def _answer(answer: Answer) -> Cell:
     return Cell(answer.text, mark=mark, small=flips)
 
 
-def trial_table(sweep: Trials, most: int) -> Table:
+def trial_table(sweep: Trials, most: int = MOST_TRIALS) -> Table:
     """The best trials on validation; the winner first and bold."""
     options = next(iter(sweep.options.values()), {})
     rows = []

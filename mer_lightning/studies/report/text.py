@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mer_lightning.numerals import interval, number, p_value
 from mer_lightning.studies.report.findings import answers, notes, warnings
+from mer_lightning.studies.report.page_tables import trial_table
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import grid, metrics_shown
 
@@ -49,6 +50,11 @@ def markdown(
             lines += [markdown_text(line), ""]
         said = [*warnings(setting), *notes(setting)]
         lines += [f"> {markdown_text(note)}" for note in said] + ([""] if said else [])
+        for sweep in setting.sweeps:
+            trials = trial_table(sweep)
+            lines += [f"### {markdown_text(f'Trials of the sweep {sweep.study.name}')}", "", _row(trials.head)]
+            lines += ["|".join(["", " --- ", *[" ---: "] * (len(trials.head) - 1), ""])]
+            lines += [_row([cell.text for cell in row.cells]) for row in trials.rows] + [""]
         for metric in metrics_shown(setting):
             shown = grid(setting, metric.name)
             lines += [f"### {markdown_text(metric.title)}", "", _row(["", *shown.conditions])]

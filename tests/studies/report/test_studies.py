@@ -75,6 +75,12 @@ def test_validation_chooses_and_only_the_winner_is_tested(sweep: Path, tmp_path:
         assert "1.345" in text
         assert ".012" not in text.replace(".0125", "")  # the best test score belongs to a loser
         assert "1.234" not in text
+    rows = [line for line in (tmp_path / "out" / "report.md").read_text().splitlines() if " supervised | " in line]
+    assert rows[:3] == [
+        "| 1. supervised | -.985±.007 | 2 | 0.2 |",
+        "| 2. supervised | -1.085±.007 | 2 | 0.3 |",
+        "| 3. supervised | -1.185±.007 | 2 | 0.1 |",
+    ]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<h1>6 runs of 3 trials on 1 corpus</h1>" in page
     (answer,) = answers(one(sweep), pd.DataFrame())
