@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_MOST_OWN = 6  # methods that draw figures of themselves: of forty variants of one they would be much the same
+
+
 def page(
     settings: list[Setting],
     differences: list[pd.DataFrame],
@@ -94,7 +97,7 @@ def _section(setting: Setting, tests: pd.DataFrame, groups: pd.DataFrame | None)
         "figures": figures(setting),
         "own_figures": {
             f"{label}: {caption}": drawing
-            for label, contender in setting.shown.items()
+            for label, contender in setting.best(_MOST_OWN).items()
             for caption, drawing in figures_of_method(contender).items()
         },
         "samples": samples and {"of": samples.of, "table": sample_table(samples)},

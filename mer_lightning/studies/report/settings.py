@@ -57,12 +57,16 @@ class Setting:
 
     @cached_property
     def shown(self) -> dict[str, Contender]:
-        """Those in figures and tests: all, or the best on validation where there are more than a reader can see."""
-        if len(self.contenders) <= _MOST:
+        """Those in figures and tests: all, or the best where there are more than a reader can see."""
+        return self.best(_MOST)
+
+    def best(self, most: int) -> dict[str, Contender]:
+        """So many that were best on validation, or all; in their order."""
+        if len(self.contenders) <= most:
             return self.contenders
         ranked = sorted(self.contenders, key=lambda label: -self.contenders[label].validation_score)
-        best = set(ranked[:_MOST])
-        return {label: contender for label, contender in self.contenders.items() if label in best}
+        chosen = set(ranked[:most])
+        return {label: contender for label, contender in self.contenders.items() if label in chosen}
 
     @cached_property
     def task(self) -> Task:
