@@ -142,7 +142,7 @@ class Drawing:
     def lead(self, x: float, y: float, right: float, down: float) -> None:
         """A thin line from a place to what stands ``right`` and ``down`` of it."""
         begin = f"{self.x(x):.1f} {self.y(y):.1f}"
-        self._elements.append(f'<path class="grid" d="M{begin}l{right:.1f} {down:.1f}"/>')
+        self._elements.append(f'<path class="axis" d="M{begin}l{right:.1f} {down:.1f}"/>')
 
     def box(self, x: tuple[float, float], y: tuple[float, float], kind: str, strength: float = 1.0) -> None:
         left, right = sorted(map(self.x, x))

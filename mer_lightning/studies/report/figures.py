@@ -200,7 +200,7 @@ def _cost(setting: Setting, metric: ShownMetric) -> SmallMultiples | None:
     seconds = {label: float(table[label]) for label in setting.shown if table[label] > 0}
     if complete is None or len(seconds) < 2:
         return None
-    found = Scores(setting, metric)
+    found = Scores(setting, metric, reach=1)  # names need room
     y, far = found.span(seconds, [complete]), found.far(seconds, [complete])
     logarithms = {label: math.log10(value) for label, value in seconds.items()}
     low, high = span(list(logarithms.values()), 0.5)

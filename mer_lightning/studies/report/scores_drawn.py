@@ -11,7 +11,7 @@ from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import REFERENCES, ShownMetric, scores
 
 LEAST = 0.05  # the least span of an axis of scores
-_FAR = 5  # spans of the methods, from which on a reference is not drawn to scale
+_REACH = 5
 NAMES = {column: name for name, column in REFERENCES.items()}
 METHOD, OTHER = "method", "other"
 KEY = {METHOD: "this method", OTHER: "the others"}
@@ -20,7 +20,9 @@ KEY = {METHOD: "this method", OTHER: "the others"}
 class Scores:
     """One metric of a setting by method and condition, turned so that up is better."""
 
-    def __init__(self, setting: Setting, metric: ShownMetric) -> None:
+    def __init__(self, setting: Setting, metric: ShownMetric, reach: float = _REACH) -> None:
+        """``reach``: spans of the methods, from which on a reference is not drawn to scale."""
+        self._reach = reach
         table = scores(setting, metric.name)
         self.metric = metric
         self.sign = -1.0 if metric.lower_is_better else 1.0
@@ -57,12 +59,12 @@ class Scores:
         return span(values, LEAST)
 
     def far(self, labels: Iterable[str], conditions: list[str]) -> list[str]:
-        """References that would press the methods together: further from them than twice their own span.
+        """References that would press the methods together: further from them than so many of their own spans.
 
         They stand in the key with their values instead.
         """
         low, high = span(self._of_methods(labels, conditions), LEAST)
-        reach = _FAR * (high - low)
+        reach = self._reach * (high - low)
         return [
             column
             for column in self.references
