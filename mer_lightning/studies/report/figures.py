@@ -15,7 +15,7 @@ from mer_lightning.modalities import COMBINATIONS, complete_among
 from mer_lightning.numerals import number
 from mer_lightning.studies.report.charts import LETTER, Drawing, Panel, SmallMultiples, fitting, short, span
 from mer_lightning.studies.report.predictions_drawn import figures_of_predictions
-from mer_lightning.studies.report.scores_drawn import KEY, LEAST, METHOD, NAMES, OTHER, Scores
+from mer_lightning.studies.report.scores_drawn import LEAST, METHOD, NAMES, OTHER, Scores, key_of
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import ShownMetric, costs, metrics_shown
 
@@ -150,7 +150,7 @@ def _classes(setting: Setting) -> SmallMultiples | None:
         return drawing.panel(label, ", ".join(f"{name} {each.text(label, complete)}" for name, each in found.items()))
 
     how = f"F1 of each class under {complete}: mean and deviation over seeds. Right is better."
-    key = KEY | {column: NAMES[column] for column in columns}
+    key = key_of(setting.shown) | {column: NAMES[column] for column in columns}
     return SmallMultiples("F1 of each class", how, [panel(label) for label in setting.shown], key)
 
 
@@ -190,7 +190,7 @@ def _learning_curves(setting: Setting) -> SmallMultiples | None:
         "The validation score that selects checkpoints, by epoch of the last phase: mean over seeds, and the band from "
         "the lowest to the highest. The dot is the best epoch of the mean. Up is better."
     )
-    return SmallMultiples("Learning curves", how, [panel(label) for label in curves], KEY)
+    return SmallMultiples("Learning curves", how, [panel(label) for label in curves], key_of(curves))
 
 
 def _cost(setting: Setting, metric: ShownMetric) -> SmallMultiples | None:
@@ -213,7 +213,7 @@ def _cost(setting: Setting, metric: ShownMetric) -> SmallMultiples | None:
     drawing.x_axis("seconds of training, logarithmic", _powers(low, high))
     says = ", ".join(f"{label} {value:.0f} s {found.text(label, complete)}" for label, value in seconds.items())
     how = f"{metric.title} under {complete} against the time of one run. Up and left is better."
-    key = {kind: meaning for kind, meaning in found.key(seconds, [complete]).items() if kind not in KEY}
+    key = {kind: meaning for kind, meaning in found.key(seconds, [complete]).items() if kind in NAMES}
     return SmallMultiples("Cost and score", how, [drawing.panel("", says)], key, wide=True)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mer_lightning.modalities import COMPLETE
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.report.charts import Drawing, Panel, SmallMultiples, fitting, span
-from mer_lightning.studies.report.scores_drawn import KEY, NAMES, Scores
+from mer_lightning.studies.report.scores_drawn import NAMES, Scores, key_of
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import ShownMetric
 
@@ -107,7 +107,7 @@ def _calibration(shown: dict[str, Contender]) -> SmallMultiples | None:
         "knows what it knows. Bars: the share of samples, at half the scale; points of fewer than "
         f"{_FEWEST} are left out, and count in the error."
     )
-    key = KEY | {"ideal": "perfectly calibrated", "count": "samples"}
+    key = key_of(bins) | {"ideal": "perfectly calibrated", "count": "samples"}
     return SmallMultiples("Calibration", how, [panel(label) for label in bins], key)
 
 
@@ -178,7 +178,10 @@ def _risk(setting: Setting, shown: dict[str, Contender]) -> SmallMultiples | Non
         "does not know. Down is better."
     )
     return SmallMultiples(
-        "Risk and coverage", how, [panel(label) for label in drawn], KEY | {column: NAMES[column] for column in wrong}
+        "Risk and coverage",
+        how,
+        [panel(label) for label in drawn],
+        key_of(drawn) | {column: NAMES[column] for column in wrong},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from mer_lightning.numerals import number, spread
 from mer_lightning.studies.report.charts import Drawing, short, span
@@ -14,7 +14,11 @@ LEAST = 0.05  # the least span of an axis of scores
 _REACH = 5
 NAMES = {column: name for name, column in REFERENCES.items()}
 METHOD, OTHER = "method", "other"
-KEY = {METHOD: "this method", OTHER: "the others"}
+
+
+def key_of(labels: Collection[str]) -> dict[str, str]:
+    """What the marks of methods stand for."""
+    return {METHOD: "this method"} | ({OTHER: "the others"} if len(labels) > 1 else {})
 
 
 class Scores:
@@ -51,14 +55,14 @@ class Scores:
         cell = self._cells.get((label, condition))
         return "" if cell is None else spread(cell["mean"], cell["std"])
 
-    def span(self, labels: Iterable[str], conditions: list[str]) -> tuple[float, float]:
+    def span(self, labels: Collection[str], conditions: list[str]) -> tuple[float, float]:
         """Of everything that is drawn: methods with their deviations, and references that are not far from them."""
         values = self._of_methods(labels, conditions)
         near = [column for column in self.references if column not in self.far(labels, conditions)]
         values += [self.reference(column, condition) for column in near for condition in conditions]
         return span(values, LEAST)
 
-    def far(self, labels: Iterable[str], conditions: list[str]) -> list[str]:
+    def far(self, labels: Collection[str], conditions: list[str]) -> list[str]:
         """References that would press the methods together: further from them than so many of their own spans.
 
         They stand in the key with their values instead.
@@ -74,7 +78,7 @@ class Scores:
             )
         ]
 
-    def _of_methods(self, labels: Iterable[str], conditions: list[str]) -> list[float]:
+    def _of_methods(self, labels: Collection[str], conditions: list[str]) -> list[float]:
         return [
             self.mean(label, condition) + side * self.deviation(label, condition)
             for label in labels
@@ -85,11 +89,11 @@ class Scores:
     def axis(self, drawing: Drawing) -> None:
         drawing.y_axis({value: short(self.sign * value) for value in drawing.y.ticks()})
 
-    def key(self, labels: Iterable[str], conditions: list[str]) -> dict[str, str]:
+    def key(self, labels: Collection[str], conditions: list[str]) -> dict[str, str]:
         """What the lines of a figure stand for; of references that are off its scale also their values."""
         far = self.far(labels, conditions)
         known = [column for column in self.references if any(map(math.isfinite, self._values(column, conditions)))]
-        return KEY | {
+        return key_of(labels) | {
             column: self._off_scale(column, conditions) if column in far else NAMES[column] for column in known
         }
 

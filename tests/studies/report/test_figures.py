@@ -227,7 +227,7 @@ def test_risk_grows_from_the_surest_to_all() -> None:
     read = Read(figure.panels[0])
     assert read.lines("method")[0][-1] == pytest.approx((1, 0.25), abs=0.004)  # 1 minus the accuracy
     assert [y for _, y in read.lines("floor")[0]] == pytest.approx([0.6, 0.6], abs=0.004)
-    assert figure.key == {"method": "this method", "other": "the others", "floor": "constant predictor"}
+    assert figure.key == {"method": "this method", "floor": "constant predictor"}  # there are no others
 
 
 def test_too_few_that_can_be_wrong_make_no_curve_of_risk() -> None:
