@@ -46,7 +46,8 @@ NO_ADVICE = {
 }
 COMMAND = re.compile(rf"(?<![\w/'\"%-])mer-lightning ({'|'.join(COMMANDS)})\b((?:'[^']*'|[^\n`;)\]:\"'])*)")
 VALUE = r"(?:=|[ \t]+)('[^']*'|\"[^\"]*\"|(?!--)[^\s'\"`();\[\]]+)"
-OPTION = re.compile(rf"(?<![\w\"\\-])(--[a-z_A-Z]\w*(?:\.\w+)*)(\+?)(?:{VALUE})?")
+# `var(--ink)` is a colour of a page.
+OPTION = re.compile(rf"(?<![\w\"\\-])(?<!var\()(--[a-z_A-Z]\w*(?:\.\w+)*)(\+?)(?:{VALUE})?")
 
 
 def texts(path: Path) -> Iterator[str]:

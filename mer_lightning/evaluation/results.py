@@ -192,7 +192,7 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     several = bool((cells["count"] > 1).any())
 
     def cell(value: float | None, deviation: float = math.nan) -> str:
-        """Four digits for a single run; three with a deviation, so that a table fits 80 columns."""
+        """Four digits for a single run; at most three with a deviation, so that a table fits 80 columns."""
         if several or value is None or math.isnan(value):
             return spread(value, deviation)
         return f"{value:.4f}"

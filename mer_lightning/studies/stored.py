@@ -162,7 +162,7 @@ def _score_seed(
     write_whole(folder / CORPUS, card.dump())
     write_environment(folder)
     table_of_predictions = prediction_table(predictions, task, given, split.ids)
-    samples = split.grouping_columns().iloc[kept.numpy()]
+    samples = split.described_samples().iloc[kept.numpy()]
     write_results(folder, rows, table_of_predictions, samples)
     return Scored(folder, rows, predictions, given, remarks)
 

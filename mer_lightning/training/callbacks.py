@@ -49,8 +49,9 @@ class RunConfig(SaveConfigCallback):
         mapped = pl_module.label_map if isinstance(pl_module, MERMethod) else None
         write_whole(folder / CORPUS, (replace(card, task=mapped.task.card()) if mapped else card).dump())
         write_begun(folder, self.parser.dump(self.config, skip_none=False), card.sha256)
-        if trainer.logger is not None and not isinstance(trainer.logger, CSVLogger):  # the folder has it already
-            trainer.logger.log_hyperparams(from_yaml((folder / CONFIG).read_text()))
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # the folder has it already
+                logger.log_hyperparams(from_yaml((folder / CONFIG).read_text()))
 
 
 class EndAtOnce(Callback):
@@ -160,9 +161,9 @@ class WriteResults(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         conditions = [condition.name for condition in frozen.conditions]
         table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
-        write_results(self.folder, rows, table_of_predictions, data.split("test").grouping_columns())
-        if trainer.logger is not None:
-            send_results(trainer.logger, self.folder, rows)
+        write_results(self.folder, rows, table_of_predictions, data.split("test").described_samples())
+        for logger in trainer.loggers:
+            send_results(logger, self.folder, rows)
 
     def show(self) -> None:
         """The results of this run."""

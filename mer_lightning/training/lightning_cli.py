@@ -145,11 +145,15 @@ class MERCLI(LightningCLI):
         self.launchers: list[Any] = []  # of the trainers of all phases; the first one has started DDP's processes
         self.own_callbacks = [Announce(self.folder), EndAtOnce(), self.writer]
         self.user_callbacks = trainer.callbacks or []
-        self.run_logger = trainer.logger
+        self.run_logger: Any = trainer.logger
         if trainer.logger in (None, True):
             tags = [_last_module(model.class_path), _last_module(model.init_args.backbone.class_path)]
             tags.append(Path(data.corpus).stem[:64])
             self.run_logger = _logger(self._get(self.config, "logger"), self.folder, name, tags)
+        if self.run_logger is not False:
+            # A report and a sweep read what the folder holds, wherever else it is sent.
+            others = self.run_logger if isinstance(self.run_logger, list) else [self.run_logger]
+            self.run_logger = [_csv_logger(self.folder), *filter(None, others)]
         return self._trainer()
 
     def _trainer(self, callbacks: Sequence[Callback] = (), **kwargs: Any) -> Trainer:
@@ -271,11 +275,16 @@ def _last_module(class_path: str) -> str:
     return str(class_path).rsplit(".", 2)[-2]
 
 
-def _logger(name: LoggerName, folder: Path, group: str, tags: list[str]) -> Logger:
+def _csv_logger(folder: Path) -> CSVLogger:
+    """A logger that finds its file deletes it; a run that goes on writes another one."""
+    parts = sum(1 for _ in (folder / "logs").rglob("metrics.csv"))
+    return CSVLogger(save_dir=folder, name="logs", version=f"resumed-{parts}" if parts else "")
+
+
+def _logger(name: LoggerName, folder: Path, group: str, tags: list[str]) -> Logger | None:
+    """Where metrics go beside the run's own CSV; None for nowhere else."""
     if name == "csv":
-        # A logger that finds its file deletes it; a run that goes on writes another one.
-        parts = sum(1 for _ in (folder / "logs").rglob("metrics.csv"))
-        return CSVLogger(save_dir=folder, name="logs", version=f"resumed-{parts}" if parts else "")
+        return None
     if name == "tensorboard":
         if importlib.util.find_spec("tensorboard") is None:
             remedy = "pip install 'mer-lightning[tensorboard]'"
