@@ -19,7 +19,7 @@ from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.evaluation.results import table, title_of
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import load_method
-from mer_lightning.modalities import MODALITIES
+from mer_lightning.modalities import MODALITIES, complete_among
 from mer_lightning.studies import finished
 from mer_lightning.tasks import Task, task_from_card
 from mer_lightning.training.prediction import prediction_rows
@@ -28,6 +28,7 @@ from mer_lightning.training.starting import run
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
 _CLIPS = Path("clips")  # what messages call the samples of `predict`
@@ -106,6 +107,17 @@ class Run:
     def curves(self) -> pd.DataFrame:
         """What was logged, epoch by epoch."""
         return metrics_over_time(self.folder)
+
+    def plot(self, kind: str, condition: str | None = None) -> Figure:
+        """A figure of that test: `confusion`, `calibration` or `scatter` under a condition (default: the complete
+        input), or `curves` of the fit."""
+        from mer_lightning.api.plots import plot, plot_curves
+
+        if kind == "curves":
+            return plot_curves(self.curves)
+        rows = self.predictions
+        chosen = condition or complete_among(rows["condition"]) or str(rows["condition"].iloc[0])
+        return plot(kind, rows, chosen, self._finished.task)
 
     @cached_property
     def method(self) -> MERMethod:

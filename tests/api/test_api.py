@@ -68,6 +68,10 @@ def test_results_show_themselves(run: mer.Run) -> None:
         again["atv", "mae"]
     assert "valid/score" in run.curves
     assert run.config["data"]["samples"] == 80
+    assert run.plot("scatter", "ta").axes[0].get_title() == "scatter, ta"
+    for kind, condition in (("scatter", "at"), ("pie", "ta"), ("confusion", "ta")):
+        with pytest.raises(mer.Refusal):
+            run.plot(kind, condition)
 
 
 def test_the_model_answers_for_clips_of_ones_own(run: mer.Run, data: mer.MERData) -> None:
@@ -132,6 +136,10 @@ def test_arrays_are_a_corpus(here: Path) -> None:
     made = mer.fit(model, corpus, max_epochs=8, run_dir="runs/mine", trainer=QUIET)
     assert made.results["t", "wf1"] > 0.9
     assert made.predict(text=np.full(4, 6.0))["prediction"].tolist() == ["glad"]
+    for kind in ("confusion", "calibration", "curves"):
+        assert made.plot(kind).axes[0].has_data()
+    with pytest.raises(mer.Refusal, match="one number"):
+        made.plot("scatter")
     arrays["text"] = np.array([np.zeros(3), np.zeros(4)], dtype=object)
     with pytest.raises(mer.Refusal, match="text_lengths"):
         mer.data(arrays)
