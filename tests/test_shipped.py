@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -52,25 +53,17 @@ def test_methods_are_listed_with_their_experiments(capsys: pytest.CaptureFixture
 
 
 def test_the_wheel_is_whole(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(tmp_path),
-        str(TOP),
-    ]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    copy = tmp_path / "copy"  # setuptools builds inside the folder
+    for folder in ("mer_lightning", "docs", "experiments", "tests"):
+        shutil.copytree(TOP / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(TOP / name, copy / name)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([*command, str(copy)], check=True, capture_output=True, text=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, pattern in (("experiments", "*.yaml"), ("docs", "*.md")):
         assert {f"mer_lightning/shipped/{path.relative_to(TOP)}" for path in (TOP / folder).rglob(pattern)} <= names
-    sources = {
-        str(path.relative_to(TOP)) for path in (TOP / "mer_lightning").rglob("*") if path.suffix not in (".pyc", "")
-    }
-    assert sources <= names
+    files = [path for path in (TOP / "mer_lightning").rglob("*") if path.suffix not in (".pyc", "")]
+    assert {str(path.relative_to(TOP)) for path in files} <= names
     assert not any(name.startswith(("tests/", "docs/", "experiments/")) for name in names)

@@ -34,6 +34,8 @@ def calibration(axes: Axes, rows: pd.DataFrame, task: Task) -> None:
     surest = rows[[f"probability {name}" for name in task.classes]].max(axis=1)  # type: ignore[attr-defined]
     right = rows["target"] == rows["prediction"]
     CalibrationDisplay.from_predictions(right, surest, n_bins=10, strategy="quantile", ax=axes, name="the model")
+    axes.set_xlabel("mean probability of the class that is predicted")
+    axes.set_ylabel("share of right predictions")
 
 
 def scatter(axes: Axes, rows: pd.DataFrame, task: Task) -> None:

@@ -87,4 +87,5 @@ def nearest(name: str) -> str:
 def refuse_no_twin(name: str) -> None:
     if name not in TWINS:
         expected = f"one of {', '.join(TWINS)} for a synthetic corpus"
-        raise Refusal(name, expected, "another name", nearest(name) or "choose one of them")
+        close = difflib.get_close_matches(name, TWINS, 1, 0.7)
+        raise Refusal(name, expected, "another name", f"did you mean {close[0]}?" if close else "choose one of them")
