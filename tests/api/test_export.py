@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mer_lightning.api.export import TensorsOnly, export, input_names
+from mer_lightning.contract import DIMS
 from mer_lightning.errors import Refusal
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import SingleLabel
-from tests.conftest import DIMS
 
 TASK = SingleLabel(("happy", "sad", "neutral", "angry"))
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mer_lightning.contract import TASKS
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.significance import (
     SURE,
@@ -17,7 +18,6 @@ from mer_lightning.evaluation.significance import (
     resampled_scores,
 )
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
-from tests.conftest import TASKS
 
 
 def made(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,12 @@ import torch
 import yaml
 
 from mer_lightning.cli import main
+from mer_lightning.contract import DIMS, TASKS
 from mer_lightning.data.store import write_corpus
 from mer_lightning.evaluation.metrics import evaluate
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression, SingleLabel
-from tests.conftest import DIMS, TASKS
 
 QUICK = [
     "--trainer.max_epochs",
