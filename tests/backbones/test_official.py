@@ -21,9 +21,9 @@ from mer_lightning.backbones.mult import MulT, released_positions
 from mer_lightning.backbones.tailor import TAILOR
 from mer_lightning.batch import Batch
 from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
-from tests.conftest import make_batch
 
 
 def randomised(backbone: Backbone) -> Any:

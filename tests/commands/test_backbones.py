@@ -14,7 +14,7 @@ from mer_lightning.cli import main
 from mer_lightning.commands import backbones
 from mer_lightning.commands.backbones import is_safe
 from mer_lightning.contract import DIMS
-from tests.conftest import make_batch
+from mer_lightning.contract import example_batch as make_batch
 
 
 def test_lists_every_backbone(
