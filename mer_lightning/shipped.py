@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 
 from mer_lightning.errors import Refusal, first_names
 
 EXPERIMENTS = "experiments"
-_NAME = re.compile(r"[\w ./\\:-]+")  # of a file
 KINDS = ("", "backbones", "ablations", "sweeps")  # folders of experiments
 
 
@@ -21,7 +19,8 @@ def shipped(folder: str) -> Path:
 
 def configuration(text: str) -> Path | None:
     """The file that `--config` names; None where the configuration itself is written in its place."""
-    return experiment_file(text, option="--config ") if _NAME.fullmatch(text) else None
+    written = any(mark in text for mark in ("{", "\n", ": "))
+    return None if written else experiment_file(text, option="--config ")
 
 
 def experiment_file(name: str | Path, kinds: tuple[str, ...] = KINDS, option: str = "") -> Path:

@@ -31,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--budget", choices=BUDGETS, default="quick")
     partition = "of every experiment; `all` for every fold, pooled"
     parser.add_argument("--data.partition", dest="partition", help=partition)
-    parser.add_argument("--experiments", type=Path, default=shipped(EXPERIMENTS), help="folder of the experiments")
+    parser.add_argument("--experiments", type=Path, help="their folder (default: ./experiments, or the shipped ones)")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where runs are kept")
     return parser
 
@@ -45,7 +45,9 @@ def main(args: list[str]) -> int:
     from mer_lightning.studies.report.files import DIFFERENCES, SCORES, write_report
 
     console = Console()
-    experiments = find_experiments(given.names, given.experiments, given.budget)
+    here = Path(EXPERIMENTS)
+    folder = given.experiments or (here if here.is_dir() else shipped(EXPERIMENTS))
+    experiments = find_experiments(given.names, folder, given.budget)
     jobs = plan(experiments, given.budget, given.runs, given.partition)
     studies = in_folds(jobs)
     _announce(console, experiments, parts_of(studies), BUDGETS[given.budget].seconds)
