@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def options_given(arguments: Sequence[str]) -> dict[str, Any]:
     one before it.
     """
     options: dict[str, Any] = {}
-    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, after in itertools.pairwise([*arguments, ""]):
         option, equals, value = argument.partition("=")
         if not option.startswith("--") and option not in CONFIG_OPTIONS:
             continue
