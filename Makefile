@@ -45,4 +45,4 @@ lint: .venv/installed ## ruff and mypy
 	$(BIN)/mypy
 
 clean: ## remove what make and the tools have made, except runs and data
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info build dist

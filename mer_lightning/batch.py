@@ -5,11 +5,13 @@ Shapes: B batch, T time, D width, M = 3 modalities in the order of :data:`mer_li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
+
+from mer_lightning.modalities import MODALITIES
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class Batch:
     def __post_init__(self) -> None:
         if self.available is None:
             object.__setattr__(self, "available", self.present)
+
+    @staticmethod
+    def of(features: Mapping[str, Tensor | None]) -> Batch:
+        """Samples whose steps all count: {modality: (B, T, D)}; None stands for a modality that none of them has."""
+        there = {modality: values for modality, values in features.items() if values is not None}
+        samples, *others = (len(values) for values in there.values())
+        assert all(number == samples for number in others), "as many samples in each modality"
+        index = torch.arange(samples, device=next(iter(there.values())).device)
+        lengths = {modality: torch.full_like(index, values.shape[1]) for modality, values in there.items()}
+        present = torch.tensor([m in there for m in MODALITIES], device=index.device).expand(samples, -1)
+        return Batch(there, lengths, present, None, index)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -39,6 +39,14 @@ class Refusal(Exception):
         super().__init__(_one_line(f"{where}: expected {expected}; found {_shortened(found)}; {remedy}"))
 
 
+class Misused(Refusal):
+    """What the parser of the options says of them, in its own words."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__("options", "", line, "")
+        self.args = (_one_line(line),)
+
+
 @contextmanager
 def reading(where: str | Path, expected: str, remedy: str = _AGAIN) -> Iterator[None]:
     """Inside, an error is what the content of the file ``where`` did to its reader: a Refusal that names the file."""

@@ -7,9 +7,10 @@ others.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Constants of the SplitMix64 finaliser (Steele, Lea and Flood, 2014), as signed 64-bit integers: torch has no uint64
 # arithmetic, and two's-complement multiplication wraps to the same bits.
@@ -30,6 +31,8 @@ def _mix(bits: Tensor) -> Tensor:
 
 def uniform(*keys: int | Tensor) -> Tensor:
     """Numbers in [0, 1), one for each element of the broadcast integer ``keys``; float64."""
+    import torch  # here, because names have keys before there is a number to draw
+
     state = torch.zeros((), dtype=torch.int64)  # on the host: single numbers need no device
     for key in keys:
         key = torch.as_tensor(key, dtype=torch.int64)

@@ -15,13 +15,13 @@ from mer_lightning.errors import Refusal
 VARIABLE = "MER_TRUST"
 _OPTION = "--trust"
 # The classes of this package are looked at one by one, and jsonargparse could switch off the checks.
-_NEVER_WHOLE = ("mer_lightning", "jsonargparse")
+NEVER_WHOLE = ("mer_lightning", "jsonargparse")
 
 
 def trusted_packages() -> tuple[str, ...]:
     packages = tuple(dict.fromkeys(filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(",")))))
     for package in packages:
-        if not is_import_path(package) or package.split(".")[0] in _NEVER_WHOLE:
+        if not is_import_path(package) or package.split(".")[0] in NEVER_WHOLE:
             found = f"'{package}' in {_OPTION} or {VARIABLE}"
             raise Refusal(_OPTION, "a package of your own, such as my_project", found, "leave it out")
     return packages
@@ -38,7 +38,7 @@ def is_import_path(text: str) -> bool:
 def remedy(class_path: str) -> str:
     """What somebody does who knows where a class comes from; nothing where that is no way."""
     package, _, name = class_path.partition(".")
-    own = name and is_import_path(class_path) and package not in _NEVER_WHOLE
+    own = name and is_import_path(class_path) and package not in NEVER_WHOLE
     return f"if you trust that package, add {_OPTION} {package}" if own else ""
 
 

@@ -7,21 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
 from mer_lightning.data.raw import PaddedSequences, RawCorpus
 from mer_lightning.data.store import write_corpus
-from mer_lightning.tasks import MultiLabel, Ratings, Regression, SingleLabel, Task
+from mer_lightning.tasks import Ratings, Regression, Task
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-DIMS = {"text": 12, "audio": 5, "vision": 7}
-TASKS: dict[str, Task] = {
-    "regression": Regression(),
-    "single_label": SingleLabel(("happy", "sad", "neutral", "angry")),
-    "multi_label": MultiLabel(("happy", "sad", "anger")),
-    "ratings": Ratings(("valence", "arousal"), (1.0, -50.0), (7.0, 50.0)),
-}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,32 +29,6 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"real features are not there: {REAL_DATA.name}/ beside the project")
     return REAL_DATA
-
-
-def make_batch(alignment: str = "unaligned", task: Task | None = None, samples: int = 6, seed: int = 0) -> Batch:
-    """Random features with true lengths; every step beyond a length is zero."""
-    draw = torch.Generator().manual_seed(seed)
-    longest = {"aligned": (6, 6, 6), "unaligned": (6, 9, 11), "utterance": (1, 1, 1)}[alignment]
-    shared = torch.randint(1, 7, (samples,), generator=draw)
-    features, lengths = {}, {}
-    for (m, dim), steps in zip(DIMS.items(), longest, strict=True):
-        own = torch.randint(1, steps + 1, (samples,), generator=draw)
-        lengths[m] = shared if alignment == "aligned" else own
-        lengths[m][0] = steps
-        values = torch.randn(samples, steps, dim, generator=draw)
-        features[m] = values * (torch.arange(steps) < lengths[m][:, None])[..., None]
-    target = None
-    if task is not None:
-        if task.kind == "regression":
-            target = torch.randn(samples, generator=draw)
-        elif task.kind == "single_label":
-            target = torch.randint(0, task.outputs, (samples,), generator=draw)
-        elif isinstance(task, Ratings):
-            low, high = torch.tensor(task.low), torch.tensor(task.high)
-            target = low + (high - low) * torch.rand(samples, task.outputs, generator=draw)
-        else:
-            target = torch.randint(0, 2, (samples, task.outputs), generator=draw).float()
-    return Batch(features, lengths, torch.ones(samples, 3, dtype=torch.bool), target, torch.arange(samples))
 
 
 def make_raw(task: Task | None = None, alignment: str = "unaligned", samples: int = 60, seed: int = 0) -> RawCorpus:

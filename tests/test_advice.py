@@ -25,8 +25,9 @@ from mer_lightning.backbones.base import all_backbones
 from mer_lightning.cli import _OWN_PARSERS, COMMANDS
 from mer_lightning.commands.data import _features
 from mer_lightning.errors import Refusal
+from mer_lightning.methods import names
 from mer_lightning.methods.base import all_methods
-from mer_lightning.training import lightning_cli, names
+from mer_lightning.training import lightning_cli, starting
 
 # `fit` is Lightning's but for the folds of a corpus.
 OWN = {name: module for name, module in _OWN_PARSERS.items() if name != "fit"}
@@ -38,11 +39,15 @@ NO_ADVICE = {
     "--porcelain": "an option of git",
     "--trainer.callbacks": "given by studies/sweep_trials.py itself, and run by its tests",
     "--trust": "taken off before any parser reads the rest, and run by tests/training/test_trust.py",
+    "--quiet": "taken off like that, and run by tests/commands/test_output.py",
+    "--json": "taken off like that, and run by tests/commands/test_output.py",
+    "--print_completion": "of no command, and run by tests/commands/test_completion.py",
     "--model.bta": "an example of an option that does not exist",
 }
 COMMAND = re.compile(rf"(?<![\w/'\"%-])mer-lightning ({'|'.join(COMMANDS)})\b((?:'[^']*'|[^\n`;)\]:\"'])*)")
 VALUE = r"(?:=|[ \t]+)('[^']*'|\"[^\"]*\"|(?!--)[^\s'\"`();\[\]]+)"
-OPTION = re.compile(rf"(?<![\w\"\\-])(--[a-z_A-Z]\w*(?:\.\w+)*)(\+?)(?:{VALUE})?")
+# `var(--ink)` is a colour of a page.
+OPTION = re.compile(rf"(?<![\w\"\\-])(?<!var\()(--[a-z_A-Z]\w*(?:\.\w+)*)(\+?)(?:{VALUE})?")
 
 
 def texts(path: Path) -> Iterator[str]:
@@ -125,7 +130,7 @@ def own_parser(command: str) -> argparse.ArgumentParser:
 def lightning_parser(command: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lightning_cli.MERCLI, "parse_arguments", lambda self, parser, args: _stop(parser))
-        return _captured(lambda: lightning_cli.run([command]))
+        return _captured(lambda: lightning_cli.run_resolved([command]))
 
 
 def accepts_own(command: str, arguments: list[str]) -> bool:
@@ -145,7 +150,7 @@ def accepts_lightning(command: str, arguments: list[str]) -> bool:
     for option in ("--run", "--resume"):  # stand for the files of a run
         if option in arguments:
             with pytest.raises(Refusal, match="a run's folder"):
-                lightning_cli.run([command, *arguments])
+                starting.run([command, *arguments])
             at = arguments.index(option)
             arguments = [*arguments[:at], *arguments[at + 2 :]]
     if "--config" in arguments:
@@ -163,8 +168,9 @@ def accepts_lightning(command: str, arguments: list[str]) -> bool:
             given = [command, *choice, *fusion, *corpus, *more[0], *arguments]
             try:
                 lightning_parser(command).parse_args(names.classes_first(names.in_arguments(given)))
-            except SystemExit:
-                continue
+            except SystemExit as end:
+                if end.code:  # 0: help was asked for
+                    continue
             return True
     return False
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
 
 from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.batch import Batch
-from tests import test_contract as contract
-from tests.conftest import DIMS
+from mer_lightning.contract import DIMS, LAWS, check_backbone, check_method, example_backbone, example_batch
+from mer_lightning.methods.base import Losses
+from mer_lightning.methods.supervised import Supervised
 
 
 class Obedient(Backbone):
     """The mean of the real steps of each modality through a layer of its own, the present ones added up."""
+
+    encoder_parts = ("layers",)
+    encodes_alike = True
 
     def __init__(self, dims: dict[str, int]) -> None:
         super().__init__()
@@ -81,33 +83,41 @@ class NeedsTwoSamples(Obedient):
         return (state - state.mean(0)) / state.std(0)
 
 
-LAWS: dict[str, Callable[[Backbone], None]] = {
-    "absence": lambda b: contract.test_absent_modality_cannot_change_the_state(b, "unaligned", "ta"),
-    "permutation": lambda b: contract.test_permuting_the_batch_permutes_the_output(b, "unaligned"),
-    "padding": lambda b: contract.test_padding_cannot_change_the_output(b, "unaligned"),
-    "many masks": lambda b: contract.test_fusing_many_masks_equals_many_passes(b, "unaligned"),
-    "batch of one": lambda b: contract.test_batch_of_one_and_bfloat16(b, "unaligned"),
-}
-
-
-@pytest.mark.parametrize("law", LAWS)
-def test_an_obedient_backbone_passes(law: str) -> None:
-    torch.manual_seed(0)
-    LAWS[law](Obedient(DIMS).eval())
+def test_an_obedient_backbone_passes() -> None:
+    check_backbone(Obedient)
 
 
 @pytest.mark.parametrize(
     ("law", "cls"),
     [
-        ("absence", MultipliesByTheMask),
-        ("absence", ForgetsTheMask),
-        ("permutation", MixesSamples),
-        ("padding", CountsPadding),
-        ("many masks", FusesManyOtherwise),
-        ("batch of one", NeedsTwoSamples),
+        ("an_absent_modality_cannot_change_the_state", MultipliesByTheMask),
+        ("an_absent_modality_cannot_change_the_state", ForgetsTheMask),
+        ("permuting_the_batch_permutes_the_output", MixesSamples),
+        ("padding_cannot_change_the_output", CountsPadding),
+        ("fusing_many_masks_equals_many_passes", FusesManyOtherwise),
+        ("a_batch_of_one_and_bfloat16_work", NeedsTwoSamples),
     ],
 )
 def test_a_broken_law_is_caught(law: str, cls: type[Obedient]) -> None:
-    torch.manual_seed(0)
     with pytest.raises(AssertionError):
-        LAWS[law](cls(DIMS).eval())
+        LAWS[law](example_backbone(cls, DIMS), example_batch())
+    with pytest.raises(AssertionError, match=cls.__name__):
+        check_backbone(cls)
+
+
+class Forgetful(Supervised):
+    """Nothing of its loss reaches a parameter."""
+
+    def training_losses(self, batch: Batch) -> Losses:
+        return {name: (value.detach(), weight) for name, (value, weight) in super().training_losses(batch).items()}
+
+
+class Infinite(Supervised):
+    def training_losses(self, batch: Batch) -> Losses:
+        return {name: (value / 0, weight) for name, (value, weight) in super().training_losses(batch).items()}
+
+
+@pytest.mark.parametrize("cls", [Forgetful, Infinite])
+def test_a_broken_method_is_caught(cls: type[Supervised]) -> None:
+    with pytest.raises((AssertionError, RuntimeError), match=r"losses are finite and teach|does not require grad"):
+        check_method(cls)

@@ -118,7 +118,7 @@ class ALMT(Backbone):
             if number:
                 text = self.language[number - 1](text, text, everything)
             hyper = gather(hyper, text, others, given)
-        summary = self.summary.expand(len(present), 1, -1)
+        summary = self.summary.expand(present.shape[0], 1, -1)
         text = torch.cat([summary, text], dim=1) + self.places_of_text
         hyper = torch.cat([summary, hyper], dim=1) + self.places_of_hyper
         for number, layer in enumerate(self.fusion, start=1):
@@ -153,7 +153,7 @@ class TokenReader(nn.Module):
             of_tokens, positions = self.positions(len(tokens) + steps.shape[1]).tensor_split([len(tokens)])
             tokens = tokens + of_tokens
         steps = (steps + positions).where(key_mask.unsqueeze(2), 0.0)
-        tokens = tokens.to(steps.dtype).expand(len(steps), -1, -1)
+        tokens = tokens.to(steps.dtype).expand(steps.shape[0], -1, -1)
         key_mask = torch.cat([key_mask.new_ones(tokens.shape[:2]), key_mask], dim=1)
         # Only the tokens are kept, so only they are queries.
         return self.layer(tokens, torch.cat([tokens, steps], dim=1), key_mask)

@@ -2,7 +2,7 @@
 
 Shapes: B batch, T time, D input width, d code width, M = 3 modalities, K masks.
 
-Five laws hold for each backbone in this folder, and tests/test_contract.py proves them for all of them:
+Five laws hold for each backbone in this folder, and mer_lightning/contract.py checks them for all of them:
 what an absent modality contains cannot change the state; permuting a batch permutes the output; padding cannot change
 the output; encoding once and fusing under K masks equals K passes; a batch of one and bf16 autocast work.
 """
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mer_lightning.batch import Batch
 from mer_lightning.discovery import classes_by_file
+from mer_lightning.made_with import MadeWith
 from mer_lightning.modalities import MODALITIES
 
 
@@ -38,7 +39,7 @@ class Encoded:
         return Encoded(repeat(self.vectors), repeat(self.sequences), repeat(self.key_masks))
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(MadeWith, nn.Module, ABC):
     """Encodes each modality on its own, then fuses those that are present into one state.
 
     A subclass sets ``state_width`` and ``vector_widths`` in its constructor, whose first argument is ``dims``.

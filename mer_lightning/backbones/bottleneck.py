@@ -73,13 +73,13 @@ class Bottleneck(Backbone):
         start = self.bottleneck.expand(present.shape[1], -1, -1)
         firsts = {m: self._layer(0, m, *self._stream(encoded, m), start) for m in given}
         shared = self._mean({m: proposal for m, (_, proposal) in firsts.items()}, given, count)
-        streams = {m: stream.expand(len(present), *stream.shape) for m, (stream, _) in firsts.items()}
+        streams = {m: stream.expand(present.shape[0], *stream.shape) for m, (stream, _) in firsts.items()}
         for number in range(1, len(self.layers)):
             proposals = {}
             for m, stream in streams.items():
                 # An absent modality may hold anything, NaN included: zeros replace it before anything is computed.
                 tokens = stream.where(given[m], 0.0).flatten(0, 1)
-                key_mask = self._stream(encoded, m)[1].repeat(len(present), 1)
+                key_mask = self._stream(encoded, m)[1].repeat(present.shape[0], 1)
                 mixed, proposal = self._layer(number, m, tokens, key_mask, shared.flatten(0, 1))
                 streams[m], proposals[m] = (each.unflatten(0, present.shape[:2]) for each in (mixed, proposal))
             shared = self._mean(proposals, given, count)
@@ -91,7 +91,7 @@ class Bottleneck(Backbone):
             part[modality] for part in (encoded.vectors, encoded.sequences, encoded.key_masks)
         )
         return torch.cat([vector.unsqueeze(1), sequence], dim=1), torch.cat(
-            [key_mask.new_ones(len(key_mask), 1), key_mask], dim=1
+            [key_mask.new_ones(key_mask.shape[0], 1), key_mask], dim=1
         )
 
     def _layer(

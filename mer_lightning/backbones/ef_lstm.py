@@ -70,7 +70,7 @@ class EFLSTM(Backbone):
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
         longest = self.steps if self.faults["norm_over_time"] else max(s.shape[1] for s in encoded.sequences.values())
-        blocks, lengths = [], torch.zeros(len(present), dtype=torch.long, device=present.device)
+        blocks, lengths = [], torch.zeros(present.shape[0], dtype=torch.long, device=present.device)
         for m, sequence in encoded.sequences.items():
             given = present[:, MODALITIES.index(m)]
             blocks.append(F.pad(sequence.where(given[:, None, None], 0.0), (0, 0, 0, longest - sequence.shape[1])))

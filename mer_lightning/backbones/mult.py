@@ -25,6 +25,7 @@ from mer_lightning.layers.cross_attention import never_empty
 from mer_lightning.layers.dropout import Dropout
 from mer_lightning.layers.pooling import last_step, masked_mean
 from mer_lightning.layers.transformer import sinusoidal_positions
+from mer_lightning.layers.ways import quick_on_cpu
 from mer_lightning.modalities import MODALITIES
 
 _FAULTS: dict[str, tuple[Preset, ...]] = {
@@ -169,7 +170,7 @@ class MulT(Backbone):
         None if the source is present in every sample, as in most training. On a GPU that is not asked, because the
         host would have to wait for the answer.
         """
-        if source_present.device.type == "cpu" and source_present.all():
+        if quick_on_cpu(source_present) and source_present.all():
             return None
         stack: Stack = self.streams[f"{target}_{source}"]  # type: ignore[assignment]
         return stack.without_attention(encoded.sequences[target])

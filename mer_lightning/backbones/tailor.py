@@ -146,7 +146,7 @@ class TAILOR(Backbone):
             joined = alone["text"] if self.join_text is None else self.join_text(alone["text"], joined)
         joined = self.join_common(joined, self._common(encoded, present))
         memory, keys = (torch.cat(parts, dim=1) for parts in zip(*joined, strict=True))
-        queries = self.dropout(self.norm_queries(self.queries).expand(len(present), -1, -1))
+        queries = self.dropout(self.norm_queries(self.queries).expand(present.shape[0], -1, -1))
         read: Tensor = self.decoder(queries, memory, memory_key_padding_mask=~never_empty(keys))
         return self.reader(read).squeeze(2) if self.faults["shared_reader"] else read.flatten(1)
 

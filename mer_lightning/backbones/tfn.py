@@ -65,7 +65,7 @@ class TFN(Backbone):
         return Encoded(self.subnetworks(batch))
 
     def fuse(self, encoded: Encoded, present: Tensor) -> Tensor:
-        everything = torch.ones(len(present), 1, device=present.device)
+        everything = torch.ones(present.shape[0], 1, device=present.device)
         for vector in keep_present(encoded.vectors, present):
             everything = (everything.unsqueeze(2) * with_one(vector).unsqueeze(1)).flatten(1)
         return self.fusion(everything)

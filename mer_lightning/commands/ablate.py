@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mer_lightning import output
 from mer_lightning.commands.studies import add_workers_option, run_in_folder
+from mer_lightning.shipped import experiment_file
 from mer_lightning.studies.ablation import differences, read_ablation
 from mer_lightning.studies.folds import in_folds
 from mer_lightning.whole_files import write_whole
@@ -16,21 +18,25 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mer-lightning ablate",
         description=__doc__,
         epilog="Other options, such as --data.synthetic true, are given to every run.",
     )
-    parser.add_argument("file", type=Path, help="an ablation file, see experiments/ablations/")
+    parser.add_argument("file", type=Path, help="an ablation file, or the name of one that is shipped: cdat, mgr, mcur")
     add_workers_option(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="where runs are kept")
-    given, more = parser.parse_known_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given, more = make_parser().parse_known_args(args)
 
     from rich.console import Console
 
     console = Console()
-    ablation = read_ablation(given.file)
+    ablation = read_ablation(experiment_file(given.file, ("ablations",)))
     folder = given.runs / given.file.stem
     jobs = ablation.jobs(folder, more)
     if not run_in_folder(in_folds(jobs), folder, given.workers, console):
@@ -38,8 +44,12 @@ def main(args: list[str]) -> int:
     table = differences(jobs)
     path = folder / "differences.csv"
     write_whole(path, table.to_csv(index=False))
-    _print_differences(console, table, ablation.full.stem)
-    console.print(f"[dim]{path} has all of it[/]", highlight=False)
+
+    def show() -> None:
+        _print_differences(Console(), table, ablation.full.stem)
+        Console().print(f"[dim]{path} has all of it[/]", highlight=False)
+
+    output.give({"file": path, "differences": table}, show)
     return 0
 
 

@@ -6,8 +6,9 @@ import argparse
 import statistics
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mer_lightning import output
 from mer_lightning.errors import Refusal
 
 if TYPE_CHECKING:
@@ -19,11 +20,15 @@ _BATCH, _WARM_UP, _STEPS = 32, 2, 7
 _SAMPLES = 120  # of the synthetic twin whose shapes are used
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning backbones", description=__doc__)
     parser.add_argument("--corpus", default="mosi", help="whose widths and lengths (its synthetic twin is used)")
     parser.add_argument("--alignment", choices=("aligned", "unaligned"), default="aligned")
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     import torch
     from rich import box
@@ -39,34 +44,47 @@ def main(args: list[str]) -> int:
     make_ready()  # as before a fit
     corpus = open_corpus(synthetic_corpus(given.corpus, given.alignment, synthetic_cache(), samples=_SAMPLES))
     batch = corpus.everything().batch(torch.arange(_BATCH))
-    table = Table(box=box.SIMPLE, padding=0, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    table.add_column("paper")
-    for column in ("parameters", "ms per\nstep", "aligned\nonly", "safe when\nmissing"):
-        table.add_column(column, justify="right")
+    rows = []
     for name, cls in all_backbones().items():
-        if cls.aligned_only and given.alignment == "unaligned":
-            table.add_row(name, cls.paper, "", "", "yes", "")
-            continue
+        row: dict[str, Any] = {"name": name, "paper": cls.paper, "aligned_only": cls.aligned_only}
+        rows.append(row)
         if cls.needs_tokens:
-            table.add_row(name, cls.paper, "needs token ids", "", "yes" if cls.aligned_only else "no", "")
-            continue
-        torch.manual_seed(0)
-        try:
-            backbone = cls(corpus.dims)
-        except Refusal as refusal:
-            table.add_row(name, str(refusal))
-            continue
-        size = sum(parameter.numel() for parameter in backbone.parameters())
-        needs, safe = ("yes" if flag else "no" for flag in (cls.aligned_only, is_safe(backbone, batch)))
-        table.add_row(name, cls.paper, f"{size:,}", f"{step_time(backbone, batch, corpus.task):.0f}", needs, safe)
-    console = Console()
-    threads = torch.get_num_threads()
-    console.print(
-        f"shapes of {corpus.card.label}; one step: {_BATCH} samples forwards and backwards, {threads} threads"
-    )
-    console.print(table)
+            row["note"] = "needs token ids"
+        elif not cls.aligned_only or given.alignment == "aligned":
+            torch.manual_seed(0)
+            try:
+                backbone = cls(corpus.dims)
+            except Refusal as refusal:
+                row["note"] = str(refusal)
+                continue
+            row["parameters"] = sum(parameter.numel() for parameter in backbone.parameters())
+            row["ms_per_step"] = step_time(backbone, batch, corpus.task)
+            row["safe_when_missing"] = is_safe(backbone, batch)
+
+    def show() -> None:
+        table = Table(box=box.SIMPLE, padding=0, pad_edge=False)
+        table.add_column("name", no_wrap=True)
+        table.add_column("paper")
+        for column in ("parameters", "ms per\nstep", "aligned\nonly", "safe when\nmissing"):
+            table.add_column(column, justify="right")
+        for row in rows:
+            size, speed, safe = (row.get(fact) for fact in ("parameters", "ms_per_step", "safe_when_missing"))
+            table.add_row(
+                *(row["name"], row["paper"], row.get("note", "") if size is None else f"{size:,}"),
+                *("" if speed is None else f"{speed:.0f}", _yes(row["aligned_only"]), _yes(safe)),
+            )
+        console, threads = Console(), torch.get_num_threads()
+        console.print(
+            f"shapes of {corpus.card.label}; one step: {_BATCH} samples forwards and backwards, {threads} threads"
+        )
+        console.print(table)
+
+    output.give(rows, show)
     return 0
+
+
+def _yes(flag: bool | None) -> str:
+    return "" if flag is None else "yes" if flag else "no"
 
 
 def is_safe(backbone: Backbone, batch: Batch) -> bool:

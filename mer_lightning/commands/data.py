@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mer_lightning import output
 from mer_lightning.errors import Refusal
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _REPLACED = {
 
 
 def main(args: list[str]) -> int:
-    given = _parser().parse_args(args)
+    given = make_parser().parse_args(args)
     try:
         given.run(given)
     except Refusal as refusal:
@@ -47,13 +48,12 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mer-lightning data", description="Inspect, import, verify, synthesize and list corpora.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     inspect = commands.add_parser("inspect", help="show what is in a feature file, a folder or an imported corpus")
     inspect.add_argument("path", type=Path)
-    inspect.add_argument("--json", action="store_true", help="print the findings as JSON")
     inspect.set_defaults(run=_inspect)
 
     load = commands.add_parser("import", help="bring a feature file or folder into the native form")
@@ -105,17 +105,17 @@ def _inspect(given: argparse.Namespace) -> None:
 
     with _progress("inspecting") as report:
         findings = inspect_any(given.path, report)
-    if given.json:
-        print(json.dumps(findings.as_dict(), indent=2))
-        return
     from rich.console import Console
 
     from mer_lightning.data.importing.inspection_report import show, show_contents
 
-    if isinstance(findings, Findings):
-        show(findings, Console())
-    else:
-        show_contents(findings, Console())
+    def show_findings() -> None:
+        if isinstance(findings, Findings):
+            show(findings, Console())
+        else:
+            show_contents(findings, Console())
+
+    output.give(findings.as_dict(), show_findings)
 
 
 def _import(given: argparse.Namespace) -> None:
@@ -270,32 +270,43 @@ def _list(given: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mer_lightning.data.catalogue import catalogue, lookup, own_catalogue
+    from mer_lightning.data.catalogue import TWINS, CatalogueEntry, catalogue, lookup, own_catalogue
     from mer_lightning.data.importing.base import all_readers
-    from mer_lightning.data.synthetic.twins import SHAPES
 
-    console = Console(highlight=False)
-    if given.name:
-        entry = lookup(given.name)
+    def show_one(entry: CatalogueEntry) -> None:
+        console = Console(highlight=False)
         console.print(f"[bold]{entry.name}[/]: {entry.title}")
         console.print(f"task: {_task_in_words(entry.task_card)}", markup=False)
         for what in ("obtain", "licence", "labels"):
             if text := getattr(entry, what):
                 console.print(f"{what}: {text}", markup=False)
+
+    def show_all() -> None:
+        console, left = Console(highlight=False), dict(here)
+        corpora = Table("corpus", "what it is", "here", title="corpora", title_justify="left")
+        for name, entry in known.items():
+            twin = " (or its synthetic twin)" if name in TWINS else ""
+            corpora.add_row(name, entry.title, "\n".join(left.pop(name, [])) or f"no{twin}")
+        for name, lines in sorted(left.items()):
+            corpora.add_row(name, "your own", "\n".join(lines))
+        formats = Table("format", "what it is", title="formats that are read", title_justify="left")
+        for name, reader in readers.items():
+            formats.add_row(name, reader.describes)
+        console.print(corpora)
+        console.print(formats)
+        console.print("[dim]`mer-lightning data list CORPUS` says where to ask for it[/]")
+
+    if given.name:
+        entry = lookup(given.name)
+        output.give(asdict(entry), lambda: show_one(entry))
         return
-    here = _imported()
-    corpora = Table("corpus", "what it is", "here", title="corpora", title_justify="left")
-    for name, entry in (catalogue() | own_catalogue()).items():
-        twin = " (or its synthetic twin)" if name in SHAPES else ""
-        corpora.add_row(name, entry.title, "\n".join(here.pop(name, [])) or f"no{twin}")
-    for name, lines in sorted(here.items()):
-        corpora.add_row(name, "your own", "\n".join(lines))
-    formats = Table("format", "what it is", title="formats that are read", title_justify="left")
-    for name, reader in all_readers().items():
-        formats.add_row(name, reader.describes)
-    console.print(corpora)
-    console.print(formats)
-    console.print("[dim]`mer-lightning data list CORPUS` says where to ask for it[/]")
+    known, here, readers = catalogue() | own_catalogue(), _imported(), all_readers()
+    facts = {
+        name: {"title": known[name].title if name in known else "", "twin": name in TWINS, "here": here.get(name, [])}
+        for name in (*known, *sorted(here.keys() - known.keys()))
+    }
+    formats = {name: reader.describes for name, reader in readers.items()}
+    output.give({"corpora": facts, "formats": formats}, show_all)
 
 
 def _imported() -> dict[str, list[str]]:

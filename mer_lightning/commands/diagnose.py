@@ -11,6 +11,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mer_lightning import output
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import COMBINATIONS, COMPLETE, MODALITIES, combination_name
 from mer_lightning.numerals import number, spread
@@ -24,14 +25,18 @@ if TYPE_CHECKING:
     from mer_lightning.studies.finished import Run
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning diagnose", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders with runs in or below them")
     meaning = (
         "probe the vectors and codes of the selected checkpoint, too: fitted on training samples, scored on test ones"
     )
     parser.add_argument("--codes", action="store_true", help=meaning)
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     from rich.console import Console
 
@@ -39,15 +44,18 @@ def main(args: list[str]) -> int:
     from mer_lightning.studies.ledger import open_ledger
     from mer_lightning.studies.report.settings import settings_of
 
-    console = Console(highlight=False)
-    for setting in settings_of(open_ledger(given.runs)):
-        console.print(f"[bold]{setting.title}[/]; {setting.provenance}\n")
-        methods = {
-            label: [_diagnose(run, label, given.codes, console) for run in contender.runs]
-            for label, contender in setting.contenders.items()
-        }
-        if sum(map(len, methods.values())) > 1:
-            _print(console, "Side by side: mean±deviation over seeds", _side_by_side(over_runs(methods)))
+    console, found = Console(highlight=False), []
+    with console.capture() as tables:
+        for setting in settings_of(open_ledger(given.runs)):
+            console.print(f"[bold]{setting.title}[/]; {setting.provenance}\n")
+            methods = {
+                label: [_diagnose(run, label, given.codes, console) for run in contender.runs]
+                for label, contender in setting.contenders.items()
+            }
+            found.append({"setting": setting.title, "methods": methods})
+            if sum(map(len, methods.values())) > 1:
+                _print(console, "Side by side: mean±deviation over seeds", _side_by_side(over_runs(methods)))
+    output.give(found, lambda: print(tables.get(), end=""))
     return 0
 
 

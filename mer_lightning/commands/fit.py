@@ -9,14 +9,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mer_lightning.studies.folds import Folds, in_folds, several_partitions
+from mer_lightning import output
+from mer_lightning.studies.folds import in_folds, several_partitions
 from mer_lightning.studies.jobs import Job
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mer_lightning.studies.finished import Run
 
 
 def main(args: list[str]) -> int:
     if not several_partitions(args):
-        from mer_lightning.training.lightning_cli import run
+        from mer_lightning.training.starting import run
 
         run(["fit", *args])
         return 0
@@ -24,6 +31,7 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     from mer_lightning.commands.studies import add_workers_option, run_in_folder
+    from mer_lightning.studies.finished import run_in
 
     parser = argparse.ArgumentParser(prog="mer-lightning fit", allow_abbrev=False)
     parser.add_argument("--run_dir", type=Path)
@@ -41,20 +49,17 @@ def main(args: list[str]) -> int:
     console = Console()
     if not run_in_folder(study, folder, given.workers, console):
         return 1
-    _show(console, study[0])
+    pooled = run_in(study[0].job.run_folder)
+    rows = pooled.results()
+    output.give({"run": pooled.folder, "results": rows}, lambda: _show(pooled, rows))
     return 0
 
 
-def _show(console: object, study: Folds) -> None:
+def _show(run: Run, rows: pd.DataFrame) -> None:
     from rich.console import Console
 
-    from mer_lightning.evaluation.results import table
-    from mer_lightning.studies.finished import run_in
+    from mer_lightning.evaluation.results import table, title_of
 
-    assert isinstance(console, Console)
-    run = run_in(study.job.run_folder)
-    rows = run.results()
-    first = rows.iloc[0]
-    title = f"{first['corpus']}, test splits of {first['partition']}: {first['method']}, seed {first['seed']}"
-    console.print(table(rows, run.task, title))
-    console.print(f"[dim]{study.job.run_folder}: pooled results and predictions[/]", highlight=False)
+    console = Console()
+    console.print(table(rows, run.task, title_of(rows)))
+    console.print(f"[dim]{run.folder}: pooled results and predictions[/]", highlight=False)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from mer_lightning import output
 from mer_lightning.errors import Refusal
 from mer_lightning.published.rows import Published, published
 
@@ -13,11 +15,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning published", description=__doc__)
     parser.add_argument("corpus", help="e.g. mosei")
     parser.add_argument("--protocol", default=None, help="e.g. fixed-7; default: all")
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     from rich.console import Console
 
@@ -30,12 +36,16 @@ def main(args: list[str]) -> int:
     if not rows:
         known = sorted({row.protocol for row in published(given.corpus)})
         raise Refusal("--protocol", f"one of {', '.join(known)}", f"'{given.protocol}'", "choose one of them")
-    console = Console()
-    for name in dict.fromkeys(row.table for row in rows):
-        _print(console, [row for row in rows if row.table == name])
-    console.print(
-        "[dim]Tables differ in features, protocol and rules of selection: no row of one belongs in another.[/]"
-    )
+
+    def show() -> None:
+        console = Console()
+        for name in dict.fromkeys(row.table for row in rows):
+            _print(console, [row for row in rows if row.table == name])
+        console.print(
+            "[dim]Tables differ in features, protocol and rules of selection: no row of one belongs in another.[/]"
+        )
+
+    output.give([asdict(row) for row in rows], show)
     return 0
 
 

@@ -10,7 +10,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mer_lightning import output
 from mer_lightning.commands.studies import CORES, run_in_folder
+from mer_lightning.shipped import EXPERIMENTS, shipped
 from mer_lightning.studies.folds import in_folds, parts_of
 from mer_lightning.studies.jobs import Job
 from mer_lightning.studies.reproduction import BUDGETS, Experiment, find_experiments, plan
@@ -23,31 +25,43 @@ if TYPE_CHECKING:
 _CONTROL = "supervised"
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="experiments, as files or by their names (default: all)")
     parser.add_argument("--budget", choices=BUDGETS, default="quick")
     partition = "of every experiment; `all` for every fold, pooled"
     parser.add_argument("--data.partition", dest="partition", help=partition)
-    parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="folder of the experiments")
+    parser.add_argument("--experiments", type=Path, help="their folder (default: ./experiments, or the shipped ones)")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where runs are kept")
-    given = parser.parse_args(args)
+    return parser
 
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
+
+    import pandas as pd
     from rich.console import Console
 
-    from mer_lightning.studies.report.files import write_report
+    from mer_lightning.studies.report.files import DIFFERENCES, SCORES, write_report
 
     console = Console()
-    experiments = find_experiments(given.names, given.experiments, given.budget)
+    here = Path(EXPERIMENTS)
+    folder = given.experiments or (here if here.is_dir() else shipped(EXPERIMENTS))
+    experiments = find_experiments(given.names, folder, given.budget)
     jobs = plan(experiments, given.budget, given.runs, given.partition)
     studies = in_folds(jobs)
     _announce(console, experiments, parts_of(studies), BUDGETS[given.budget].seconds)
     good = run_in_folder(studies, given.runs / given.budget, CORES, console)
     if done := [job for job in jobs if job.done]:
-        output = given.runs / given.budget / "report"
-        write_report([job.folder for job in done], _CONTROL, output)
-        _print_summary(console, output)
-        console.print(f"\nreport: {output / 'report.html'}", highlight=False)
+        report = given.runs / given.budget / "report"
+        write_report([job.folder for job in done], _CONTROL, report)
+
+        def show() -> None:
+            _print_summary(Console(), report)
+            Console().print(f"\nreport: {report / 'report.html'}", highlight=False)
+
+        scores, differences = (pd.read_csv(report / name) for name in (SCORES, DIFFERENCES))
+        output.give({"report": report / "report.html", "scores": scores, "differences": differences}, show)
     return 0 if good else 1
 
 

@@ -10,11 +10,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mer_lightning import output
+
 if TYPE_CHECKING:
     from mer_lightning.studies.stored import Place, Scored
 
 
-def main(args: list[str]) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mer-lightning score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,7 +33,11 @@ def main(args: list[str]) -> int:
     kinds = ("refuse", "constant", "leave-out")
     parser.add_argument("--missing", choices=kinds, default="refuse", help="samples without a prediction")
     parser.add_argument("--output", type=Path, help="folder to write; default: runs/scored/NAME")
-    given = parser.parse_args(args)
+    return parser
+
+
+def main(args: list[str]) -> int:
+    given = make_parser().parse_args(args)
 
     import pandas as pd
     from rich.console import Console
@@ -46,18 +52,24 @@ def main(args: list[str]) -> int:
     protocol = Protocol(given.protocol, given.mask_seed, tuple(corpus.dims))
     partition = given.partition or next(iter(corpus.card.partitions), "all")
     place = Place(corpus, partition, given.split, protocol)
-    output = given.output or Path("runs") / "scored" / name
-    scored = list(score_stored(given.file, name, place, output, given.missing))
+    folder = given.output or Path("runs") / "scored" / name
+    scored = list(score_stored(given.file, name, place, folder, given.missing))
     console = Console()
     for each in scored:
         for remark in each.remarks:
             console.print(f"[yellow]![/] {remark}", highlight=False)
     seeds = ", ".join(str(each.rows["seed"].iloc[0]) for each in scored)
     title = f"{corpus.card.label}, {given.split} split of {partition}: {name} (not ours), seed {seeds}"
-    console.print(table(pd.concat([each.rows for each in scored]), corpus.task, title))
-    for line in _beside_linear(scored, place):
-        console.print(line, highlight=False)
-    console.print(f"[dim]{output}; beside runs: mer-lightning report RUNS {output}[/]", highlight=False)
+    rows, beside = pd.concat([each.rows for each in scored]), _beside_linear(scored, place)
+
+    def show() -> None:
+        console = Console()
+        console.print(table(rows, corpus.task, title))
+        for line in beside:
+            console.print(line, highlight=False)
+        console.print(f"[dim]{folder}; beside runs: mer-lightning report RUNS {folder}[/]", highlight=False)
+
+    output.give({"folder": folder, "results": rows}, show)
     return 0
 
 

@@ -34,10 +34,13 @@ def study_folder(folder: Path) -> Iterator[None]:
 
 def run_in_folder(studies: Sequence[Folds], folder: Path, workers: int, console: Console) -> bool:
     """Run what is not done, with its progress shown, and pool the folds; whether nothing failed."""
+    parts = parts_of(studies)
+    for same in by_group(part for part in parts if not part.done).values():
+        same[0].refuse_early()  # the others of its group differ by their seeds and folds
+
     from mer_lightning.studies.pool import ProcessPool
     from mer_lightning.studies.pooled_folds import pool_done
 
-    parts = parts_of(studies)
     with study_folder(folder), StudyProgress(console, parts) as progress:
         failed = run_study(parts, ProcessPool(workers), progress)
         pool_done(studies)

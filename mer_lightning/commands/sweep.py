@@ -6,12 +6,16 @@ The same file runs under `wandb sweep` and `wandb agent`. A sweep that was kille
 from __future__ import annotations
 
 import argparse
+import itertools
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mer_lightning import output
 from mer_lightning.commands.studies import add_workers_option, study_folder
 from mer_lightning.errors import Refusal
+from mer_lightning.shipped import experiment_file
 from mer_lightning.studies.runner import run_stream
 from mer_lightning.studies.search import Search
 from mer_lightning.studies.sweep_file import read_sweep
@@ -24,16 +28,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mer_lightning.studies.executor import Executor
+    from mer_lightning.studies.jobs import Job
     from mer_lightning.studies.sweep_file import Sweep
 
 
 def main(args: list[str]) -> int:
-    given = _parser().parse_args(args)
+    given = make_parser().parse_args(args)
 
     from rich.console import Console
 
     console = Console()
-    sweep = read_sweep(given.file)
+    sweep = read_sweep(experiment_file(given.file, ("sweeps",)))
     trials = given.max_runs or sweep.trials
     if trials is None:
         raise Refusal(given.file, "run_cap", f"none, and {sweep.method} does not end", "add it, or --max_runs")
@@ -43,9 +48,13 @@ def main(args: list[str]) -> int:
         table = _run(console, sweep, folder, trials, given)
     path = folder / "trials.csv"
     write_whole(path, table.to_csv(index=False))
-    _print_best(console, table, sweep.metric)
-    console.print(f"[dim]{path} has all of them[/]", highlight=False)
-    return 0
+
+    def show() -> None:
+        _print_best(Console(), table, sweep.metric)
+        Console().print(f"[dim]{path} has all of them[/]", highlight=False)
+
+    output.give({"file": path, "metric": sweep.metric, "trials": table}, show)
+    return 0 if (table["state"] != "fail").any() else 1
 
 
 def _run(console: Console, sweep: Sweep, folder: Path, trials: int, given: argparse.Namespace) -> pd.DataFrame:
@@ -60,15 +69,23 @@ def _run(console: Console, sweep: Sweep, folder: Path, trials: int, given: argpa
         console.print(f"[{over}/{trials}] {_line(result, sweep.metric)}", markup=False, highlight=False)
 
     stream = SweepTrials(search, folder, report)
-    run_stream(stream.jobs(), _executor(given), stream)
+    run_stream(_first_checked(stream.jobs()), _executor(given), stream)
     while search.wait_for_others():
         run_stream(stream.jobs(), _executor(given), stream)
     return trials_table(search)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _first_checked(jobs: Iterator[Job]) -> Iterator[Job]:
+    """A mistake in the file is refused before the first trial; what is wrong with a later one is that trial's own."""
+    for job in itertools.islice(jobs, 1):
+        job.refuse_early()
+        yield job
+    yield from jobs
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning sweep", description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, help="a sweep file in W&B's grammar, see docs/how-to/sweeps.md")
+    parser.add_argument("file", type=Path, help="a sweep file in W&B's grammar, see mer-lightning docs sweeps")
     add_workers_option(parser)
     parser.add_argument("--max_runs", type=int, default=None, help="trials, where the file has no run_cap")
     parser.add_argument("--runs", type=Path, default=Path("runs/sweeps"), help="where sweeps are kept")

@@ -10,14 +10,19 @@ import difflib
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from mer_lightning.data.places import data_root
 from mer_lightning.errors import Refusal
-from mer_lightning.tasks import Task, task_from_card
 from mer_lightning.yaml_text import from_yaml
+
+if TYPE_CHECKING:
+    from mer_lightning.tasks import Task
+
+# Corpora with a synthetic twin: those whose shapes synthetic/twins.py knows.
+TWINS = ("mosi", "mosei", "mosei_emotions", "iemocap4", "iemocap")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class CatalogueEntry:
 
     @functools.cached_property
     def task(self) -> Task:
+        from mer_lightning.tasks import task_from_card  # with torch, for which a wrong name does not wait
+
         return task_from_card(self.task_card)
 
 
@@ -75,3 +82,10 @@ def nearest(name: str) -> str:
     """A question after the corpus that a person may have meant by a name; empty where none is near."""
     close = difflib.get_close_matches(name, [*catalogue(), *own_catalogue()], 1, 0.7)
     return f"did you mean {close[0]}?" if close else ""
+
+
+def refuse_no_twin(name: str) -> None:
+    if name not in TWINS:
+        expected = f"one of {', '.join(TWINS)} for a synthetic corpus"
+        close = difflib.get_close_matches(name, TWINS, 1, 0.7)
+        raise Refusal(name, expected, "another name", f"did you mean {close[0]}?" if close else "choose one of them")

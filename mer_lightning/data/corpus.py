@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mer_lightning.batch import Batch
-from mer_lightning.data.raw import SPLITS, Alignment
+from mer_lightning.data.raw import SENTENCE, SPLITS, Alignment
 from mer_lightning.data.tables import read_table
 from mer_lightning.data.verification import check_tensors
 from mer_lightning.errors import Refusal, reading
@@ -113,7 +113,7 @@ class Corpus:
         if split == "test" and self.test_sealed:
             raise RuntimeError("the test split cannot be reached during fit")
         if not self.card.partitions:
-            remedy = "give it an array label and an array split, see docs/reference/npz-format.md"
+            remedy = "give it an array label and an array split, see mer-lightning docs npz-format"
             raise Refusal(self.card.name, "labels and splits, to train or test on", "a file for prediction", remedy)
         if partition not in self.card.partitions:
             known = list(self.card.partitions)
@@ -170,10 +170,11 @@ class Split:
         """Of each sample, in the order of :attr:`rows`."""
         return self.corpus.samples["id"].iloc[self.rows.cpu().numpy()].tolist()
 
-    def grouping_columns(self) -> pd.DataFrame:
-        """id, and the columns whose values are those of several samples: not sentences, which nobody groups by."""
+    def described_samples(self) -> pd.DataFrame:
+        """id, the sentence where the corpus has it, and the columns whose values are those of several samples."""
         samples = self.corpus.samples.iloc[self.rows.cpu().numpy()]
-        names = [name for name in samples.columns if name != "id" and 2 * samples[name].nunique() <= len(samples)]
+        others = [name for name in samples.columns if name != "id"]
+        names = [name for name in others if name == SENTENCE or 2 * samples[name].nunique() <= len(samples)]
         return samples[["id", *names]]
 
     def on(self, device: torch.device) -> Split:

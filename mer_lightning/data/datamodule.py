@@ -15,13 +15,14 @@ from mer_lightning.data.corpus import Split
 from mer_lightning.data.opening import open_named
 from mer_lightning.data.plans import EvaluationPlan, Groups, Request, TrainingPlan
 from mer_lightning.errors import Refusal
+from mer_lightning.made_with import MadeWith
 from mer_lightning.masks.training import Complete, TrainingMasks
 
 # Enough frames for a mean and a deviation, few enough to take no time on a corpus of gigabytes.
 _FRAMES_FOR_STATISTICS = 20_000
 
 
-class MERData(LightningDataModule):
+class MERData(MadeWith, LightningDataModule):
     """Batches of one corpus.
 
     Args:

@@ -6,8 +6,7 @@ import hashlib
 from pathlib import Path
 
 from mer_lightning.data.corpus import Corpus, open_corpus
-from mer_lightning.data.places import cache_folder, find_corpus, synthetic_cache
-from mer_lightning.errors import Refusal
+from mer_lightning.data.places import cache_folder, find_corpus, refuse_absent, synthetic_cache
 
 
 def open_named(
@@ -18,14 +17,12 @@ def open_named(
     process: str = "default",
 ) -> Corpus:
     """What `--data.corpus` and the options beside it name: a corpus folder, an .npz file, or a synthetic twin."""
+    refuse_absent(corpus, alignment, synthetic, process)
     if synthetic:
         from mer_lightning.data.synthetic.twins import synthetic_corpus
 
         folder = synthetic_corpus(corpus, alignment or "aligned", synthetic_cache(), samples=samples, process=process)
         return open_corpus(folder)
-    if process != "default":
-        remedy = "add --data.synthetic true, or leave out --data.process"
-        raise Refusal("--data.process", "a synthetic twin", f"'{process}' beside the corpus itself", remedy)
     if Path(corpus).suffix == ".npz":
         return open_file(Path(corpus))
     return open_corpus(find_corpus(corpus, alignment))

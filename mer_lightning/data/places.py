@@ -56,13 +56,28 @@ def find_corpus(corpus: str, alignment: str | None) -> Path:
     where = corpus_folder(corpus, alignment or "aligned")
     if imports:
         raise Refusal(where, "one import", ", ".join(imports), f"choose --data.alignment {next(iter(imports))}")
-    from mer_lightning.data.catalogue import catalogue, known_corpus, nearest
+    from mer_lightning.data.catalogue import TWINS, known_corpus, nearest
 
     entry = known_corpus(corpus)
     if entry is None:
         remedy = nearest(corpus) or f"import it: mer-lightning data import FILE --as {corpus}"
     else:
         remedy = f"{entry.obtain} Then: mer-lightning data import FILE --as {corpus}. "
-    if corpus in catalogue():
+    if corpus in TWINS:
         remedy += "Or add --data.synthetic true to run the same on its synthetic twin"
     raise Refusal(where, f"the corpus {corpus}", "no such folder", remedy.strip())
+
+
+def refuse_absent(corpus: str, alignment: str | None, synthetic: bool, process: str) -> None:
+    """Refuse what cannot be opened because it is not there, as far as that is known without torch."""
+    if synthetic:
+        from mer_lightning.data.catalogue import refuse_no_twin
+
+        refuse_no_twin(corpus)
+    elif process != "default":
+        remedy = "add --data.synthetic true, or leave out --data.process"
+        raise Refusal("--data.process", "a synthetic twin", f"'{process}' beside the corpus itself", remedy)
+    elif Path(corpus).suffix != ".npz":
+        find_corpus(corpus, alignment)
+    elif not Path(corpus).is_file():
+        raise Refusal(corpus, "an .npz file", "none", "check the path")

@@ -23,6 +23,7 @@ Alignment = Literal["aligned", "unaligned", "utterance"]
 Padding = Literal["front", "end", "none"]
 SPLITS = ("train", "valid", "test")
 _CHUNK_BYTES = 16 * 2**20
+SENTENCE = "sentence"  # the column of what was said
 UNUSED = -1  # a sample that belongs to no split of a partition
 
 

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from mer_lightning.discovery import classes_by_file
 from mer_lightning.errors import Refusal
+from mer_lightning.made_with import MadeWith
 
 TOKENS = "tokens"  # how the name of a feature set of token ids begins
 TOKEN_WIDTH = 1  # of such text features
 
 
-class TextEncoder(nn.Module, ABC):
+class TextEncoder(MadeWith, nn.Module, ABC):
     """A subclass sets these three in its constructor."""
 
     vocabulary: int  # how many ids there are

@@ -44,10 +44,11 @@ class PredictionStore:
     """
 
     def __init__(self) -> None:
-        self._parts: list[dict[str, Tensor]] = []
+        self.reset()
 
     def reset(self) -> None:
-        self._parts = []
+        self._parts: list[dict[str, Tensor]] = []
+        self._gathered: Predictions | None = None
 
     def update(
         self, logits: Tensor, target: Tensor | None, index: Tensor, extras: dict[str, Tensor] | None = None
@@ -60,6 +61,11 @@ class PredictionStore:
 
     def gather(self) -> Predictions:
         """All samples in the order of the split, each once, the same on every process."""
+        if self._gathered is None:
+            self._gathered = self._joined()
+        return self._gathered
+
+    def _joined(self) -> Predictions:
         parts = _from_all_processes([{k: v.cpu() for k, v in part.items()} for part in self._parts])
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         each_once = rows_once(joined["index"])

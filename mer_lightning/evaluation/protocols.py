@@ -11,17 +11,17 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from mer_lightning.data.corpus import Split
 from mer_lightning.errors import Refusal
 from mer_lightning.masks.conditions import Condition, FrameCondition, RateCondition, condition_named, our_combination
-from mer_lightning.masks.drawing import IMDER_SHARES, SCHEMES
-from mer_lightning.masks.frames import ALIGNED_KINDS, FRAME_KINDS, refuse_unaligned
+from mer_lightning.masks.rates import ALIGNED_KINDS, FRAME_KINDS, IMDER_SHARES, SCHEME_NAMES
 from mer_lightning.modalities import COMBINATIONS, COMPLETE, MODALITIES, combination_name, combinations_of, means_over
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mer_lightning.data.corpus import Split
 
 MISSING_RATES = tuple(IMDER_SHARES)
 FRAME_RATES = tuple(tenths / 10 for tenths in range(10))
@@ -32,7 +32,7 @@ BY_CORPUS = ("combinations", "complete")
 PROTOCOLS: dict[str, tuple[str, ...]] = {
     "fixed-7": COMBINATIONS,
     "fixed-6": tuple(name for name in COMBINATIONS if name != COMPLETE),
-    **{f"rate-{scheme}": tuple(f"rate-{scheme}-{rate}" for rate in MISSING_RATES) for scheme in SCHEMES},
+    **{f"rate-{scheme}": tuple(f"rate-{scheme}-{rate}" for rate in MISSING_RATES) for scheme in SCHEME_NAMES},
     **{kind: tuple(f"{kind}-{rate}" for rate in FRAME_RATES) for kind in FRAME_KINDS},
 }
 _UNSEEN = "unseen-"
@@ -134,6 +134,8 @@ class FrozenProtocol:
         return digest.hexdigest()[:16]
 
     def _frame_digests(self, condition: FrameCondition) -> dict[str, str]:
+        import torch
+
         digests = {m: hashlib.sha256() for m in self.lengths}
         for index in torch.arange(self.present.shape[1]).split(_SAMPLES_AT_ONCE):
             lengths = {m: steps[index].unsqueeze(1) for m, steps in self.lengths.items()}
@@ -148,6 +150,10 @@ def freeze(protocol: Protocol, split: Split) -> FrozenProtocol:
 
     A condition that needs a modality which no sample of the split has is left out: it would measure something else.
     """
+    import torch
+
+    from mer_lightning.masks.frames import refuse_unaligned
+
     protocol = protocol.among(split.there)
     drawn = [each.present(len(split), protocol.seed, protocol.modalities) for each in protocol.conditions]
     lengths = {m: split.lengths[m].cpu() for m in MODALITIES if m in split.lengths}
@@ -165,6 +171,8 @@ def averages(values: Mapping[str, float], protocol: Protocol) -> dict[str, float
     conditions of a protocol X of rates; ``auilc-X`` the area under the values of a protocol X of frame rates,
     sum_i (r_i+1 - r_i) (y_i + y_i+1) / 2 over r = 0.0, ..., 0.9; ``mean-seen`` and ``mean-unseen``.
     """
+    import torch
+
     groups = means_over(values)
     for name in PROTOCOLS:
         possible = tuple(each.name for each in _conditions(name, protocol.modalities))
@@ -237,4 +245,4 @@ def _hint(name: str) -> str:
         *(each for group in PROTOCOLS.values() for each in group),
     ]
     near = list(dict.fromkeys(difflib.get_close_matches(name, every, n=3)))
-    return f"did you mean {' or '.join(near)}?" if near else "see docs/reference/protocols.md for all"
+    return f"did you mean {' or '.join(near)}?" if near else "see mer-lightning docs protocols"

@@ -149,6 +149,28 @@ def tidy(
     return pd.DataFrame([*rows, *of_subset])
 
 
+def headline(predictions: Predictions, task: Task, protocol: Protocol) -> dict[str, float]:
+    """{CONDITION/METRIC: value} of the metrics that matter most, averages over conditions included."""
+    assert predictions.target is not None
+    scores = {
+        condition.name: evaluate(task, predictions.under(k), predictions.target)
+        for k, condition in enumerate(protocol.conditions)
+    }
+    found: dict[str, float] = {}
+    for metric in (name for name, info in describe(task).items() if info.headline):
+        values = {name: each[metric] for name, each in scores.items()}
+        found |= {f"{name}/{metric}": value for name, value in (values | averages(values, protocol)).items()}
+    return found
+
+
+def title_of(rows: pd.DataFrame) -> str:
+    """What the rows of one run are of."""
+    first = rows.iloc[0]
+    splits = "splits" if "pooled" in str(first["partition"]) else "split"
+    where = f"{first['corpus']}, {first['split']} {splits} of {first['partition']}"
+    return f"{where}: {first['method']}, seed {first['seed']}"
+
+
 def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     """Conditions by headline metrics; below them the best constant, and the linear model under the complete input;
     the best possible score where it is known.
@@ -170,7 +192,7 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     several = bool((cells["count"] > 1).any())
 
     def cell(value: float | None, deviation: float = math.nan) -> str:
-        """Four digits for a single run; three with a deviation, so that a table fits 80 columns."""
+        """Four digits for a single run; at most three with a deviation, so that a table fits 80 columns."""
         if several or value is None or math.isnan(value):
             return spread(value, deviation)
         return f"{value:.4f}"

@@ -6,8 +6,9 @@ checkpoints, turned so that higher is better.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,19 +16,29 @@ from torch import Tensor
 
 from mer_lightning.tasks import MultiLabel, Ratings, SingleLabel, Task
 
+SURE = 0.05  # a difference with a p-value up to this is called sure; intervals are of 1 - SURE
 _RESAMPLES = 2000
 _CHUNK_BYTES = 2**27  # of the counts of resamples at a time: all of them, (R, N), would need much memory
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first method's score minus the second's, both averaged over seeds."""
+    """The first method's score minus the second's, both averaged over seeds.
+
+    The interval leaves out 0 exactly where the p-value of the bootstrap is at most SURE, corrected or not.
+    """
 
     value: float
     low: float  # of the 95 % interval of the bootstrap
     high: float
     bootstrap_p: float  # two-sided, from the bootstrap
     wilcoxon_p: float  # two-sided, from the losses of samples, averaged over seeds and conditions
+    resampled: Tensor  # (R,) the differences of the bootstrap, from the lowest to the highest
+
+    def with_interval(self, level: float) -> Difference:
+        """With the interval that leaves out 0 where ``bootstrap_p`` is at most ``level``."""
+        low, high = _interval(self.resampled, level)
+        return replace(self, low=low, high=high)
 
 
 def resampled_scores(task: Task, decision: Tensor, target: Tensor, counts: Tensor) -> Tensor:
@@ -87,27 +98,59 @@ def compare(task: Task, first: Tensor, second: Tensor, target: Tensor, seed: int
         chosen = torch.randint(len(logits), (len(logits), _RESAMPLES), generator=draws)
         scores.append((whole, torch.cat(parts, 1).gather(0, chosen).mean(0)))
         losses.append(torch.stack([task.losses(k, target) for run in logits for k in run]).double().mean(0))
-    difference = scores[0][1] - scores[1][1]
-    low, high = torch.quantile(difference, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    resampled_differences = (scores[0][1] - scores[1][1]).sort().values
+    low, high = _interval(resampled_differences, SURE)
     # A p-value is never zero: the observed resample is one of them.
-    tail = min(int((difference <= 0).sum()), int((difference >= 0).sum()))
+    tail = min(int((resampled_differences <= 0).sum()), int((resampled_differences >= 0).sum()))
     return Difference(
         value=float(scores[0][0] - scores[1][0]),
         low=low,
         high=high,
         bootstrap_p=min(2 * (tail + 1) / (_RESAMPLES + 1), 1.0),
         wilcoxon_p=_wilcoxon(losses[0], losses[1]),
+        resampled=resampled_differences,
     )
+
+
+def corrected(differences: Mapping[str, Difference]) -> dict[str, Difference]:
+    """Of many comparisons: p-values after Holm's correction, and intervals that are widened by the same factor.
+
+    So an interval leaves out 0 exactly where the corrected p-value of the bootstrap is at most SURE.
+    """
+    bootstrap = [each.bootstrap_p for each in differences.values()]
+    wilcoxon = holm([each.wilcoxon_p for each in differences.values()])
+    factors = _holm_factors(bootstrap)
+    return {
+        name: replace(each.with_interval(SURE / factor), bootstrap_p=min(factor * each.bootstrap_p, 1.0), wilcoxon_p=p)
+        for (name, each), factor, p in zip(differences.items(), factors, wilcoxon, strict=True)
+    }
 
 
 def holm(p_values: list[float]) -> list[float]:
     """Holm's step-down correction, in the order given."""
+    return [min(factor * p, 1.0) for factor, p in zip(_holm_factors(p_values), p_values, strict=True)]
+
+
+def _holm_factors(p_values: list[float]) -> list[float]:
+    """What each p-value is multiplied by, in the order given: from 1 to their number."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected, largest = [0.0] * len(p_values), 0.0
+    factors, largest = [1.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
-        largest = max(largest, min((len(p_values) - rank) * p_values[i], 1.0))
-        corrected[i] = largest
-    return corrected
+        largest = max(largest, (len(p_values) - rank) * p_values[i])
+        factors[i] = largest / p_values[i] if p_values[i] > 0 else float(len(p_values) - rank)
+    return factors
+
+
+def _interval(resampled: Tensor, level: float) -> tuple[float, float]:
+    """The values between which 1 - ``level`` of the resampled differences lie, which are sorted.
+
+    They are counted as the p-value counts, with the observed resample among them. Where there are too few for a level,
+    the interval has no ends.
+    """
+    beyond = int(level / 2 * (len(resampled) + 1) + 1e-9)  # an exact share may be a little less in floating point
+    if not beyond:
+        return -math.inf, math.inf
+    return float(resampled[beyond - 1]), float(resampled[-beyond])
 
 
 def _run_scores(task: Task, decisions: list[list[Tensor]], target: Tensor, counts: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mer_lightning.layers.dropout import dropout
+from mer_lightning.layers.ways import quick_on_cpu
 
 _KEPT = 1 << 22  # up to so many weights are kept for the gradients; if there are more, they are computed again
 _PIECE = 1 << 19  # so many weights fit the cache of a processor
@@ -26,7 +27,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
     (B, h, T, d) of query (B, h, T, d), key and value (B, h, S, d), and mask (B, 1, 1 or T, S).
     """
-    if query.device.type != "cpu":
+    if not quick_on_cpu(query):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
     query = query * query.shape[-1] ** -0.5
     hidden = None if mask is None else torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, -math.inf)

@@ -27,6 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mer_lightning.layers.ways import quick_on_cpu
+
 # oneDNN compiles a program for each shape, which takes longer than most steps. So that few shapes occur, every step has
 # a multiple of this many rows. Rows that are left over are filled with the longest sample again, and their results are
 # thrown away.
@@ -44,9 +46,9 @@ class Packing:
     """
 
     def __init__(self, lengths: Tensor, steps: int) -> None:
-        self.batch, self.steps, self.lengths = len(lengths), steps, lengths
+        self.batch, self.steps, self.lengths = lengths.shape[0], steps, lengths
         time = torch.arange(steps, device=lengths.device).unsqueeze(1)
-        if lengths.device.type == "cpu":
+        if quick_on_cpu(lengths):
             order = lengths.argsort(descending=True, stable=True)
             key_mask, rows = time < lengths[order], order * steps + time  # (T, B)
             sizes = ((key_mask.sum(1) + _ROWS - 1) // _ROWS * _ROWS).clamp(max=self.batch)
@@ -85,7 +87,7 @@ class LSTM(nn.LSTM):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
         """Hidden states (B, T, H) of features (B, T, D); what they are at the padding is unspecified."""
-        if features.device.type == "cpu":
+        if quick_on_cpu(features):
             padding = features.shape[0] * features.shape[1] - int(lengths.sum())
             saved = padding * sum(weight.numel() for weight in self.all_weights[0][:2])
             if saved > features.shape[1] * self._STEP:
@@ -102,7 +104,7 @@ class GRU(nn.GRU):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
         """Hidden states (B, T, H) of features (B, T, D); what they are at the padding is unspecified."""
-        if features.device.type != "cpu":
+        if not quick_on_cpu(features):
             states: Tensor = super().forward(features)[0]
             return states
         of_input, of_state, bias, other_bias = self.all_weights[0]

@@ -86,4 +86,4 @@ class Subnetworks(nn.Module):
 
 def with_one(vector: Tensor) -> Tensor:
     """(B, 1 + d): a constant 1 in front, so that a product over modalities keeps each of them alone, too."""
-    return torch.cat([vector.new_ones(len(vector), 1), vector], dim=1)
+    return torch.cat([vector.new_ones(vector.shape[0], 1), vector], dim=1)

@@ -74,8 +74,8 @@ class SequenceEncoder(nn.Module):
         # Padding is zeroed before the first layer: a masked key has no effect on attention only if it is finite.
         tokens = self.project(features).where(key_mask.unsqueeze(2), 0.0)
         tokens = tokens + sinusoidal_positions(tokens.shape[1], tokens.shape[2], tokens)
-        tokens = torch.cat([self.summary.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
-        key_mask = torch.cat([key_mask.new_ones(len(key_mask), 1), key_mask], dim=1)
+        tokens = torch.cat([self.summary.to(tokens.dtype).expand(tokens.shape[0], 1, -1), tokens], dim=1)
+        key_mask = torch.cat([key_mask.new_ones(key_mask.shape[0], 1), key_mask], dim=1)
         tokens = self.dropout(tokens)
         for number, layer in enumerate(self.layers, start=1):
             tokens = layer(tokens, key_mask, first if number == len(self.layers) else None)

@@ -1,7 +1,7 @@
 """Conditions: named, frozen ways of masking an evaluation set.
 
 The name of a condition and a seed decide all that it masks. So one condition more in a protocol does not change the
-masks of the others.
+masks of the others. Torch is imported when masks are drawn: names are checked without it.
 
 Shapes: N samples of a split, B batch, M = 3 modalities.
 """
@@ -12,23 +12,25 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from mer_lightning.batch import Batch
-from mer_lightning.masks.drawing import (
+from mer_lightning.masks.rates import (
+    FRAME_KINDS,
     LARGEST_RATE,
-    SCHEMES,
+    NESTED_KINDS,
+    SCHEME_NAMES,
+    FrameKind,
     Scheme,
-    all_present,
     check_missing_rate,
     check_share,
-    per_modality_rates,
 )
-from mer_lightning.masks.frames import FRAME_KINDS, NESTED_KINDS, FrameKind, mask_frames, removed_frames
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present, combinations_of
 from mer_lightning.randomness import name_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mer_lightning.batch import Batch
 
 
 class Condition(ABC):
@@ -50,6 +52,8 @@ class Condition(ABC):
 
     def present(self, samples: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
         """(N, M) bool, True where a modality of the corpus may be looked at; no row is empty."""
+        from mer_lightning.masks.drawing import all_present
+
         return all_present(samples, modalities)
 
     def apply(self, batch: Batch, seed: int) -> Batch:
@@ -71,6 +75,8 @@ class CombinationCondition(Condition):
         return self.combination in combinations_of(modalities)
 
     def present(self, samples: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        import torch
+
         return torch.tensor(combination_present(self.combination)).repeat(samples, 1)
 
 
@@ -92,6 +98,8 @@ class RateCondition(Condition):
         return len(modalities) > 1 and self.rate <= LARGEST_RATE[len(modalities)]
 
     def present(self, samples: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        from mer_lightning.masks.drawing import SCHEMES
+
         return SCHEMES[self.scheme](self.rate, samples, seed, name_key(self.name), modalities=modalities)
 
 
@@ -113,6 +121,8 @@ class ModalityRatesCondition(Condition):
         return len(modalities) == len(self.rates)
 
     def present(self, samples: int, seed: int, modalities: Sequence[str] = MODALITIES) -> Tensor:
+        from mer_lightning.masks.drawing import per_modality_rates
+
         return per_modality_rates(self.rates, samples, seed, name_key(self.name), modalities=modalities)
 
 
@@ -135,10 +145,14 @@ class FrameCondition(Condition):
         return self.rate == 0  # no frame is removed, so the encoding of the complete batch is right
 
     def apply(self, batch: Batch, seed: int) -> Batch:
+        from mer_lightning.masks.frames import mask_frames
+
         return mask_frames(batch, self.kind, self.rate, seed, self._key())
 
     def removed(self, index: Tensor, key_mask: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """{modality: (B, T_m)}: the frames that :meth:`apply` removes; this needs no features."""
+        from mer_lightning.masks.frames import removed_frames
+
         return removed_frames(self.kind, self.rate, index, key_mask, seed, self._key())
 
     def _key(self) -> int:
@@ -147,7 +161,7 @@ class FrameCondition(Condition):
 
 
 _RATE = r"(\d+(?:\.\d+)?)"
-_SCHEME = re.compile(rf"rate-({'|'.join(SCHEMES)})-{_RATE}")
+_SCHEME = re.compile(rf"rate-({'|'.join(SCHEME_NAMES)})-{_RATE}")
 _MODALITY_RATES = re.compile(rf"modality-rates-{_RATE}-{_RATE}(?:-{_RATE})?")
 _FRAMES = re.compile(rf"({'|'.join(FRAME_KINDS)})-{_RATE}")
 

@@ -10,30 +10,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mer_lightning.errors import Refusal
+from mer_lightning.masks.rates import IMDER_SHARES, Scheme
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present, combinations_of
 from mer_lightning.randomness import name_key, uniform
 
-Scheme = Literal["cpm", "imder"]
-
-# {missing rate: (share of samples that keep one modality, share that keep two)}, from the code of DiCMoR and IMDer.
-IMDER_SHARES = {
-    0.1: (0.1, 0.1),
-    0.2: (0.2, 0.2),
-    0.3: (0.3, 0.3),
-    0.4: (0.5, 0.2),
-    0.5: (0.7, 0.1),
-    0.6: (0.9, 0.0),
-    0.7: (1.0, 0.0),
-}
-# {number of modalities: where each sample keeps one of them}; the field writes 2/3 as 0.7.
-LARGEST_RATE = {1: 0.0, 2: 0.5, 3: 0.7}
 _CPM_TOLERANCE, _CPM_ROWS = 0.005, 32  # of the released code: how near the rate must be, and over how many rows
 
 
@@ -134,19 +120,3 @@ def _one_modality_per_row(purpose: str, samples: int, *keys: int, modalities: Se
     positions = torch.tensor([MODALITIES.index(m) for m in modalities])
     chosen = (uniform(*keys, name_key(purpose), torch.arange(samples)) * len(modalities)).long()
     return F.one_hot(positions[chosen], len(MODALITIES)).bool()
-
-
-def check_share(where: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise Refusal(where, "a rate between 0 and 1", str(value), "choose one in that range")
-
-
-def check_missing_rate(where: str, scheme: Scheme, rate: float, modalities: Sequence[str] = MODALITIES) -> None:
-    largest = LARGEST_RATE[len(modalities)]
-    if not 0 <= rate <= largest:
-        remedy = "choose a lower one: each sample keeps at least one of its modalities"
-        found = f"{rate} of {len(modalities)}"
-        raise Refusal(where, f"a missing rate between 0 and {largest}", found, remedy)
-    if scheme == "imder" and round(rate, 6) not in IMDER_SHARES:
-        listed = ", ".join(str(each) for each in IMDER_SHARES if each <= largest)
-        raise Refusal(where, f"for scheme imder one of the rates {listed}", str(rate), "choose one, or scheme cpm")

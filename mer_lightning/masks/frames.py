@@ -23,20 +23,16 @@ Shapes: B batch, T time, D width, M = 3 modalities.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.masks.rates import ALIGNED_KINDS, FrameKind
 from mer_lightning.modalities import MODALITIES
 from mer_lightning.randomness import name_key, uniform
 
-FrameKind = Literal["rmfm_same", "rmfm_lnln", "rmfm", "tmfm", "stmfm"]
-FRAME_KINDS: tuple[FrameKind, ...] = get_args(FrameKind)
-ALIGNED_KINDS: tuple[FrameKind, ...] = ("tmfm", "stmfm")  # a time step must mean the same in all modalities
-NESTED_KINDS: tuple[FrameKind, ...] = ("rmfm_lnln",)  # in evaluation, all rates compare the same draws with the rate
 # {kind: {modality: number of its stream of draws}}: modalities with one number read the same draws.
 _STREAMS = {
     "rmfm_same": {modality: number for number, modality in enumerate(MODALITIES)},

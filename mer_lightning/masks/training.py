@@ -8,7 +8,9 @@ Shapes: N samples of a split, B batch, M = 3 modalities.
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -17,16 +19,15 @@ from torch import Tensor
 
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
+from mer_lightning.made_with import MadeWith
 from mer_lightning.masks.drawing import (
     SCHEMES,
-    Scheme,
     all_present,
-    check_missing_rate,
-    check_share,
     draw_combinations,
     per_modality_rates,
 )
-from mer_lightning.masks.frames import FrameKind, mask_frames, training_rates
+from mer_lightning.masks.frames import mask_frames, training_rates
+from mer_lightning.masks.rates import FrameKind, Scheme, check_missing_rate, check_share
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present, combinations_of
 
 # How CMAD's released code weighs the combinations in training, in the order of COMBINATIONS; they sum to 14.
@@ -55,7 +56,7 @@ def every_combination(available: Tensor, modalities: Sequence[str] = MODALITIES)
     return torch.stack([left_by(mask, available) for mask in masks])
 
 
-class TrainingMasks(ABC):
+class TrainingMasks(MadeWith, ABC):
     """Decides which modalities and frames of each training sample a model may look at; drawn anew for each epoch."""
 
     @abstractmethod
@@ -70,8 +71,15 @@ class TrainingMasks(ABC):
         return batch
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        options = ", ".join(f"{name}={value}" for name, value in vars(self).items() if name != "made_with")
         return f"{type(self).__name__}({options})"
+
+
+def all_training_masks() -> dict[str, type[TrainingMasks]]:
+    """{name: class} of every kind of training masks; the name is that of its class in small letters."""
+    classes = [cls for cls in globals().values() if isinstance(cls, type) and not inspect.isabstract(cls)]
+    found = [cls for cls in classes if issubclass(cls, TrainingMasks)]
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in found}
 
 
 class Complete(TrainingMasks):

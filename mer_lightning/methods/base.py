@@ -8,6 +8,7 @@ Shapes: B batch, M = 3 modalities, K masks, d width of the state.
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,6 +24,7 @@ from mer_lightning.encoders.base import TextEncoderFactory, refuse_other_than_id
 from mer_lightning.evaluation.label_spaces import LabelMap
 from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.methods import fitting
+from mer_lightning.methods.calling import CalledInPython
 from mer_lightning.methods.conditional_evaluation import ConditionalEvaluation
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.optimizing import Schedule
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Losses", "MERMethod", "Phase"]
 
 
-class MERMethod(PhasedTraining, ConditionalEvaluation):
+class MERMethod(PhasedTraining, ConditionalEvaluation, metaclass=CalledInPython):
     """A backbone, a classifier and a way to train them.
 
     Args:
@@ -131,7 +133,11 @@ class MERMethod(PhasedTraining, ConditionalEvaluation):
         if stage == "fit":
             self.trained_on = data.corpus.card.label
             if self.phase is None:
-                self.enter(self.phases()[0])
+                first, *others = self.phases()
+                if others:
+                    text = f"trains the first of {1 + len(others)} phases, {first.name}; mer_lightning.fit trains all"
+                    warnings.warn(f"{type(self).__name__}: a Trainer of your own {text}", stacklevel=2)
+                self.enter(first)
             if (vocabulary := self.vocabulary) is not None:
                 refuse_other_than_ids(data.corpus.card.label, data.training_frames("text"), vocabulary)
             train, valid = data.split("train"), data.split("valid")

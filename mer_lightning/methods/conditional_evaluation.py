@@ -6,7 +6,7 @@ Shapes: B batch, N samples of a split, M = 3 modalities, K conditions, O outputs
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,14 +16,16 @@ from mer_lightning.backbones.base import Backbone, Encoded
 from mer_lightning.batch import Batch
 from mer_lightning.data.corpus import Split
 from mer_lightning.errors import Refusal
+from mer_lightning.evaluation.label_spaces import LabelMap
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
+from mer_lightning.evaluation.results import headline
 from mer_lightning.methods.divergence import refuse_bad_predictions
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.phase import Phase
 from mer_lightning.modalities import COMPLETE, complete_among
-from mer_lightning.tasks import Task
+from mer_lightning.tasks import Task, task_from_card
 
 
 class ConditionalEvaluation(LightningModule, ABC):
@@ -37,6 +39,7 @@ class ConditionalEvaluation(LightningModule, ABC):
     select_under: str
     protocol: Protocol
     phase: Phase | None
+    label_map: LabelMap | None
     prefix: str
 
     def __init__(self) -> None:
@@ -53,9 +56,19 @@ class ConditionalEvaluation(LightningModule, ABC):
     def extras(self, states: Tensor) -> dict[str, Tensor]:
         """{name: (K, B)} what is stored beside the predictions."""
 
-    def stored_predictions(self) -> Predictions:
-        """Of the evaluation that is over, in the units of the labels: the task of the corpus reads it."""
-        return self.predictions().in_label_units(self.task)
+    def forward(self, batch: Batch | Mapping[str, Tensor | None]) -> Tensor:
+        """(B, O) what the model says of some samples, or of {modality: features (B, T, D)}, in units of the labels."""
+        inputs = self.inputs(batch if isinstance(batch, Batch) else Batch.of(batch))
+        state = self.states(self.backbone.encode(inputs), inputs.present[None])[0]
+        return self.task.in_label_units(self.head(state))
+
+    def tested(self) -> tuple[Predictions, Task]:
+        """What the evaluation that is over has found, in the units of the labels, and the task that reads it."""
+        predictions = self.predictions().in_label_units(self.task)
+        if self.label_map is not None and self._split == "test":
+            return self.label_map.predictions(predictions), self.label_map.task
+        # The corpus's own task: what the model adds to it, such as the scale of its outputs, is undone already.
+        return predictions, task_from_card(self.task.card())
 
     def log_validation(self, predictions: Predictions, conditions: list[str]) -> None:
         """A method logs here what more it wants to know of the validation predictions."""
@@ -103,10 +116,12 @@ class ConditionalEvaluation(LightningModule, ABC):
         split: Split = self.trainer.datamodule.split(name)  # type: ignore[attr-defined]
         self.frozen_protocol = freeze(protocol, split)
 
-    def _store_outputs(self, batch: Batch) -> None:
+    def _store_outputs(self, batch: Batch) -> Tensor:
+        """(B, K, O), kept, too."""
         assert self.frozen_protocol is not None
         logits, extras = self.condition_outputs(batch, self.frozen_protocol)
         self.store.update(logits, batch.target, batch.index, extras)
+        return logits
 
     def predictions(self) -> Predictions:
         """Of the evaluation that is over, from all processes; raises Diverged where they are no numbers."""
@@ -153,9 +168,17 @@ class ConditionalEvaluation(LightningModule, ABC):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._store_outputs(batch)
 
+    def on_test_epoch_end(self) -> None:
+        """Log the headline metrics under every condition: they are what `Trainer.test` returns."""
+        assert self.frozen_protocol is not None
+        found = headline(*self.tested(), self.frozen_protocol.protocol)
+        self.log_dict({f"test/{name}": value for name, value in found.items()})
+
     def on_predict_epoch_start(self) -> None:
         split = self.trainer.datamodule.split("predict")  # type: ignore[attr-defined]
         self._start_evaluation(Protocol(["complete"], modalities=self.modalities_among(split.modalities)), "predict")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        self._store_outputs(batch)
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """What `Trainer.predict` returns: rows of the corpus, what the model says (B, O), and what that means."""
+        logits = self.task.in_label_units(self._store_outputs(batch)[:, 0])
+        return {"index": batch.index, "output": logits, "prediction": self.task.decide(logits)}

@@ -53,7 +53,7 @@ class Inputs(nn.Module):
         features, lengths = {}, {}
         for m in self.dims:
             if m not in batch.features:
-                features[m] = torch.zeros(len(batch), 1, self.dims[m], device=batch.index.device)
+                features[m] = torch.zeros(batch.index.shape[0], 1, self.dims[m], device=batch.index.device)
                 lengths[m] = torch.zeros_like(batch.index)
                 continue
             features[m], lengths[m] = batch.features[m], batch.lengths[m]

@@ -7,36 +7,28 @@ it. Three steps, all made from the one table ``PLACES``:
 2. :func:`only_known_imports` lets jsonargparse import nothing but what the table names, however a value spells it;
 3. the same walk over what jsonargparse made of it, where every class has its place, before any is instantiated.
 
+Names are read from the sources, so that a wrong one is refused before torch and Lightning are imported.
+
 A class of a package that the user trusts may stand wherever a class is asked for. Places typed Any or object ask for
 none: what looks like a class there is never instantiated.
 """
 
 from __future__ import annotations
 
-import inspect
+import importlib
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jsonargparse
 from jsonargparse._common import parsing_settings
-from lightning.pytorch import callbacks, loggers
-from lightning.pytorch.accelerators import AcceleratorRegistry
-from lightning.pytorch.strategies import StrategyRegistry
-from torch import optim
 
-from mer_lightning.backbones.base import Backbone, all_backbones
-from mer_lightning.discovery import import_path
-from mer_lightning.encoders.base import TextEncoder, all_text_encoders
+from mer_lightning.discovery import import_path, paths_by_file, paths_in_file
 from mer_lightning.errors import Refusal
-from mer_lightning.masks import training as masks
-from mer_lightning.masks.training import TrainingMasks
-from mer_lightning.methods.base import MERMethod, all_methods
 from mer_lightning.trust import is_import_path, is_trusted, remedy, trusted_packages
 
 # Their constructors take numbers and switches only, and they take the parameter groups of a method.
@@ -54,6 +46,11 @@ _PRUNING = "mer_lightning.studies.pruning.Pruning"  # a sweep's, two floors abov
 # Those that write files. Services on the network are asked for with `--logger`.
 _LOGGERS = ("CSVLogger", "TensorBoardLogger")
 _PROFILERS = ("simple", "advanced", "pytorch", "xla")
+_ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps", "tpu")
+# Sharded ones (fsdp, deepspeed) are left out: they read a checkpoint as a pickle, which may run anything.
+_DDP = ("ddp", "ddp_spawn", "ddp_fork", "ddp_notebook")
+_UNUSED = ("", "_find_unused_parameters_false", "_find_unused_parameters_true")
+_STRATEGIES = ("auto", *(f"{kind}{unused}" for unused in _UNUSED for kind in _DDP))
 
 NO_CLASS = ("null", "None", "~", "true", "false", "True", "False")  # what YAML reads as something else
 CONFIG_FILES = (".yaml", ".yml", ".json")
@@ -68,65 +65,73 @@ class Place:
 
     asks_for: str
     classes: Callable[[], Mapping[str, str]] = dict
-    words: Callable[[], Collection[str]] = tuple
-    base: type | None = None  # imported subclasses are known, too: somebody's program has defined them
+    words: tuple[str, ...] = ()
+    base: str = ""  # imported subclasses are known, too: somebody's program has defined them
 
     def known(self) -> set[str]:
-        """Every spelling of every class that may stand here."""
+        """Every spelling of every class that may stand here; imports those classes."""
         paths = {spelling for path in self.classes().values() for spelling in _spellings(path)}
-        imported = _subclasses(self.base) if self.base else []
+        imported = _subclasses(_loaded(self.base))
         return paths | {path for cls in imported if not (path := import_path(cls)).startswith("mer_lightning.")}
 
 
-def _paths(classes: Mapping[str, type]) -> dict[str, str]:
-    return {name: import_path(cls) for name, cls in classes.items()}
-
-
 def _spellings(path: str) -> set[str]:
-    """The path, and the one of the module that defines the class; nothing is imported to find it."""
+    """The path, and the one of the module that defines the class."""
+    if path != _PRUNING:
+        importlib.import_module(path.rpartition(".")[0])
+    cls = _loaded(path)
+    return {path, f"{cls.__module__}.{cls.__qualname__}"} if cls else {path}
+
+
+def _loaded(path: str) -> type | None:
+    """The class, if its module is imported."""
     module, _, name = path.rpartition(".")
     cls = getattr(sys.modules.get(module), name, None)
-    return {path, f"{cls.__module__}.{cls.__qualname__}"} if isinstance(cls, type) else {path}
+    return cls if isinstance(cls, type) else None
 
 
 def _subclasses(base: Any) -> list[type]:
-    return [found for child in base.__subclasses__() for found in (child, *_subclasses(child))]
+    children = base.__subclasses__() if base else []
+    return [found for child in children for found in (child, *_subclasses(child))]
 
 
 def _masks() -> dict[str, str]:
-    classes = [cls for cls in vars(masks).values() if isinstance(cls, type) and not inspect.isabstract(cls)]
-    subclasses = [cls for cls in classes if issubclass(cls, TrainingMasks)]
-    return _paths({re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in subclasses})
+    module = "mer_lightning.masks.training"
+    names = paths_in_file(module, "TrainingMasks")
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): path for name, path in names.items()}
 
 
-def _of(module: ModuleType, *names: str) -> dict[str, str]:
-    return {name: f"{module.__name__}.{name}" for name in names}
+def _of(module: str, *names: str) -> dict[str, str]:
+    return {name: f"{module}.{name}" for name in names}
 
 
-def _callbacks() -> dict[str, str]:
-    return _of(callbacks, *_CALLBACKS) | {"Pruning": _PRUNING}
+def _by_file(package: str, base: str) -> dict[str, str]:
+    """Ours, and those in the files of packages that the user trusts; where two have one name, ours has it."""
+    ours = paths_by_file(package, base)
+    bases = (base, *(path.rpartition(".")[2] for path in ours.values()))
+    own = [paths_by_file(trusted, *bases) for trusted in trusted_packages() if "." not in trusted]
+    return {name: path for paths in (*own, ours) for name, path in paths.items()}
 
 
-def _strategies() -> list[str]:
-    """Sharded ones (fsdp, deepspeed) are left out: they read a checkpoint as a pickle, which may run anything."""
-    return ["auto", *(name for name in StrategyRegistry.available_strategies() if name.startswith("ddp"))]
-
-
+_METHODS, _BACKBONES, _ENCODERS = "mer_lightning.methods", "mer_lightning.backbones", "mer_lightning.encoders"
 # {where the parts of a configuration lie, without the words that only jsonargparse needs: what may be named there}
 PLACES: dict[tuple[str, ...], Place] = {
-    ("model",): Place("a method", lambda: _paths(all_methods()), base=MERMethod),
-    ("model", "backbone"): Place("a backbone", lambda: _paths(all_backbones()), base=Backbone),
-    ("model", "text_encoder"): Place("a text encoder", lambda: _paths(all_text_encoders()), base=TextEncoder),
-    ("model", "optimizer"): Place("an optimizer", lambda: _of(optim, *_OPTIMIZERS)),
-    ("data", "masks"): Place("training masks", _masks, base=TrainingMasks),
-    ("trainer", "callbacks"): Place("callbacks", _callbacks),
-    ("trainer", "logger"): Place("a logger", lambda: _of(loggers, *_LOGGERS)),
-    ("trainer", "strategy"): Place("a strategy's short name", words=_strategies),
-    ("trainer", "accelerator"): Place(
-        "an accelerator's short name",
-        words=lambda: ("auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())),
+    ("model",): Place("a method", lambda: _by_file(_METHODS, "MERMethod"), base=f"{_METHODS}.base.MERMethod"),
+    ("model", "backbone"): Place(
+        "a backbone", lambda: _by_file(_BACKBONES, "Backbone"), base=f"{_BACKBONES}.base.Backbone"
     ),
-    ("trainer", "profiler"): Place("a profiler's short name", words=lambda: _PROFILERS),
+    ("model", "text_encoder"): Place(
+        "a text encoder", lambda: paths_by_file(_ENCODERS, "TextEncoder"), base=f"{_ENCODERS}.base.TextEncoder"
+    ),
+    ("model", "optimizer"): Place("an optimizer", lambda: _of("torch.optim", *_OPTIMIZERS)),
+    ("data", "masks"): Place("training masks", _masks, base="mer_lightning.masks.training.TrainingMasks"),
+    ("trainer", "callbacks"): Place(
+        "callbacks", lambda: _of("lightning.pytorch.callbacks", *_CALLBACKS) | {"Pruning": _PRUNING}
+    ),
+    ("trainer", "logger"): Place("a logger", lambda: _of("lightning.pytorch.loggers", *_LOGGERS)),
+    ("trainer", "strategy"): Place("a strategy's short name", words=_STRATEGIES),
+    ("trainer", "accelerator"): Place("an accelerator's short name", words=_ACCELERATORS),
+    ("trainer", "profiler"): Place("a profiler's short name", words=_PROFILERS),
     ("trainer", "plugins"): Place("plugins"),
 }
 
@@ -168,7 +173,7 @@ def _refuse_strange_word(word: str, place: tuple[str, ...], inside_trusted: bool
     plain = word in NO_CLASS or Path(word).suffix in CONFIG_FILES
     if last == "class_path" or (last == "help" and tuple(parent) in PLACES):
         _refuse_unless_known(word, tuple(parent), inside_trusted)
-    elif place in PLACES and not plain and word not in PLACES[place].words():
+    elif place in PLACES and not plain and word not in PLACES[place].words:
         _refuse_unless_known(word, place, inside_trusted)
 
 
@@ -179,8 +184,8 @@ def _refuse_unless_known(class_path: Any, place: tuple[str, ...], inside_trusted
     where, found = ".".join(place) or "class_path", f"'{path}'"
     if asked is None:
         raise Refusal(where, "a plain value: no class may be named here", found, "remove it")
-    if path not in asked.known():
-        names = ", ".join((*asked.words(), *asked.classes())) or "none that a configuration may name"
+    if path not in asked.classes().values() and path not in asked.known():
+        names = ", ".join((*asked.words, *asked.classes())) or "none that a configuration may name"
         raise Refusal(where, f"{asked.asks_for}: {names}", found, remedy(path) or "name another one")
 
 

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 from mer_lightning.errors import Refusal
 from mer_lightning.plain_values import expect, refuse_path
 from mer_lightning.studies.jobs import Job, by_group, write_overrides
+from mer_lightning.studies.marks import Study, mark
 from mer_lightning.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FULL = "full"
-_SEE = "see experiments/ablations/"
+_SEE = "see mer-lightning docs sweeps"
 _MOST_REPETITIONS = 10_000
 _PARTITION = "data.partition"
 
@@ -44,6 +45,7 @@ class Ablation:
 
         One repetition of every variant comes before the next, so that variants can be compared at any time.
         """
+        mark(folder, Study("ablation", self.path.stem))
         variants = {FULL: {}, **self.without}
         return [
             self._job(folder, name, number, options | repetition, more)
@@ -83,7 +85,7 @@ def differences(jobs: Iterable[Job]) -> pd.DataFrame:
     """One row per part and condition: what the full method gains over the one without it; all jobs are done."""
     import pandas as pd
 
-    from mer_lightning.evaluation.significance import compare, holm
+    from mer_lightning.evaluation.significance import compare, corrected
     from mer_lightning.studies.comparing import Contender, contender, refuse_other_samples
 
     variants = {name: contender([job.run_folder for job in same]) for name, same in by_group(jobs).items()}
@@ -95,8 +97,7 @@ def differences(jobs: Iterable[Job]) -> pd.DataFrame:
             name: compare(full.task, full.logits(conditions), other.logits(conditions), full.target)
             for name, other in variants.items()
         }
-        corrected = holm([difference.bootstrap_p for difference in compared.values()])
-        for (name, difference), p in zip(compared.items(), corrected, strict=True):
+        for (name, difference), after in zip(compared.items(), corrected(compared).values(), strict=True):
             rows.append(
                 {
                     "without": name,
@@ -104,10 +105,10 @@ def differences(jobs: Iterable[Job]) -> pd.DataFrame:
                     "full": full.score(conditions),
                     "ablated": variants[name].score(conditions),
                     "gain": difference.value,
-                    "low": difference.low,
-                    "high": difference.high,
+                    "low": after.low,
+                    "high": after.high,
                     "p": difference.bootstrap_p,
-                    "p_holm": p,
+                    "p_holm": after.bootstrap_p,
                     "p_wilcoxon": difference.wilcoxon_p,
                     "runs": len(full.runs),
                 }

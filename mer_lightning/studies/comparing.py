@@ -46,7 +46,7 @@ class Contender:
         best = [max(run.facts.curve, default=-math.inf) for run in self.runs]
         return sum(best) / len(best)
 
-    @property
+    @cached_property
     def conditions(self) -> list[str]:
         return list(dict.fromkeys(self.tables[0]["condition"]))
 

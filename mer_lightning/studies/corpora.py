@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.jobs import Job
-from mer_lightning.yaml_text import read_yaml
-
-DEFAULT_CORPUS = "mosi"  # of MERDataModule, which is not imported here because it takes seconds
+from mer_lightning.training.given import DEFAULT_CORPUS, data_options, is_twin
 
 
 def verified(jobs: Iterable[Job]) -> Iterator[Job]:
@@ -39,34 +36,3 @@ def corpus_of(job: Job) -> Path | None:
         return find_corpus(options["corpus"], options["alignment"])
     except Refusal:
         return None
-
-
-def is_twin(options: dict[str, Any]) -> bool:
-    """Whether the options of the data ask for a synthetic twin; as on the command line, the answer may be a text."""
-    return str(options.get("synthetic")).lower() == "true"
-
-
-def data_options(arguments: Sequence[str]) -> dict[str, Any]:
-    """What the arguments of a fit, and the configurations among them, say of the data: {option: value}."""
-    options: dict[str, Any] = {}
-    words = iter(arguments)
-    for argument in words:
-        option, equals, value = argument.partition("=")
-        if option not in ("--config", "-c") and not option.startswith("--data."):
-            continue
-        value = value if equals else next(words, "")
-        if option.startswith("--data."):
-            options[option.removeprefix("--data.")] = value
-        else:
-            options |= _options_in(Path(value))
-    return options
-
-
-def _options_in(path: Path) -> dict[str, Any]:
-    """Those of a configuration, nested or with dotted keys."""
-    content = read_yaml(path, "a configuration", "mend the file") if path.is_file() else {}
-    if not isinstance(content, dict):
-        return {}
-    nested = content.get("data")
-    dotted = {key[5:]: value for key, value in content.items() if isinstance(key, str) and key.startswith("data.")}
-    return (nested if isinstance(nested, dict) else {}) | dotted

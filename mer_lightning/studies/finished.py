@@ -109,7 +109,7 @@ class Run:
         return table
 
     def samples(self) -> pd.DataFrame:
-        """What is known of the samples that were predicted: id, and columns that form groups of them."""
+        """What is known of the samples that were predicted: ids, sentences, columns that form groups."""
         import pandas as pd
 
         path = self.folder / SAMPLES

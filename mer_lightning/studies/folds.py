@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Refusal
-from mer_lightning.studies.corpora import DEFAULT_CORPUS, data_options, is_twin
 from mer_lightning.studies.jobs import Job
+from mer_lightning.training.given import DEFAULT_CORPUS, data_options, is_twin
 
 if TYPE_CHECKING:
     from mer_lightning.data.corpus import Corpus

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mer_lightning.errors import Refusal
 from mer_lightning.whole_files import write_whole
 
 # The progress of a single run is of no use where many run at a time.
@@ -63,8 +64,8 @@ class Job:
         return self._was_begun() and self.results.is_file()
 
     def run(self) -> None:
-        from mer_lightning.training.lightning_cli import run
         from mer_lightning.training.run_folder import CONFIG
+        from mer_lightning.training.starting import run
 
         if self.done:
             return
@@ -75,6 +76,16 @@ class Job:
         self.folder.mkdir(parents=True)
         self.mark()
         run(["fit", *self.arguments, *_QUIET, "--run_dir", str(self.run_folder)])
+
+    def refuse_early(self) -> None:
+        """Refuse what the fit would refuse at once, without running anything."""
+        from mer_lightning.training.starting import refuse_early, resolved
+
+        try:
+            refuse_early(resolved(["fit", *self.arguments]))
+        except Refusal as refusal:
+            where = f"{self.label}: {refusal.where}"
+            raise Refusal(where, refusal.expected, refusal.found, refusal.remedy) from None
 
     def mark(self) -> None:
         """Write what the folder is of."""

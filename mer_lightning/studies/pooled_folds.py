@@ -21,9 +21,9 @@ from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
 from mer_lightning.evaluation.references import References, references
 from mer_lightning.evaluation.results import Presence, Provenance, tidy
 from mer_lightning.modalities import MODALITIES
-from mer_lightning.studies.corpora import data_options
 from mer_lightning.studies.finished import Run, logits_of, read_phases, run_in, targets_of
 from mer_lightning.studies.folds import Folds, opened
+from mer_lightning.training.given import data_options
 from mer_lightning.training.run_folder import CONFIG, CORPUS, PHASES, write_environment, write_results
 from mer_lightning.whole_files import write_whole
 

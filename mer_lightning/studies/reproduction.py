@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mer_lightning.data.catalogue import TWINS
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.jobs import Job
 from mer_lightning.yaml_text import from_yaml
@@ -52,15 +53,13 @@ class Experiment:
 
 def find_experiments(names: list[str], folder: Path, budget: str) -> list[Experiment]:
     """Those named, as files or by their names in ``folder``; without names all that the budget has room for."""
-    from mer_lightning.data.synthetic.twins import SHAPES  # takes seconds, for which `--help` does not wait
-
     paths = [_path(name, folder) for name in names] or _all(folder, budget)
     if not paths:
         raise Refusal(folder, "experiments (*.yaml)", "none", "run from the project's folder or name one")
     experiments = []
     for path in paths:
         corpus, is_here = _corpus(path)
-        if is_here or corpus in SHAPES:
+        if is_here or corpus in TWINS:
             experiments.append(Experiment(path, synthetic=not is_here))
         elif names:
             remedy = f"import it, see mer-lightning data list {corpus}"

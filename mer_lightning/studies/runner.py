@@ -69,9 +69,6 @@ def run_quietly(job: Job) -> float:
     ):
         try:
             job.run()
-        except SystemExit as error:  # the parser of the options has printed why
-            file.flush()
-            raise RuntimeError(job.log.read_text().strip().rpartition("\n")[-1]) from error
         except Exception:
             traceback.print_exc()
             raise

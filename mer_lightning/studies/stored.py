@@ -162,7 +162,7 @@ def _score_seed(
     write_whole(folder / CORPUS, card.dump())
     write_environment(folder)
     table_of_predictions = prediction_table(predictions, task, given, split.ids)
-    samples = split.grouping_columns().iloc[kept.numpy()]
+    samples = split.described_samples().iloc[kept.numpy()]
     write_results(folder, rows, table_of_predictions, samples)
     return Scored(folder, rows, predictions, given, remarks)
 
@@ -181,7 +181,7 @@ def _read(path: Path) -> pd.DataFrame:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if "id" not in table or not len(table):
         found = ", ".join(map(str, table.columns)) if len(table) else "no rows"
-        raise Refusal(path, "rows with a column 'id'", found, "see docs/how-to/score-other-systems.md")
+        raise Refusal(path, "rows with a column 'id'", found, "see mer-lightning docs score-other-systems")
     return table
 
 

@@ -35,7 +35,7 @@ _KNOWN |= {"program", "project", "entity"}
 _DISTRIBUTIONS = ("uniform", "int_uniform", "log_uniform_values", "q_uniform", "q_log_uniform_values", "normal")
 _REPEATED = ("seed_everything", "data.partition")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_SEE = "see docs/how-to/sweeps.md"
+_SEE = "see mer-lightning docs sweeps"
 _LARGEST_GRID = 10_000  # values of one parameter
 _MACROS = ("${args_json_file}", "${args}")
 

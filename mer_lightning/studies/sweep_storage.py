@@ -96,7 +96,9 @@ class PostgresStorage(SweepStorage):
             )
         except psycopg.OperationalError as error:
             found = str(error).strip().splitlines()[-1]
-            raise Refusal("--storage", "a PostgreSQL database", found, "see docs/how-to/many-machines.md") from error
+            raise Refusal(
+                "--storage", "a PostgreSQL database", found, "see mer-lightning docs many-machines"
+            ) from error
         self._ask("pg_advisory_lock", self.command)
 
     def optuna(self) -> optuna.storages.BaseStorage:

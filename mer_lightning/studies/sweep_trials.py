@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mer_lightning.errors import Refusal
 from mer_lightning.studies.jobs import Job, write_overrides
+from mer_lightning.studies.marks import Study, mark
 from mer_lightning.studies.runner import Observer
 from mer_lightning.studies.search import Search, Trial
-from mer_lightning.studies.sweep_file import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +54,8 @@ class SweepTrials(Observer):
     def jobs(self) -> Iterator[Job]:
         """A trial is drawn only when a worker is free and every job of the last one was given out, so that the search
         knows as many scores as there can be."""
+        sweep = self.search.sweep
+        mark(self.folder, Study("sweep", sweep.name, sweep.metric, sweep.maximize))
         for trial in self.search.trials_to_run():
             name = f"trial-{trial.number:04d}"
             opened = self._open[name] = _OpenTrial(trial, self._jobs_of(trial, name))
@@ -79,7 +81,8 @@ class SweepTrials(Observer):
         score, failure, sweep = None, ended.failure, self.search.sweep
         if failure is None:
             try:
-                score = statistics.fmean(best_value(job.run_folder, sweep) for job in ended.jobs)
+                runs = [job.run_folder for job in ended.jobs]
+                score = statistics.fmean(best_value(run, sweep.metric, sweep.maximize) for run in runs)
             except (Refusal, OSError, ValueError) as error:  # no such metric, or a log that cannot be read
                 failure = str(error)
         pruned = self.search.was_pruned(ended.trial)
@@ -102,15 +105,15 @@ class SweepTrials(Observer):
         return jobs
 
 
-def best_value(run: Path, sweep: Sweep) -> float:
-    """Of the sweep's metric, in the run's best epoch."""
+def best_value(run: Path, metric: str, maximize: bool) -> float:
+    """Of a metric that training logs, in the run's best epoch."""
     from mer_lightning.training.run_folder import metrics_over_time
 
-    values = metrics_over_time(run).get(sweep.metric)
+    values = metrics_over_time(run).get(metric)
     if values is None or values.dropna().empty:
         remedy = "name one that training logs, e.g. valid/score"
-        raise Refusal(f"{run}/logs", f"the metric {sweep.metric}", "none", remedy)
-    return float(values.max() if sweep.maximize else values.min())
+        raise Refusal(f"{run}/logs", f"the metric {metric}", "none", remedy)
+    return float(values.max() if maximize else values.min())
 
 
 def trials_table(search: Search) -> pd.DataFrame:

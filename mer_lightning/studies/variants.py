@@ -41,30 +41,30 @@ def variant_labels(options: Mapping[str, Options]) -> dict[str, str]:
     """{variant: a short name}: the method, and the options in which it differs from others of the same method."""
     methods = {variant: _method(each) for variant, each in options.items()}
     differing = {
-        method: _differing_keys([options[variant] for variant, of in methods.items() if of == method])
+        method: differing_options([options[variant] for variant, of in methods.items() if of == method])
         for method in set(methods.values())
     }
     labels = {}
     for variant, mine in options.items():
         method = methods[variant]
         keys = [key for key in mine if key in differing[method]]
-        named = ", ".join(f"{_short(key)} {_short(str(mine[key]))}" for key in keys)
+        named = ", ".join(f"{short_name(key)} {short_name(str(mine[key]))}" for key in keys)
         labels[variant] = f"{method} ({named})" if named else method
     counts = Counter(labels.values())
     return {variant: label if counts[label] == 1 else f"{label} {variant}" for variant, label in labels.items()}
 
 
-def _differing_keys(options: list[Options]) -> set[str]:
-    """The options that do not have one value in all; the corpus is shared by all runs of one table."""
+def differing_options(options: list[Options]) -> list[str]:
+    """The options that do not have one value in all, by name; the corpus is shared by all runs of one table."""
     keys = {key for each in options for key in each}
     first = options[0]
-    return {
+    return [
         key
-        for key in keys
+        for key in sorted(keys)
         if key != "model.class_path"  # named already
         and not key.startswith(("data.corpus", "data.alignment"))
         and any(each.get(key) != first.get(key) for each in options)
-    }
+    ]
 
 
 def _method(options: Options) -> str:
@@ -79,5 +79,6 @@ def _method(options: Options) -> str:
     return name if preset in (None, name) else str(preset)
 
 
-def _short(text: str) -> str:
+def short_name(text: str) -> str:
+    """The last word of a dotted name, and a number as it is."""
     return text.rsplit(".", 1)[-1] if text.count(".") and not text.replace(".", "").replace("-", "").isdigit() else text

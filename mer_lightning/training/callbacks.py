@@ -11,15 +11,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
+from mer_lightning import output
 from mer_lightning.data.corpus import CorpusCard
+from mer_lightning.data.importing.own_corpus import DID_YOU_MEAN
 from mer_lightning.evaluation.floors import constants
-from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.evaluation.references import References, references
-from mer_lightning.evaluation.results import Presence, Provenance, table, tidy
+from mer_lightning.evaluation.results import Presence, Provenance, table, tidy, title_of
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.signals import terminate
-from mer_lightning.tasks import Task, task_from_card
+from mer_lightning.tasks import Task
 from mer_lightning.training.begun import write_begun
 from mer_lightning.training.run_folder import (
     CONFIG,
@@ -48,8 +49,9 @@ class RunConfig(SaveConfigCallback):
         mapped = pl_module.label_map if isinstance(pl_module, MERMethod) else None
         write_whole(folder / CORPUS, (replace(card, task=mapped.task.card()) if mapped else card).dump())
         write_begun(folder, self.parser.dump(self.config, skip_none=False), card.sha256)
-        if trainer.logger is not None and not isinstance(trainer.logger, CSVLogger):  # the folder has it already
-            trainer.logger.log_hyperparams(from_yaml((folder / CONFIG).read_text()))
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # the folder has it already
+                logger.log_hyperparams(from_yaml((folder / CONFIG).read_text()))
 
 
 class EndAtOnce(Callback):
@@ -74,7 +76,6 @@ class Announce(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
         if trainer.is_global_zero and not self.announced:
-            self.announced = True
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             parameters = sum(p.numel() for p in pl_module.parameters())
             print(
@@ -84,6 +85,21 @@ class Announce(Callback):
             )
             for modality in pl_module.untrained:
                 print(f"! no training sample has {modality}: nothing is learnt of it, and results that show it say so")
+            self._doubts(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.announced:
+            self._doubts(trainer)
+
+    on_validation_start = on_predict_start = on_test_start
+
+    def _doubts(self, trainer: Trainer) -> None:
+        """Arrays of a file of one's own whose names are nearly right."""
+        self.announced = True
+        notes = trainer.datamodule.corpus.card.notes if trainer.is_global_zero else []  # type: ignore[attr-defined]
+        for note in notes:
+            if DID_YOU_MEAN in note:
+                print(f"! {note}")
 
 
 class WriteResults(Callback):
@@ -96,18 +112,17 @@ class WriteResults(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, MERMethod)
-        predictions = pl_module.stored_predictions()
+        predictions, task = pl_module.tested()
         if trainer.is_global_zero:
-            self._write(trainer, pl_module, predictions)
+            self._write(trainer, pl_module, predictions, task)
 
-    def _write(self, trainer: Trainer, method: MERMethod, predictions: Predictions) -> None:
+    def _write(self, trainer: Trainer, method: MERMethod, predictions: Predictions, task: Task) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         frozen = method.frozen_protocol
         assert frozen is not None
-        # The corpus's own task: what the model adds to it, such as the scale of its outputs, is undone already.
-        task, labels = task_from_card(method.task.card()), "its own"
+        labels = "its own"
         if mapped := method.label_map:
-            predictions, task, labels = mapped.predictions(predictions), mapped.task, str(mapped)
+            labels = str(mapped)
             # A linear model of other classes than those compared would be no reference.
             train_target = mapped.targets(data.split("train").target)
             beside = References(constants(task, train_target, len(predictions.index)))
@@ -146,25 +161,23 @@ class WriteResults(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         conditions = [condition.name for condition in frozen.conditions]
         table_of_predictions = prediction_table(predictions, task, conditions, data.split("test").ids)
-        write_results(self.folder, rows, table_of_predictions, data.split("test").grouping_columns())
-        if trainer.logger is not None:
-            headline = [metric for metric, info in describe(task).items() if info.headline]
-            shown = rows[rows["metric"].isin(headline)]
-            keys = "test/" + shown["condition"] + "/" + shown["metric"]
-            values = dict(zip(keys, shown["value"].astype(float), strict=True))
-            trainer.logger.log_metrics(values, step=trainer.global_step)
-            send_results(trainer.logger, self.folder, rows)
+        write_results(self.folder, rows, table_of_predictions, data.split("test").described_samples())
+        for logger in trainer.loggers:
+            send_results(logger, self.folder, rows)
 
     def show(self) -> None:
-        """The table for a person."""
-        if self.rows is None or self.task is None:
-            return
+        """The results of this run."""
+        if self.rows is not None:
+            output.give({"run": self.folder, "results": self.rows}, self._show_table)
+
+    def _show_table(self) -> None:
+        assert self.rows is not None
+        assert self.task is not None
         from rich.console import Console
 
         first = self.rows.iloc[0]
-        title = f"{first['corpus']}, test split of {first['partition']}: {first['method']}, seed {first['seed']}"
         console = Console()
-        console.print(table(self.rows, self.task, title))
+        console.print(table(self.rows, self.task, title_of(self.rows)))
         if first["trained_on"] != first["corpus"]:
             left = f"; {first['samples']} samples" if first["labels"] != "its own" else ""
             console.print(f"[dim]trained on {first['trained_on']}; labels: {first['labels']}{left}[/]", highlight=False)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import sys
 from typing import Any, ClassVar, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
 from mer_lightning.errors import Refusal
+from mer_lightning.training.known_options import unknown_option
 from mer_lightning.trust import remedy
 
 _UNKNOWN = re.compile(r"[Uu]nrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)' is not accepted|Key '([\w.]+)'")
 _DENIED = re.compile(r"""(?:Parser key "([\w.]+)".*?)?Importing '([\w.]+)' is not allowed""")
 
 
+class Misuse(SystemExit):
+    """What is wrong with the options. No Exception: the parser would take it for one more type that did not fit."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(2)
+        self.line = line
+
+
 class Parser(LightningArgumentParser):
-    """Says what was wrong in one line and exits with code 2."""
+    """Says what was wrong in one line."""
 
     arguments: ClassVar[list[str]] = []  # as the user gave them: messages about nested options leave out the prefix
 
@@ -27,16 +34,11 @@ class Parser(LightningArgumentParser):
             where, class_path = denied.groups()
             found, way = f"'{class_path}'", remedy(class_path) or "remove it"
             line = str(Refusal(where or "class_path", "a class that may be named there", found, way))
-        print(f"mer-lightning: {line}{self._nearest(message)}", file=sys.stderr)
-        sys.exit(2)
-
-    def _nearest(self, message: str) -> str:
-        match = _UNKNOWN.search(message)
-        if not match:
-            return ""
-        word = next(filter(None, match.groups()))
-        close = difflib.get_close_matches(word, self._known_options(), n=1, cutoff=0.5)
-        return f"; did you mean --{self._prefix(word)}{close[0]}?" if close else ""
+        elif unknown := _UNKNOWN.search(message):
+            word = next(filter(None, unknown.groups()))
+            prefix = self._prefix(word)
+            line = str(unknown_option(prefix + word, [prefix + option for option in self._known_options()]))
+        raise Misuse(line)
 
     def _prefix(self, word: str) -> str:
         """`model.` of `--model.bta`, when the message is about `bta`."""

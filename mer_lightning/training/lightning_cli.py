@@ -20,30 +20,27 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
+from mer_lightning import output
 from mer_lightning.data.datamodule import MERData
-from mer_lightning.errors import Refusal, reading
+from mer_lightning.errors import Misused, Refusal, reading
 from mer_lightning.evaluation.label_spaces import label_map
 from mer_lightning.evaluation.protocols import Protocol, refuse_unknown
+from mer_lightning.methods import names
 from mer_lightning.methods.base import MERMethod
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.phase import Phase, epochs_of
 from mer_lightning.methods.places import only_known_imports, refuse_strange_classes
+from mer_lightning.numerals import number
 from mer_lightning.tasks import task_from_card
-from mer_lightning.training import names
-from mer_lightning.training.begun import refuse_changed_config, refuse_other_run
+from mer_lightning.training.begun import refuse_other_run
 from mer_lightning.training.callbacks import Announce, EndAtOnce, RunConfig, WriteResults
-from mer_lightning.training.hints import Parser
+from mer_lightning.training.hints import Misuse, Parser
+from mer_lightning.training.known_options import OF_ONE_COMMAND, OPTIONS
 from mer_lightning.training.machine import make_ready
-from mer_lightning.training.phases import PhaseBar, fit_phases
+from mer_lightning.training.phases import fit_phases
 from mer_lightning.training.processes import processes_of_one_run
-from mer_lightning.training.run_folder import (
-    BEST,
-    CONFIG,
-    RESULTS,
-    forget_run_folder,
-    marked_if_diverged,
-    new_run_folder,
-)
+from mer_lightning.training.progress import FitProgress
+from mer_lightning.training.run_folder import BEST, forget_run_folder, marked_if_diverged, new_run_folder
 from mer_lightning.yaml_text import from_yaml
 
 _TRAINER_DEFAULTS = {
@@ -60,6 +57,19 @@ _WITH_VALUE = (
 
 LoggerName = Literal["csv", "tensorboard", "wandb"]
 
+# {option: (type, default)}
+_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "protocol": (str | list[str], "combinations"),
+    "mask_seed": (int, 0),
+    "name": (str | None, None),
+    "run_dir": (str | None, None),
+    "resume": (str | None, None),
+    "logger": (LoggerName, "csv"),
+    "patience": (int, 10),
+    "test_after_fit": (bool, True),
+}
+_OF_ONE_COMMAND: dict[str, Any] = {"labels": dict[str, str] | None, "output": str | None}
+
 
 class MERCLI(LightningCLI):
     """Lightning's command line, with a folder per run, protocols, and a test of the best checkpoint after fit."""
@@ -71,27 +81,17 @@ class MERCLI(LightningCLI):
         return {asked: LightningCLI.subcommands()[asked]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--protocol", type=str | list[str], default="combinations", help="conditions to test under, e.g. rate-cpm"
-        )
-        parser.add_argument("--mask_seed", type=int, default=0, help="seed of the evaluation masks")
-        parser.add_argument("--name", type=str | None, default=None, help="of the experiment: runs/NAME/1, 2, ...")
-        parser.add_argument("--run_dir", type=str | None, default=None, help="folder of this very run")
-        parser.add_argument("--resume", type=str | None, default=None, help="go on with this folder's unfinished fit")
-        parser.add_argument("--logger", type=LoggerName, default="csv", help="where metrics over time go")
-        parser.add_argument("--patience", type=int, default=10, help="epochs without a better validation score")
-        parser.add_argument("--test_after_fit", type=bool, default=True, help="test the best checkpoint after fit")
+        for name, meaning in OPTIONS.items():
+            kind, default = _OPTIONS[name]
+            parser.add_argument(f"--{name}", type=kind, default=default, help=meaning)
         parser.link_arguments("data.dims", "model.init_args.dims", apply_on="instantiate")
         parser.link_arguments("data.task_card", "model.init_args.task_card", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "test":
-            meaning = "which class of the run stands for which class of the corpus: {mine: theirs, ...}"
-            parser.add_argument("--labels", type=dict[str, str] | None, default=None, help=meaning)
-        if subcommand == "predict":
-            parser.add_argument("--output", type=str | None, default=None, help="table to write, .csv or .parquet")
+        for name, meaning in OF_ONE_COMMAND.get(subcommand, {}).items():
+            parser.add_argument(f"--{name}", type=_OF_ONE_COMMAND[name], default=None, help=meaning)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -109,11 +109,11 @@ class MERCLI(LightningCLI):
         refuse_unknown(self.protocol_names)
         if self._get(self.config, "weights_only") is False:
             raise Refusal("weights_only", "true: a checkpoint that holds more may run anything", "false", "remove it")
-        if self.subcommand != "fit" and not self._get(self.config, "ckpt_path"):
-            raise Refusal(str(self.subcommand), "a trained run", "none", "name one: --run runs/NAME/NUMBER")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False  # the table is ours
         # `load_method` has read the checkpoint, and Lightning would read it again.
         return kwargs if subcommand == "fit" else kwargs | {"ckpt_path": None}
 
@@ -145,16 +145,21 @@ class MERCLI(LightningCLI):
         self.launchers: list[Any] = []  # of the trainers of all phases; the first one has started DDP's processes
         self.own_callbacks = [Announce(self.folder), EndAtOnce(), self.writer]
         self.user_callbacks = trainer.callbacks or []
-        self.run_logger = trainer.logger
+        self.run_logger: Any = trainer.logger
         if trainer.logger in (None, True):
             tags = [_last_module(model.class_path), _last_module(model.init_args.backbone.class_path)]
             tags.append(Path(data.corpus).stem[:64])
             self.run_logger = _logger(self._get(self.config, "logger"), self.folder, name, tags)
+        if self.run_logger is not False:
+            # A report and a sweep read what the folder holds, wherever else it is sent.
+            others = self.run_logger if isinstance(self.run_logger, list) else [self.run_logger]
+            self.run_logger = [_csv_logger(self.folder), *filter(None, others)]
         return self._trainer()
 
     def _trainer(self, callbacks: Sequence[Callback] = (), **kwargs: Any) -> Trainer:
         """One more Trainer: callbacks keep the state of a phase, so each phase needs fresh ones."""
-        self.trainer_defaults["callbacks"] = [*self.own_callbacks, *callbacks]
+        progress = [] if self._get(self.config_init, "trainer").enable_progress_bar is False else [FitProgress()]
+        self.trainer_defaults["callbacks"] = [*self.own_callbacks, *callbacks, *progress]
         kwargs |= {"callbacks": copy.deepcopy(self.user_callbacks), "default_root_dir": str(self.folder)}
         trainer = super().instantiate_trainer(logger=self.run_logger, **kwargs)
         self.launchers.append(trainer.strategy.launcher)
@@ -177,8 +182,6 @@ class MERCLI(LightningCLI):
         def trainer_for(phase: Phase, callbacks: list[Callback]) -> Trainer:
             if given.fast_dev_run:
                 callbacks = []
-            elif given.enable_progress_bar is not False:
-                callbacks.append(PhaseBar())
             epochs = epochs_of(model.phases(), given.max_epochs)
             self.trainer = self._trainer(callbacks, max_epochs=epochs[phase.name])
             return self.trainer
@@ -191,6 +194,14 @@ class MERCLI(LightningCLI):
             best = str(self.folder / BEST)
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
             self.after_test()
+        elif self.trainer.is_global_zero:
+            output.give({"run": self.folder}, lambda: print(f"{self.folder}: config, checkpoints"))
+
+    def after_validate(self) -> None:
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if self.trainer.is_global_zero:
+            lines = [f"{name:20} {number(value)}" for name, value in metrics.items()]
+            output.give({"run": self.folder, "metrics": metrics}, lambda: print("\n".join(lines)))
 
     def after_test(self) -> None:
         self.writer.show()
@@ -202,20 +213,22 @@ class MERCLI(LightningCLI):
             write_predictions(self.model, self.datamodule, self._get(self.config, "output"), self.folder)
 
 
-def run(args: list[str]) -> MERCLI | None:
-    """Run one subcommand; what a test or a study calls, too. Nothing is left to run of a fit that is finished."""
-    _, finished, _ = _named_folder("--resume", args)
-    if finished is not None and (finished / RESULTS).is_file():
-        print(f"{finished}: finished, its results are in {finished / RESULTS}")
-        return None
+class _WithoutTable(MERCLI):
+    """In Python, results show themselves where somebody asks for them."""
+
+    def after_test(self) -> None:
+        pass
+
+
+def run_resolved(args: list[str], show: bool = True) -> MERCLI:
+    """What is left to do for `starting.run`, which has made class paths of short names."""
     _quiet()
     make_ready()
-    args = names.classes_first(names.in_arguments(_with_resume(_with_run(args))))
     jsonargparse.set_loader("yaml", _load_yaml, exceptions=(yaml.YAMLError,))
     Parser.arguments = args
     try:
         with only_known_imports(), processes_of_one_run():
-            return MERCLI(
+            return (MERCLI if show else _WithoutTable)(
                 model_class=MERMethod,
                 datamodule_class=MERData,
                 subclass_mode_model=True,
@@ -227,6 +240,8 @@ def run(args: list[str]) -> MERCLI | None:
                 parser_class=Parser,
                 args=args,
             )
+    except Misuse as misuse:
+        raise Misused(misuse.line) from None
     finally:
         forget_run_folder()
         if "wandb" in sys.modules:  # else the next run of this process would write into this one
@@ -246,37 +261,6 @@ def _load_yaml(text: str) -> Any:
     return names.in_config(from_yaml(text, yaml_load))
 
 
-def _with_run(args: list[str]) -> list[str]:
-    """`--run RUN` stands for the configuration and the best checkpoint of a run."""
-    before, folder, after = _named_folder("--run", args, CONFIG, BEST)
-    if folder is None:
-        return args
-    # The run's own folder is full, whatever --run_dir it was begun with.
-    return [*before, "--config", str(folder / CONFIG), "--run_dir", "null", "--ckpt_path", str(folder / BEST), *after]
-
-
-def _with_resume(args: list[str]) -> list[str]:
-    """`--resume RUN` stands for the configuration and the folder of a run, too."""
-    before, folder, after = _named_folder("--resume", args, CONFIG)
-    if folder is None:
-        return args
-    refuse_changed_config(folder)
-    return [*before, "--config", str(folder / CONFIG), "--run_dir", str(folder), "--resume", str(folder), *after]
-
-
-def _named_folder(option: str, args: list[str], *needed: str | Path) -> tuple[list[str], Path | None, list[str]]:
-    """(arguments before, the run's folder that the option names, arguments after)."""
-    for number, arg in enumerate(args):
-        if arg == option or arg.startswith(f"{option}="):
-            given = arg.partition("=")[2] or (args[number + 1] if number + 1 < len(args) else "")
-            folder = Path(given)
-            for name in needed:
-                if not (folder / name).is_file():
-                    raise Refusal(folder, f"a run's folder with {name} in it", "none", "name a folder that fit made")
-            return args[:number], folder, args[number + (1 if "=" in arg else 2) :]
-    return args, None, []
-
-
 def _default_name(model: Any, data: Any) -> str:
     return f"{_last_module(model.class_path)}_{Path(data.corpus).stem}" + ("_synthetic" if data.synthetic else "")
 
@@ -291,11 +275,16 @@ def _last_module(class_path: str) -> str:
     return str(class_path).rsplit(".", 2)[-2]
 
 
-def _logger(name: LoggerName, folder: Path, group: str, tags: list[str]) -> Logger:
+def _csv_logger(folder: Path) -> CSVLogger:
+    """A logger that finds its file deletes it; a run that goes on writes another one."""
+    parts = sum(1 for _ in (folder / "logs").rglob("metrics.csv"))
+    return CSVLogger(save_dir=folder, name="logs", version=f"resumed-{parts}" if parts else "")
+
+
+def _logger(name: LoggerName, folder: Path, group: str, tags: list[str]) -> Logger | None:
+    """Where metrics go beside the run's own CSV; None for nowhere else."""
     if name == "csv":
-        # A logger that finds its file deletes it; a run that goes on writes another one.
-        parts = sum(1 for _ in (folder / "logs").rglob("metrics.csv"))
-        return CSVLogger(save_dir=folder, name="logs", version=f"resumed-{parts}" if parts else "")
+        return None
     if name == "tensorboard":
         if importlib.util.find_spec("tensorboard") is None:
             remedy = "pip install 'mer-lightning[tensorboard]'"

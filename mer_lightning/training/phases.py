@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from mer_lightning.errors import reading
 from mer_lightning.methods.base import MERMethod
@@ -49,8 +49,7 @@ def fit_phases(
                 load_weights(method, previous)
             method.enter(phase)
             callbacks = phase_callbacks(method, checkpoints, seed, max(round(patience * phase.patience), 1))
-            trainer = trainer_for(phase, callbacks)
-            _announce(method, trainer, number + 1, len(phases))
+            trainer = trainer_for(phase, [AnnouncePhase(number + 1, len(phases)), *callbacks])
             began = time.monotonic()
             start = last if last.is_file() else (ckpt_path if number == 0 else None)
             fit_from(trainer, method, data, start)
@@ -74,6 +73,20 @@ def phase_callbacks(method: MERMethod, checkpoints: Path, seed: int, patience: i
         Checkpoint(checkpoints, "best", monitor=monitor, mode="max", save_weights_only=True),
         LastCheckpoint(checkpoints, "last"),
     ]
+
+
+class AnnouncePhase(Callback):
+    """One line on what a phase trains, where there are several."""
+
+    def __init__(self, number: int, phases: int) -> None:
+        self.number, self.phases = number, phases
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.phases > 1 and trainer.is_global_zero and isinstance(pl_module, MERMethod) and pl_module.phase:
+            trained = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+            epochs = f"at most {trainer.max_epochs} epoch{'' if trainer.max_epochs == 1 else 's'}"
+            name = pl_module.phase.name
+            print(f"phase {self.number} of {self.phases}, {name}: {trained:,} parameters learn, {epochs}")
 
 
 class Checkpoint(ModelCheckpoint):
@@ -122,23 +135,6 @@ class Stopping(EarlyStopping):
         super().on_train_start(trainer, pl_module)
         if self.wait_count >= self.patience:
             trainer.should_stop = True
-
-
-class PhaseBar(TQDMProgressBar):
-    """Lightning's progress bar, which also names the phase."""
-
-    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        super().on_train_epoch_start(trainer, *args)
-        method = trainer.lightning_module
-        if isinstance(method, MERMethod) and method.phase is not None:
-            self.train_progress_bar.set_description(f"{method.phase.name} {trainer.current_epoch}")
-
-
-def _announce(method: MERMethod, trainer: Trainer, number: int, phases: int) -> None:
-    if phases > 1 and trainer.is_global_zero and method.phase is not None:
-        trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
-        epochs = f"at most {trainer.max_epochs} epochs"
-        print(f"phase {number} of {phases}, {method.phase.name}: {trained:,} parameters learn, {epochs}")
 
 
 def _score(trainer: Trainer) -> float | None:

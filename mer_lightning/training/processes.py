@@ -6,9 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
-import torch.distributed
-from torch.distributed.rendezvous import rendezvous
-
 _AGREED = "mer_lightning/agreed"
 
 # Lightning and torch write these when DDP starts.
@@ -23,6 +20,8 @@ def processes_of_one_run() -> Iterator[None]:
     With them the next run of this process, such as the next trial of a sweep, would take itself for a process that
     another one has started: it would wait for others, or start none of its own.
     """
+    import torch.distributed
+
     before = {name: os.environ.get(name) for name in _VARIABLES}
     joined = _joined()
     try:
@@ -39,6 +38,9 @@ def processes_of_one_run() -> Iterator[None]:
 
 def of_first_process(choose: Callable[[], str]) -> str:
     """What the first of the processes that torchrun has started chooses; alone, what this one does."""
+    import torch.distributed
+    from torch.distributed.rendezvous import rendezvous
+
     if not torch.distributed.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
         return choose()
     store, rank, _ = next(rendezvous("env://"))
@@ -56,4 +58,6 @@ def of_first_process(choose: Callable[[], str]) -> str:
 
 
 def _joined() -> bool:
+    import torch.distributed
+
     return torch.distributed.is_available() and torch.distributed.is_initialized()

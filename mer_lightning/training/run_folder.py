@@ -10,7 +10,7 @@ diverged.json        of a run that met a number that is NaN or infinite: where, 
 logs/                metrics over time
 results.csv          one row per condition and metric, with floors and everything that rule 6 asks for
 predictions.parquet  one row per sample and condition
-samples.parquet      the samples of the split: id, and columns that form groups of them (speaker, dialogue, any)
+samples.parquet      the samples of the split: id, sentence, and columns that form groups (speaker, dialogue, any)
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ from torch import Tensor
 from mer_lightning.backbones.almt import ALMT, HyperLayer, TokenReader
 from mer_lightning.backbones.presets import Preset
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.errors import Refusal
 from mer_lightning.layers.attention import Attention
 from mer_lightning.layers.cross_attention import CrossLayer
 from mer_lightning.layers.transformer import sinusoidal_positions
-from tests.conftest import DIMS, make_batch
 
 SMALL: dict[str, Any] = {"width": 8, "tokens": 3, "heads": 2}
 MOSI, MOSEI = {"text": 768, "audio": 5, "vision": 20}, {"text": 768, "audio": 74, "vision": 35}

@@ -13,9 +13,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mer_lightning.backbones.bbfn import BBFN, GatedLayer, RecurrentCode
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
-from tests.conftest import DIMS, make_batch
 
 SMALL: dict[str, Any] = {"width": 10, "depth": 2}
 SOME = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0], [1, 1, 1], [0, 0, 1]]).bool()

@@ -10,8 +10,9 @@ import torch
 
 from mer_lightning.backbones.mag import MAG
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.errors import Refusal
-from tests.conftest import DIMS, make_batch
 from tests.tiny_encoders import LAYERS, WIDTH, tiny_encoder, with_tokens
 
 transformers = pytest.importorskip("transformers")

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.mfn import MFN
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from tests.backbones.mmsa_peer import mmsa_class
-from tests.conftest import DIMS, make_batch
 
 SMALL: dict[str, Any] = {"hidden": [4, 2, 3], "memory": 5, "shapes": [6, 7, 8, 9], "width": 4}
 

@@ -14,9 +14,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mer_lightning.backbones.misa import MISA
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.layers.both_ways import BothWays
 from tests.backbones.mmsa_peer import mmsa_class
-from tests.conftest import DIMS, make_batch
 
 SMALL: dict[str, Any] = {"width": 8, "feed": 16}
 MOSI = {"text": 768, "audio": 5, "vision": 20}

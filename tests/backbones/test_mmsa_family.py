@@ -16,9 +16,9 @@ from mer_lightning.backbones.lf_lstm import LFLSTM
 from mer_lightning.backbones.lmf import LMF
 from mer_lightning.backbones.tfn import TFN
 from mer_lightning.batch import Batch
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.layers.pooling import last_step
 from tests.backbones.mmsa_peer import mmsa_class
-from tests.conftest import make_batch
 
 MOSI = {"text": 768, "audio": 5, "vision": 20}
 MOSEI = {"text": 768, "audio": 74, "vision": 35}

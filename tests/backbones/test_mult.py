@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from mer_lightning.backbones.mult import _FAULTS, MulT, Stack, released_positions
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.errors import Refusal
 from mer_lightning.layers.pooling import last_step
 from mer_lightning.layers.transformer import sinusoidal_positions
 from mer_lightning.modalities import MODALITIES
 from tests.backbones.mmsa_peer import mmsa_class
-from tests.conftest import DIMS, make_batch
 
 BERT = {"text": 768}
 GLOVE = {"text": 300}

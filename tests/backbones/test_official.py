@@ -20,9 +20,10 @@ from mer_lightning.backbones.bbfn import BBFN
 from mer_lightning.backbones.mult import MulT, released_positions
 from mer_lightning.backbones.tailor import TAILOR
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.errors import Refusal
 from mer_lightning.modalities import MODALITIES
-from tests.conftest import DIMS, make_batch
 
 
 def randomised(backbone: Backbone) -> Any:

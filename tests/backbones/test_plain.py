@@ -10,8 +10,9 @@ from mer_lightning.backbones.bottleneck import Bottleneck
 from mer_lightning.backbones.early import Early
 from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.backbones.tfn import TFN
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
-from tests.conftest import DIMS, make_batch
 
 MOSI = {"text": 768, "audio": 5, "vision": 20}
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from mer_lightning.backbones.base import Encoded
 from mer_lightning.backbones.tailor import TAILOR, Join
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.layers.transformer import sinusoidal_positions
-from tests.conftest import DIMS, make_batch
 
 SMALL: dict[str, Any] = {"width": 8, "heads": 2, "depth": [2, 1, 1], "cross_depth": 1, "queries": 3}
 SOME = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0], [1, 1, 1], [0, 0, 1]]).bool()

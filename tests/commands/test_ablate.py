@@ -77,6 +77,19 @@ def test_mistakes_are_named(folder: Path, content: dict, message: str, capsys: p
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "more", "message"),
+    [
+        ({"model.presett": "ce"}, [], "transfer/0: --model.presett: expected an option"),
+        ({"model.preset": "ce"}, ["--data.synthetic", "false"], "full/0: "),
+    ],
+)
+def test_a_mistake_starts_no_run(options: dict, more: list[str], message: str, folder: Path, capsys) -> None:
+    assert main(["ablate", write(folder, without={"transfer": options}), *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(folder.rglob("*.log"))
+
+
 def test_the_reason_of_a_failed_run_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(folder, without={"transfer": {"model.preset": "baseline"}}, repeat={"seed_everything": [1]})
     assert main(["ablate", file, "--workers", "1"]) == 1

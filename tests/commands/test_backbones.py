@@ -13,7 +13,8 @@ from mer_lightning.backbones.early import Early
 from mer_lightning.cli import main
 from mer_lightning.commands import backbones
 from mer_lightning.commands.backbones import is_safe
-from tests.conftest import DIMS, make_batch
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 
 
 def test_lists_every_backbone(

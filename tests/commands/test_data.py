@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mer_lightning import cli
 from mer_lightning.commands.data import main
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.importing.inspection import inspect_path
@@ -173,7 +174,7 @@ def test_inspection_as_json_and_of_an_import(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     found = []
     for path in (file, tmp_path / "out"):
-        assert main(["inspect", str(path), "--json"]) == 0
+        assert cli.main(["data", "inspect", str(path), "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[0]["labels"] == found[1]["labels"]
     assert found[0]["modalities"]["text"] == found[1]["modalities"]["text"]

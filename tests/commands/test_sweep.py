@@ -84,6 +84,16 @@ def test_a_failed_trial_is_reported_and_the_others_go_on(folder: Path, capsys: p
     assert "trial 1: valid/score -" in printed
 
 
+def test_a_mistake_in_the_file_starts_no_trial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", write(folder, method="grid", parameters={"data.batchsize": {"values": [4, 8]}})]) == 2
+    assert "did you mean --data.batch_size?" in capsys.readouterr().err
+    assert not list(folder.rglob("*.log"))
+
+
+def test_a_sweep_without_a_trial_that_succeeded_has_failed(folder: Path) -> None:
+    assert main(["sweep", write(folder, method="grid", parameters={"data.batch_size": {"values": [1]}})]) == 1
+
+
 def test_hyperband_stops_the_worst(folder: Path) -> None:
     """Training with a learning rate of ten does not settle: it is stopped early, and the others are not."""
     rates = {"model.optimizer.lr": {"values": [1e-2, 3e-3, 1e-3, 10.0, 10.0, 10.0, 10.0, 10.0]}}

@@ -13,6 +13,8 @@ from lightning.pytorch import Trainer
 
 from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.cli import main
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.data.store import write_corpus
@@ -22,7 +24,6 @@ from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression
-from tests.conftest import DIMS, make_batch
 from tests.tiny_encoders import LAYERS, POSITIONS, VOCABULARY, WIDTH, tiny_encoder, tokens_for_text, with_tokens
 
 transformers = pytest.importorskip("transformers")

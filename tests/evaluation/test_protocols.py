@@ -18,7 +18,8 @@ from mer_lightning.evaluation import protocols
 from mer_lightning.evaluation.protocols import PROTOCOLS, FrozenProtocol, Protocol, averages, freeze
 from mer_lightning.masks.conditions import FrameCondition, condition_named, in_our_order, our_combination
 from mer_lightning.masks.drawing import imder_mask
-from mer_lightning.masks.frames import FRAME_KINDS, mask_frames
+from mer_lightning.masks.frames import mask_frames
+from mer_lightning.masks.rates import FRAME_KINDS
 from mer_lightning.masks.training import UniformCombinations, WeightedCombinations
 from mer_lightning.modalities import COMBINATIONS, MODALITIES, combination_present
 from mer_lightning.randomness import name_key

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
+from mer_lightning.contract import TASKS
 from mer_lightning.data import linear
 from mer_lightning.data.corpus import Corpus, open_corpus
 from mer_lightning.data.store import write_corpus
@@ -20,7 +21,7 @@ from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.evaluation.references import References, linear_model, references
 from mer_lightning.modalities import COMBINATIONS
 from mer_lightning.tasks import Ratings, Regression, Task
-from tests.conftest import TASKS, make_raw
+from tests.conftest import make_raw
 
 
 @pytest.fixture(autouse=True)

@@ -130,7 +130,7 @@ def test_a_table_of_several_runs_has_deviations() -> None:
     first = rows_of(["tav", "ta"], "fold-2")
     second = first.assign(seed=2, value=first["value"] + 0.2)
     lines = printed(pd.concat([first, second]))
-    assert lines["ta"][0] == ".200±.141"  # .1 and .3, with n - 1 in the denominator
+    assert lines["ta"][0] == ".20±.14"  # .1 and .3, with n - 1 in the denominator
     assert "Best" not in " ".join(lines)
     assert lines["constant"][0] == f"{best_floor(TASK, floors(TASK, TRAIN, TARGET))['mae']:.3f}"
 

@@ -7,10 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from mer_lightning.contract import TASKS
 from mer_lightning.evaluation.metrics import evaluate, score
-from mer_lightning.evaluation.significance import compare, holm, resampled_scores
+from mer_lightning.evaluation.significance import (
+    SURE,
+    Difference,
+    compare,
+    corrected,
+    holm,
+    resampled_scores,
+)
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
-from tests.conftest import TASKS
 
 
 def made(task: Task, samples: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -91,3 +98,42 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def shifted(shift: float, seed: int = 0) -> Difference:
+    """As ``compare`` makes it of 2000 resampled differences around ``shift``."""
+    resampled = (torch.randn(2000, generator=torch.Generator().manual_seed(seed)).double() + shift).sort().values
+    tail = min(int((resampled <= 0).sum()), int((resampled >= 0).sum()))
+    p = min(2 * (tail + 1) / 2001, 1.0)
+    return Difference(shift, 0.0, 0.0, p, 0.5, resampled).with_interval(SURE)
+
+
+def test_an_interval_and_its_p_value_agree_to_the_last_resample() -> None:
+    """One resample more or less beyond 0 changes both, or neither."""
+    decided = set()
+    for beyond in range(40, 60):
+        resampled = torch.arange(2000).double() - beyond + 0.5  # ``beyond`` of them are below 0
+        each = Difference(0.0, 0.0, 0.0, 2 * (beyond + 1) / 2001, 1.0, resampled).with_interval(SURE)
+        assert (each.low > 0) == (each.bootstrap_p <= SURE)
+        decided.add(each.low > 0)
+    assert decided == {True, False}
+
+
+@pytest.mark.parametrize(
+    "shifts", [[2.1, 2.2, 2.3, 2.4, 0.1], [2.0, -2.05, 0.0], [3.0, 2.3, -2.3, 2.2, 2.1, 2.0], [1.9]]
+)
+def test_corrected_intervals_agree_with_corrected_p_values(shifts: list[float]) -> None:
+    before = {str(number): shifted(shift, number) for number, shift in enumerate(shifts)}
+    after = corrected(before)
+    assert [each.bootstrap_p for each in after.values()] == pytest.approx(
+        holm([each.bootstrap_p for each in before.values()])
+    )
+    assert [each.wilcoxon_p for each in after.values()] == holm([0.5] * len(shifts))
+    for name, each in after.items():
+        assert (each.low > 0 or each.high < 0) == (each.bootstrap_p <= SURE)
+        assert each.low <= before[name].low <= before[name].high <= each.high
+
+
+def test_too_few_resamples_for_a_level_give_no_ends() -> None:
+    assert shifted(9.0).with_interval(0.0009).low == -np.inf
+    assert shifted(9.0).with_interval(0.0011).low > 0

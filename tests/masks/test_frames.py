@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mer_lightning.batch import Batch
 from mer_lightning.errors import Refusal
-from mer_lightning.masks.frames import ALIGNED_KINDS, FRAME_KINDS, FrameKind, mask_frames, training_rates
+from mer_lightning.masks.frames import mask_frames, training_rates
+from mer_lightning.masks.rates import ALIGNED_KINDS, FRAME_KINDS, FrameKind
 from mer_lightning.masks.training import FrameMasks
 from mer_lightning.modalities import MODALITIES
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mer_lightning.errors import Refusal
 from mer_lightning.masks import drawing
-from mer_lightning.masks.drawing import IMDER_SHARES, cpm_mask, draw_combinations, imder_mask, per_modality_rates
+from mer_lightning.masks.drawing import cpm_mask, draw_combinations, imder_mask, per_modality_rates
+from mer_lightning.masks.rates import IMDER_SHARES
 from mer_lightning.masks.training import (
     CMAD_WEIGHTS,
     Complete,

@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch import Trainer
 
 from mer_lightning.backbones.late_transformer import LateTransformer
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
@@ -17,7 +19,6 @@ from mer_lightning.masks.training import UniformCombinations
 from mer_lightning.methods.optimizing import with_fused_kernels
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression
-from tests.conftest import DIMS, make_batch
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from mer_lightning.backbones.ef_lstm import EFLSTM
 from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.batch import Batch
 from mer_lightning.cli import main
+from mer_lightning.contract import DIMS, TASKS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.predictions import Predictions
@@ -24,7 +26,6 @@ from mer_lightning.methods.cdat.losses import static_weights, transfer_loss
 from mer_lightning.methods.cdat.method import CDaT, in_second_half
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel, Task
-from tests.conftest import DIMS, TASKS, make_batch
 
 SINGLE = TASKS["single_label"]
 

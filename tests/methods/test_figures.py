@@ -1,4 +1,4 @@
-"""What methods draw of their own runs. MCUR's needs a trained model: tests/studies/test_report.py."""
+"""What methods draw of their own runs. MCUR's needs a trained model: tests/studies/report/test_report.py."""
 
 from __future__ import annotations
 
@@ -27,14 +27,23 @@ def test_confidence_of_cdat_beside_the_true_class_probability() -> None:
         return predictions([1.0, 1.0], logits, confidence=[0.0, 0.0, 0.2, 0.8, 0.5, 0.5])
 
     (figure,) = CDaT.figures(contender(Regression(), [table(1.0), table(2.0)])).values()
-    complete, without_text = figure.axes[0].collections
-    assert complete.get_offsets().tolist() == [
+    complete, without_text = figure.axes
+    assert complete.collections[0].get_offsets().tolist() == [
         pytest.approx(point) for point in ([0.2, math.exp(-1)], [0.8, 1], [0.2, math.exp(-2)], [0.8, 1])
     ]
     correlation = np.corrcoef([0.2, 0.8, 0.2, 0.8], [math.exp(-1), 1, math.exp(-2), 1])[0, 1]
-    assert complete.get_label() == f"tav: correlation {correlation:.2f}, deviation of confidence 0.300"
-    assert without_text.get_offsets().tolist() == [[0.5, 1]] * 4
-    assert without_text.get_label() == "av: correlation nan, deviation of confidence 0.000"
+    assert complete.get_title() == f"tav: correlation {correlation:.2f}, deviation 0.300"
+    assert without_text.collections[0].get_offsets().tolist() == [[0.5, 1]] * 4
+    assert without_text.get_title() == "av: correlation nan, deviation 0.000"
+
+
+def test_a_large_split_is_drawn_by_some_of_its_points() -> None:
+    samples = 5000
+    table = predictions([1.0] * samples, {"tav": [[0.0]] * samples}, confidence=[n / samples for n in range(samples)])
+    (figure,) = CDaT.figures(contender(Regression(), [table])).values()
+    drawn = figure.axes[0].collections[0].get_offsets()
+    assert 300 <= len(drawn) < 600
+    assert drawn[-1][0] > 0.99  # evenly from all, and not the first ones
 
 
 def test_cdat_without_confidence_or_its_conditions_draws_nothing() -> None:
@@ -52,7 +61,8 @@ def test_contributions_of_mgr_are_means_over_the_seeds() -> None:
     (figure,) = MGR.figures(contender(Regression(), tables, logs)).values()
     curves = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
     assert curves == {
-        "text": [pytest.approx([0, 0.3]), pytest.approx([1, 0.6])],
-        "audio": [pytest.approx([0, 0.7]), pytest.approx([1, 0.4])],
+        "text": [pytest.approx([1, 0.3]), pytest.approx([2, 0.6])],
+        "audio": [pytest.approx([1, 0.7]), pytest.approx([2, 0.4])],
     }
+    assert [text.get_text() for text in figure.axes[0].texts] == ["text", "audio"]  # beside their lines
     assert MGR.figures(contender(Regression(), tables)) == {}

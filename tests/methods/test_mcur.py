@@ -15,6 +15,8 @@ from mer_lightning.backbones.base import all_backbones
 from mer_lightning.backbones.early import Early
 from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS, TASKS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.losses.contrast import Keys, contrastive_loss
@@ -24,7 +26,6 @@ from mer_lightning.methods.mcur.method import MCUR
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.modalities import MODALITIES, combination_name
 from mer_lightning.tasks import Regression, Task
-from tests.conftest import DIMS, TASKS, make_batch
 
 SINGLE = TASKS["single_label"]
 OFF = {"views": 1, "contrast_weight": 0.0, "estimator": "none"}

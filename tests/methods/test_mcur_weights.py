@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mer_lightning.batch import Batch
+from mer_lightning.contract import TASKS
 from mer_lightning.losses.contrast import Keys
 from mer_lightning.methods.mcur.memory import ContrastMemory
 from mer_lightning.methods.mcur.uncertainty import predictive_uncertainty, sample_weights
 from mer_lightning.tasks import Task
-from tests.conftest import TASKS
 from tests.methods.test_mcur import make, masked_batch, ready
 
 

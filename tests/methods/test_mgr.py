@@ -11,13 +11,14 @@ from torch import Tensor, nn, tensor
 from mer_lightning.backbones.base import all_backbones
 from mer_lightning.backbones.early import Early
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS, TASKS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.errors import Refusal
 from mer_lightning.methods.mgr import losses as refinement
 from mer_lightning.methods.mgr.codes import uniform_contribution
 from mer_lightning.methods.mgr.method import MGR, WEIGHTS
 from mer_lightning.modalities import COMBINATIONS, combination_present
 from mer_lightning.tasks import Regression, Task
-from tests.conftest import DIMS, TASKS, make_batch
 
 
 def narrow(dims: dict[str, int]) -> Early:

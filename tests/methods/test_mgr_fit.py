@@ -192,7 +192,7 @@ def test_two_processes_have_one_referee(tiny_corpus, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["single_label", "multi_label"])
 def test_a_whole_run_of_other_tasks(kind: str, tiny_corpus, tmp_path: Path) -> None:
-    from tests.conftest import TASKS
+    from mer_lightning.contract import TASKS
 
     given = ["fit", *OPTIONS, "--data.corpus", str(tiny_corpus(task=TASKS[kind]))]
     assert main([*given, "--trainer.max_epochs", "1", "--run_dir", str(tmp_path / "run")]) == 0

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from mer_lightning.backbones.early import Early
+from mer_lightning.contract import DIMS, TASKS
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.store import write_corpus
 from mer_lightning.evaluation.probes import probe
 from mer_lightning.methods import probing
 from mer_lightning.methods.supervised import Supervised
-from tests.conftest import DIMS, TASKS
 from tests.data.test_corpus import absent
 
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from mer_lightning.backbones.early import Early
 from mer_lightning.batch import Batch
+from mer_lightning.contract import DIMS
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.methods.base import Phase
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression
-from tests.conftest import DIMS
 
 
 def fitted(method: Supervised, corpus: str) -> dict[str, Tensor]:

@@ -48,12 +48,14 @@ def contender(
     tables: Sequence[pd.DataFrame],
     logs: Sequence[pd.DataFrame] = (),
     class_path: str = "mer_lightning.methods.supervised.Supervised",
+    options: Mapping[str, Any] | None = None,
 ) -> Contender:
-    config = {"model": {"class_path": class_path}}
+    """``options``: of the model, beside its class."""
+    config = {"model": {"class_path": class_path, "init_args": dict(options or {})}}
     runs = []
-    for table, log in zip(tables, logs or [pd.DataFrame()] * len(tables), strict=True):
+    for number, (table, log) in enumerate(zip(tables, logs or [pd.DataFrame()] * len(tables), strict=True)):
         facts = Facts(config, {}, {}, validation_curve(log), gradient_shares_of(log))
-        runs.append(FakeRun(Path("run"), facts, task, table, log))
+        runs.append(FakeRun(Path("runs") / class_path / str(options) / str(number), facts, task, table, log))
     return Contender(tuple(runs))
 
 

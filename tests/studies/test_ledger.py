@@ -14,6 +14,7 @@ from mer_lightning.data.corpus import CorpusCard
 from mer_lightning.errors import Refusal
 from mer_lightning.studies import ledger
 from mer_lightning.studies.ledger import SETTING, open_ledger
+from mer_lightning.studies.report.findings import notes
 from mer_lightning.studies.report.settings import settings_of
 from mer_lightning.studies.variants import variant_labels
 from mer_lightning.tasks import Regression
@@ -142,7 +143,7 @@ def test_of_many_methods_the_best_on_validation_are_drawn(tmp_path: Path) -> Non
     (setting,) = settings_of(open_ledger([tmp_path]))
     assert len(setting.contenders) == 20
     assert list(setting.shown) == [f"supervised (width {width})" for width in sorted(map(str, range(12)))]
-    assert "Of 20 methods, figures and tests have the 12 best on validation." in setting.notes
+    assert "Of 20 methods, figures and tests have the 12 best on validation." in notes(setting)
     other = make_run(tmp_path / "other", 1, corpus="mosei")
     assert [len(each.contenders) for each in settings_of(open_ledger([tmp_path]))] == [20, 1]
     assert list(settings_of(open_ledger([other]))[0].shown) == ["supervised"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,19 +79,6 @@ def test_jobs_that_are_done_are_skipped_first(jobs: list[Job]) -> None:
     ]
     assert run_study(jobs, InOrder(), second) == [jobs[2]]
     assert second.events[:4] == [("skipped", "a/1"), ("skipped", "a/2"), ("skipped", "a/4"), ("started", "a/3")]
-
-
-def test_the_reason_is_what_was_printed_before_an_exit(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the parser of the options does with a wrong one."""
-
-    def refuse(self: Job) -> None:
-        print("reading options\nmer-lightning: width 8.5 is no whole number", file=sys.stderr)
-        sys.exit(2)
-
-    monkeypatch.setattr(Job, "run", refuse)
-    recorder = Recorder()
-    run_study(jobs[:1], InOrder(), recorder)
-    assert recorder.events[-1] == ("failed", "a/1: RuntimeError: mer-lightning: width 8.5 is no whole number")
 
 
 def test_a_stream_is_planned_while_it_runs(jobs: list[Job]) -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from mer_lightning.cli import main
+from mer_lightning.contract import TASKS
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.store import write_corpus
 from mer_lightning.evaluation.metrics import evaluate
 from mer_lightning.tasks import SingleLabel
-from tests.conftest import TASKS, make_raw
+from tests.conftest import make_raw
 
 CLASSES = ("a", "b", "c")
 

@@ -40,7 +40,8 @@ def results() -> list[TrialResult]:
 def trials(tmp_path: Path, results: list[TrialResult], monkeypatch: pytest.MonkeyPatch) -> SweepTrials:
     """A grid of two trials with three runs each; the score of a run is x times its seed."""
 
-    def score(run: Path, sweep: Sweep) -> float:
+    def score(run: Path, metric: str, maximize: bool) -> float:
+        assert (metric, maximize) == ("valid/score", True)
         options = yaml.safe_load(run.parent.with_suffix(".json").read_text())
         return float(options["x"] * options["seed_everything"])
 
@@ -104,6 +105,6 @@ def test_a_metric_that_was_not_logged_fails_the_trial(tmp_path: Path, results: l
 def test_the_best_epoch_counts(goal: str, expected: float, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     pd.DataFrame({"valid/mae": [2.0, None, 3.0, -1.0, 0.0]}).to_csv(tmp_path / "logs" / "metrics.csv")
-    assert best_value(tmp_path, read(tmp_path, metric={"name": "valid/mae", "goal": goal})) == expected
+    assert best_value(tmp_path, "valid/mae", goal == "maximize") == expected
     with pytest.raises(Refusal, match="valid/score"):
-        best_value(tmp_path, read(tmp_path))
+        best_value(tmp_path, "valid/score", True)

@@ -14,6 +14,8 @@ from torch import Tensor
 from mer_lightning.backbones.early import Early
 from mer_lightning.batch import Batch
 from mer_lightning.cli import main
+from mer_lightning.contract import DIMS
+from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Diverged, Refusal, error_text
 from mer_lightning.methods import divergence
@@ -25,7 +27,6 @@ from mer_lightning.studies.ledger import open_ledger
 from mer_lightning.tasks import Regression
 from mer_lightning.training import run_folder
 from mer_lightning.training.phases import LastCheckpoint
-from tests.conftest import DIMS, make_batch
 
 FIT = ["fit", "--model", "supervised", "--model.backbone", "early", "--trainer.max_epochs", "3", "--data.batch_size"]
 FIT += ["16", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]  # 3 steps per epoch

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mer_lightning.cli import main
+from mer_lightning.studies.ledger import open_ledger
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,14 @@ def test_logger_writes_into_the_run_folder(
     given += ["--logger", logger, "--run_dir", "run", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
     assert main([*given, "--trainer.enable_progress_bar", "false"]) == 0
     assert list((tmp_path / "run").glob(pattern))
+    (run,) = open_ledger([tmp_path / "run"]).runs
+    assert len(run.facts.curve) == 1  # the report has the curve, wherever else it was sent
+    assert f"test/tav/{run.task.score[0]}" in run.metrics_over_time()
+
+
+def test_without_a_logger_nothing_is_logged(tiny_corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["fit", "--model", "supervised", "--model.backbone", "early", "--data.corpus", str(tiny_corpus())]
+    given += ["--trainer.logger", "false", "--run_dir", "run", "--trainer.max_epochs", "1"]
+    assert main([*given, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]) == 0
+    assert not list((tmp_path / "run").rglob("metrics.csv"))

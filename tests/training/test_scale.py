@@ -17,12 +17,12 @@ import torch
 
 import mer_lightning
 from mer_lightning.cli import main
+from mer_lightning.contract import TASKS
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.evaluation.metrics import evaluate
 from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.tasks import Task
-from tests.conftest import TASKS
 
 PACKAGE = str(Path(mer_lightning.__file__).parent)
 FEW, MANY = 60, 1260  # a sixth of them are test samples

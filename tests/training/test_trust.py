@@ -13,10 +13,10 @@ import yaml
 
 from mer_lightning.cli import main
 from mer_lightning.errors import Refusal
-from mer_lightning.methods import loading
+from mer_lightning.methods import building, names
 from mer_lightning.methods.loading import load_method
 from mer_lightning.methods.places import refuse_strange_classes
-from mer_lightning.training import lightning_cli, names
+from mer_lightning.training import lightning_cli
 from tests.training.strangers import ATTACKS, CHECKPOINTS, FILES, Stranger, changed, refused, rewritten, spec
 
 COMMANDS = {
@@ -54,7 +54,7 @@ def test_the_limit_on_imports_is_enough_without_the_walk(
     attack: str, run: Path, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A spelling that the walk does not know must not be one that is executed."""
-    for module in (names, lightning_cli, loading):
+    for module in (names, lightning_cli, building):
         monkeypatch.setattr(module, "refuse_strange_classes", lambda *args: None)
     place, value = ATTACKS[attack]
     changed(run / "config.yaml", place, value(stranger))

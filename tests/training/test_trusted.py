@@ -207,8 +207,8 @@ def test_a_study_executes_nothing_that_is_not_trusted_and_hands_trust_to_its_wor
     without = {"theirs": {"model.backbone": {"class_path": f"{stranger.package}.Backbone"}}}
     study = {"full": "full.yaml", "repeat": {"seed_everything": [1]}, "without": without}
     Path("study.yaml").write_text(yaml.safe_dump(study))
-    assert main(["ablate", "study.yaml", "--workers", "1"]) == 1
-    assert f"add --trust {stranger.package}" in " ".join(capfd.readouterr().out.split())
+    assert main(["ablate", "study.yaml", "--workers", "1"]) == 2
+    assert f"add --trust {stranger.package}" in " ".join(capfd.readouterr().err.split())
     assert not stranger.executed()
     assert main(["ablate", "study.yaml", "--workers", "1", "--trust", stranger.package]) == 0
     assert stranger.mark.exists()

@@ -27,12 +27,12 @@ from mer_lightning.modalities import MODALITIES
 
 _LABELS = ("labels.csv", "labels.parquet")
 _TABLES = (".csv", ".parquet")
-_HELP = "see docs/reference/folder-format.md"
+_HELP = "see mer-lightning docs folder-format"
 
 
 class Folder(Reader):
     name = "folder"
-    describes = "own folder: labels.csv, features as text/ID.npy or text.csv, see docs/reference/folder-format.md"
+    describes = "own folder: labels.csv, features as text/ID.npy or text.csv, see mer-lightning docs folder-format"
 
     def detects(self, path: Path) -> bool:
         return path.is_dir() and any((path / name).is_file() for name in _LABELS)

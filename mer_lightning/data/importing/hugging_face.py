@@ -28,7 +28,7 @@ from mer_lightning.modalities import MODALITIES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_HELP = "see docs/how-to/bring-your-own-data.md"
+_HELP = "see mer-lightning docs bring-your-own-data"
 _LARGEST_INFO = 2**20  # bytes
 
 

@@ -24,6 +24,7 @@ from mer_lightning.data.importing.own_corpus import (
     alignment_of,
     features_of,
     labels_of,
+    misspelt,
     own_corpus,
 )
 from mer_lightning.data.nonfinite import as_float32, repaired
@@ -35,7 +36,7 @@ from mer_lightning.tasks import Ratings, Regression, Task
 
 class NPZ(Reader):
     name = "npz"
-    describes = "own features in one .npz, see docs/reference/npz-format.md"
+    describes = "own features in one .npz, see mer-lightning docs npz-format"
     suffixes = (".npz",)
 
     def detects(self, path: Path) -> bool:
@@ -51,7 +52,11 @@ def open_npz(path: Path) -> Corpus:
 
     The task on its card is inferred from the labels. Without labels it is a placeholder that no code may read.
     """
-    arrays, notes = _load(path)
+    return corpus_in_memory(path, *_load(path))
+
+
+def corpus_in_memory(path: Path, arrays: Arrays, notes: list[str]) -> Corpus:
+    """The same of arrays that are loaded; ``path`` is what messages and the card call them."""
     n = _samples(path, arrays)
     sequences = features_of(path, arrays, n)
     task: Task = Regression()
@@ -106,7 +111,8 @@ def _load(path: Path) -> tuple[Arrays, list[str]]:
     archive = NpzFile(path)
     names = set(archive.names)
     if not names & {*MODALITIES}:
-        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), HELP)
+        remedy = " ".join([*misspelt(names), HELP])
+        raise Refusal(path, f"at least one array of {', '.join(MODALITIES)}", ", ".join(sorted(names)), remedy)
     arrays: Arrays = {}
     left = []
     for name in sorted(names):
@@ -124,7 +130,7 @@ def _load(path: Path) -> tuple[Arrays, list[str]]:
             raise Refusal(path, f"an array '{name}' with one row per sample", "a single value or nothing", HELP)
         del arrays[name]
         left.append(name)
-    return arrays, [f"Arrays that were not read: {', '.join(left)}."] if left else []
+    return arrays, [*misspelt(names), *([f"Arrays that were not read: {', '.join(left)}."] if left else [])]
 
 
 def _samples(path: Path, arrays: Arrays) -> int:

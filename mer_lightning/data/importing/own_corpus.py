@@ -7,7 +7,8 @@ Shapes: N samples, L longest sequence, D width, C classes, T targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ KNOWN = {
     *(f"{m}_lengths" for m in MODALITIES),
 }
 _GROUPS = ("video_id", "dialogue")  # what must not be in two splits, by the first of these names
-HELP = "see docs/reference/npz-format.md"
+DID_YOU_MEAN = "did you mean"
+HELP = "see mer-lightning docs npz-format"
 _CARVED = "Partition '{}' has no valid split: whole videos with about 15 % of its training samples became one."
 
 SPLIT_NAMES = {split: split for split in SPLITS} | dict.fromkeys(("val", "dev", "validation"), "valid")
@@ -53,6 +55,12 @@ Arrays = dict[str, NDArray[Any]]
 def texts(values: Sequence[str]) -> NDArray[Any]:
     """One array of texts, of which a long one does not make all others as long."""
     return np.array(values, dtype=object)
+
+
+def misspelt(names: Collection[str]) -> list[str]:
+    """A note on each array whose name is nearly one that is needed, and is not there."""
+    near = {name: get_close_matches(name, KNOWN - set(names), 1, 0.8) for name in sorted(set(names) - KNOWN)}
+    return [f"Array {name}: {DID_YOU_MEAN} {meant[0]}?" for name, meant in near.items() if meant]
 
 
 def own_corpus(
@@ -67,7 +75,9 @@ def own_corpus(
 ) -> RawCorpus:
     """The corpus of ``arrays``. ``sequences`` are given where the features are not among them."""
     if missing := [key for key in ("ids", "label") if key not in arrays]:
-        raise Refusal(path, f"an array '{missing[0]}'", f"only {', '.join(sorted(arrays))}", HELP)
+        near = get_close_matches(missing[0], arrays, 1, 0.8)
+        remedy = f"{DID_YOU_MEAN} that with {near[0]}? {HELP}" if near else HELP
+        raise Refusal(path, f"an array '{missing[0]}'", f"only {', '.join(sorted(arrays))}", remedy)
     ids = strings(path, "ids", arrays["ids"])
     n = len(ids)
     task, target = labels_of(path, arrays, n, entry)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_lightning.data.catalogue import lookup
+from mer_lightning.data.catalogue import lookup, refuse_no_twin
 from mer_lightning.data.corpus import CARD, TwinFacts
 from mer_lightning.data.linear import linear_score, pooled
 from mer_lightning.data.raw import SPLITS, LoadedSequences, RawCorpus, Sequences
@@ -243,8 +243,7 @@ def make_corpus(
 
 
 def _shape(name: str, alignment: str, samples: int | None) -> Shape:
-    if name not in SHAPES:
-        raise Refusal(name, f"one of {', '.join(SHAPES)} for a synthetic corpus", "another name", "choose one of them")
+    refuse_no_twin(name)
     if alignment not in ("aligned", "unaligned"):
         raise Refusal(name, "alignment aligned or unaligned for a synthetic corpus", alignment, "choose one of the two")
     if samples is not None and samples < SMALLEST:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import torch
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -36,11 +38,14 @@ def figures(runs: FinishedRuns) -> dict[str, Figure]:
         return {}
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
+    # One colour per category, as the page's figures have them; the last one is of all beyond.
+    colours = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+    by_category: dict[str, Any] = {"cmap": ListedColormap(colours), "vmin": 0, "vmax": len(colours) - 1}
     named = zip(states.combinations, _MARKERS, strict=False)  # fewer than markers with fewer modalities
     for points, (combination, marker) in zip(states.points, named, strict=True):
         x, y = points.T.numpy()
-        axes.scatter(x, y, c=states.category.numpy(), cmap="tab10", marker=marker, s=10, alpha=0.6, label=combination)
-    axes.legend(fontsize=8, ncols=2)
+        axes.scatter(x, y, c=states.category.numpy(), marker=marker, s=10, alpha=0.6, label=combination, **by_category)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=7, handletextpad=0.1, columnspacing=1)
     axes.set_xticks([])
     axes.set_yticks([])
     return {"states of the first seed: two principal components, one colour per category": figure}

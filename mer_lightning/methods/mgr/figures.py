@@ -22,8 +22,10 @@ def figures(runs: FinishedRuns) -> dict[str, Figure]:
         if column in logs[0]:
             seeds = [log.groupby("epoch")[column].last().dropna().to_numpy() for log in logs]
             epochs = min(map(len, seeds))
-            axes.plot(range(epochs), np.mean([values[:epochs] for values in seeds], axis=0), label=modality)
+            mean = np.mean([values[:epochs] for values in seeds], axis=0)
+            (line,) = axes.plot(range(1, epochs + 1), mean, label=modality)
+            place, colour = (epochs, mean[-1]), line.get_color()
+            axes.annotate(modality, place, xytext=(5, 0), textcoords="offset points", va="center", color=colour)
     axes.set_xlabel("epoch")
     axes.set_ylabel("contribution")
-    axes.legend(fontsize=8)
     return {"mean contribution of each modality over training": figure}

@@ -15,7 +15,8 @@ def write_report(
 ) -> list[Path]:
     """Write the files and return their paths.
 
-    Settings in which the baseline did not run have no tests; where it is needed, one setting at least must have it.
+    An ablation in which the baseline did not run is compared with its full method. Other settings without it have no
+    tests; where it is needed, one setting at least must have it.
     ``by`` names a column of the samples, for scores of groups.
     """
     import pandas as pd
@@ -33,7 +34,11 @@ def write_report(
     if baseline_needed and baseline not in labels:
         expected = f"a method among {', '.join(sorted(labels))}"
         raise Refusal("--baseline", expected, f"'{baseline}'", "choose one of them")
-    tests = [differences(each, baseline) if baseline in each.contenders else pd.DataFrame() for each in settings]
+    baselines = [baseline if baseline in each.contenders else each.full for each in settings]
+    tests = [
+        differences(setting, chosen) if chosen else pd.DataFrame()
+        for setting, chosen in zip(settings, baselines, strict=True)
+    ]
     groups = [group_scores(each, by) for each in settings] if by else []
     titled = list(zip([setting.title for setting in settings], settings, tests, strict=True))
     tables = [

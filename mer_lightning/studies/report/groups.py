@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mer_lightning.data.raw import SENTENCE
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.significance import drawn_counts, resampled_scores
 from mer_lightning.studies.comparing import Contender
@@ -48,7 +49,7 @@ def group_scores(setting: Setting, column: str) -> pd.DataFrame:
 def groups_of(contender: Contender, column: str) -> dict[str, Tensor]:
     """{group: rows of its samples}, in the order of their names; small groups together, at the end."""
     samples = contender.runs[0].samples()
-    known = [name for name in samples.columns if name != "id"]
+    known = [name for name in samples.columns if name not in ("id", SENTENCE)]
     if column not in known:
         listed = ", ".join(known) or "none: the corpus has no column with groups of samples"
         remedy = "choose one; import the corpus and test the run again if it was tested by an older version"

@@ -25,16 +25,22 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
-// One metric of a setting is shown at a time; rows whose name lacks the text that was typed are hidden.
+// One metric of a setting is shown at a time.
 for (const section of document.querySelectorAll("section")) {
   const choice = section.querySelector("select");
   const show = () => section.querySelectorAll("[data-metric]").forEach((part) => { part.hidden = part.dataset.metric !== choice.value; });
   choice?.addEventListener("change", show);
   if (choice) show();
-  const filter = section.querySelector("input");
-  filter?.addEventListener("input", () => {
-    for (const row of section.querySelectorAll("tbody tr:not(.reference)")) {
-      row.hidden = !row.cells[0].textContent.toLowerCase().includes(filter.value.toLowerCase());
-    }
-  });
+
+  // Rows and panels of methods whose name lacks the text that was typed are hidden; of samples, any cell counts.
+  const filter = (kind, parts, text) => {
+    const input = section.querySelector(`[data-filter=${kind}]`);
+    input?.addEventListener("input", () => {
+      for (const part of section.querySelectorAll(parts)) {
+        part.hidden = !text(part).toLowerCase().includes(input.value.toLowerCase());
+      }
+    });
+  };
+  filter("methods", ".of-methods tbody tr:not(.reference), [data-method]", (part) => part.dataset.method ?? part.cells[0].textContent);
+  filter("samples", ".samples tbody tr", (part) => part.textContent);
 }

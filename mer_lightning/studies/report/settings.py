@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mer_lightning.evaluation.metrics import describe
-from mer_lightning.evaluation.results import remarks
-from mer_lightning.methods.materiality import immaterial
-from mer_lightning.modalities import complete_among
-from mer_lightning.numerals import number
 from mer_lightning.studies.comparing import Contender
 from mer_lightning.studies.finished import Run
 from mer_lightning.studies.ledger import SETTING, Ledger
+from mer_lightning.studies.marks import places
+from mer_lightning.studies.report.of_studies import Trials, labels_of_parts, sweeps_of, without_losers
 from mer_lightning.studies.variants import variant_labels
 from mer_lightning.tasks import Task
 
@@ -31,6 +28,8 @@ class Setting:
 
     rows: pd.DataFrame
     contenders: dict[str, Contender]
+    sweeps: tuple[Trials, ...] = ()
+    full: str | None = None  # of an ablation: the label of the method with all of its parts
 
     def fact(self, name: str) -> str:
         return str(self.rows[name].iloc[0])
@@ -58,12 +57,16 @@ class Setting:
 
     @cached_property
     def shown(self) -> dict[str, Contender]:
-        """Those in figures and tests: all, or the best on validation where there are more than a reader can see."""
-        if len(self.contenders) <= _MOST:
+        """Those in figures and tests: all, or the best where there are more than a reader can see."""
+        return self.best(_MOST)
+
+    def best(self, most: int) -> dict[str, Contender]:
+        """So many that were best on validation, or all; in their order."""
+        if len(self.contenders) <= most:
             return self.contenders
         ranked = sorted(self.contenders, key=lambda label: -self.contenders[label].validation_score)
-        best = set(ranked[:_MOST])
-        return {label: contender for label, contender in self.contenders.items() if label in best}
+        chosen = set(ranked[:most])
+        return {label: contender for label, contender in self.contenders.items() if label in chosen}
 
     @cached_property
     def task(self) -> Task:
@@ -75,58 +78,11 @@ class Setting:
         return list(dict.fromkeys(self.rows["condition"]))
 
     @property
-    def notes(self) -> list[str]:
-        """What a reader must know before comparing: unequal numbers of seeds, budgets or selection rules."""
-        notes = []
-        of_label = self.rows.groupby("label", sort=False)
-        if of_label["selection"].first().nunique() > 1:
-            notes.append("Checkpoints of the methods were chosen by different rules; see the column.")
-        if of_label["training_masks"].first().nunique() > 1:
-            notes.append("Methods were trained under different masks; see the column.")
-        if len(self.shown) < len(self.contenders):
-            notes.append(
-                f"Of {len(self.contenders)} methods, figures and tests have the {len(self.shown)} best on validation."
-            )
-        counts = {label: len(contender.runs) for label, contender in self.contenders.items()}
-        if len(set(counts.values())) > 1:
-            listed = ", ".join(f"{label} {count}" for label, count in counts.items())
-            notes.append(f"Methods have different numbers of seeds: {listed}.")
-        if not self.equal_budgets:
-            listed = ", ".join(
-                f"{label} {budget:.0f}" if budget else f"{label} unknown" for label, budget in self._budgets.items()
-            )
-            notes.append(f"Budgets differ (epochs, of all phases), so no best score is marked: {listed}.")
-        if self.rows["fold_mean"].notna().any():
-            notes.append("Scores are of all folds' predictions together; in brackets, mean ± deviation over folds.")
-        notes += self._below_linear()
-        notes += [f"{line}." for line in remarks(self.rows)]
-        for label, shares in self.gradient_shares.groupby("label", sort=False):
-            if line := immaterial(dict(zip(shares["loss"], shares["share"], strict=True))):
-                notes.append(f"{label}: {line}. A claim about it says next to nothing.")
-        return notes
-
-    def _below_linear(self) -> list[str]:
-        """The methods that a linear model of mean features equals or beats on the complete input (rule 12)."""
-        metric, direction = self.task.score
-        complete = complete_among(self.conditions)
-        rows = self.rows[(self.rows["metric"] == metric) & (self.rows["condition"] == complete)]
-        if not rows["linear"].notna().any():
-            return []
-        means = rows.groupby("label", sort=False)[["value", "linear"]].mean()
-        worse = means["value"] >= means["linear"] if direction == "min" else means["value"] <= means["linear"]
-        if not worse.any():
-            return []
-        linear = number(means["linear"].iloc[0])
-        title = describe(self.task)[metric].title
-        listed = ", ".join(f"{label} {number(value)}" for label, value in means.loc[worse, "value"].items())
-        return [f"A linear model of mean features has {title} {linear} under {complete}; not better: {listed}."]
-
-    @property
     def equal_budgets(self) -> bool:
-        return len(set(self._budgets.values())) < 2
+        return len(set(self.budgets.values())) < 2
 
     @property
-    def _budgets(self) -> dict[str, float]:
+    def budgets(self) -> dict[str, float]:
         """{label: epochs of all phases}"""
         first = self.rows.drop_duplicates("label")
         return dict(zip(first["label"], first["budget"], strict=True))
@@ -146,16 +102,29 @@ class Setting:
 
 
 def settings_of(ledger: Ledger) -> list[Setting]:
-    """The settings of some runs, in the order of the first run of each."""
+    """The settings of some runs, in the order of the first run of each.
+
+    Of a sweep, only the trial that validation chose is a contender: the test scores of the others would choose again.
+    """
     runs, settings = {str(run.folder): run for run in ledger.runs}, []
+    studies = places([run.folder for run in ledger.runs])
     for _, part in ledger.rows.groupby(SETTING, sort=False, dropna=False, observed=True):
         here = [runs[folder] for folder in part["run"].unique()]
-        labels = variant_labels({run.variant: run.options for run in here})
+        sweeps = sweeps_of(here, studies)
+        kept = without_losers(here, sweeps)
+        labels = variant_labels({run.variant: run.options for run in kept})
+        labels |= {sweep.winner.runs[0].variant: sweep.label for sweep in sweeps}
+        parts, full = labels_of_parts(kept, studies)
+        labels |= parts
         contenders: dict[str, list[Run]] = {}
-        for run in here:
+        for run in sorted(
+            kept, key=lambda run: labels[run.variant] != full
+        ):  # what the others are compared with is first
             contenders.setdefault(labels[run.variant], []).append(run)
         texts = part.select_dtypes("category")
-        part = part.astype(dict.fromkeys(texts, object))
+        part = part[part["variant"].isin(labels)].astype(dict.fromkeys(texts, object))
         part["label"] = part["variant"].map(labels)
-        settings.append(Setting(part, {label: Contender(tuple(mine)) for label, mine in contenders.items()}))
+        settings.append(
+            Setting(part, {label: Contender(tuple(mine)) for label, mine in contenders.items()}, sweeps, full)
+        )
     return settings

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mer_lightning.evaluation.metrics import describe
-from mer_lightning.evaluation.significance import compare, holm
-from mer_lightning.numerals import number, spread
+from mer_lightning.evaluation.significance import compare, corrected
+from mer_lightning.numerals import digits_allowed, number, spread
 from mer_lightning.studies.report.settings import Setting
 
 if TYPE_CHECKING:
@@ -68,17 +68,23 @@ def metrics_shown(setting: Setting) -> list[ShownMetric]:
 
 
 def best_cells(setting: Setting, metric: ShownMetric) -> set[tuple[str, str]]:
-    """(label, condition) of the best mean of each condition that several methods have; all of them where equal.
+    """(label, condition) of the best mean of each condition that several methods have.
 
-    None where methods had unequal budgets: who trains longer is not better.
+    With it those that are the same as the best to the digits that its deviation allows: what prints alike is marked
+    alike. None where methods had unequal budgets: who trains longer is not better.
     """
     if not setting.equal_budgets:
         return set()
-    table = scores(setting, metric.name)
-    means = table.groupby("condition")["mean"]
-    best = means.transform("min" if metric.lower_is_better else "max")
-    marked = table[(means.transform("count") > 1) & (table["mean"] == best)]
-    return set(zip(marked["label"], marked["condition"], strict=True))
+    marked: set[tuple[str, str]] = set()
+    for condition, table in scores(setting, metric.name).groupby("condition", sort=False):
+        known = table[table["mean"].notna()].sort_values("mean", ascending=metric.lower_is_better, kind="stable")
+        means = dict(zip(known["label"], known["mean"], strict=True))
+        if len(means) > 1:
+            decimals = digits_allowed(known["std"].iloc[0])
+            printed = [number(mean, decimals=decimals) for mean in means.values()]
+            same = zip(means, printed, strict=True)
+            marked |= {(label, str(condition)) for label, text in same if text == printed[0]}
+    return marked
 
 
 def differences(setting: Setting, baseline: str) -> pd.DataFrame:
@@ -94,21 +100,19 @@ def differences(setting: Setting, baseline: str) -> pd.DataFrame:
             for label, other in others.items()
             if set(conditions) <= set(other.conditions)
         }
-        bootstrap = holm([each.bootstrap_p for each in comparisons.values()])
-        wilcoxon = holm([each.wilcoxon_p for each in comparisons.values()])
-        for (label, each), bootstrap_p, wilcoxon_p in zip(comparisons.items(), bootstrap, wilcoxon, strict=True):
+        for (label, each), after in zip(comparisons.items(), corrected(comparisons).values(), strict=True):
             rows.append(
                 {
                     "label": label,
                     "baseline": baseline,
                     "condition": title,
                     "difference": each.value,
-                    "low": each.low,
-                    "high": each.high,
+                    "low": after.low,
+                    "high": after.high,
                     "bootstrap_p": each.bootstrap_p,
-                    "bootstrap_p_holm": bootstrap_p,
+                    "bootstrap_p_holm": after.bootstrap_p,
                     "wilcoxon_p": each.wilcoxon_p,
-                    "wilcoxon_p_holm": wilcoxon_p,
+                    "wilcoxon_p_holm": after.wilcoxon_p,
                 }
             )
     return pd.DataFrame(rows)
@@ -117,14 +121,12 @@ def differences(setting: Setting, baseline: str) -> pd.DataFrame:
 def costs(setting: Setting) -> pd.DataFrame:
     """What the scores cost: mean over seeds."""
     runs = setting.rows.drop_duplicates("run").groupby("label", sort=False)
-    return runs.agg(
+    table = runs.agg(
         seconds=("seconds", "mean"),
         epochs=("epochs", "mean"),
         peak_megabytes=("peak_megabytes", "max"),
-        selection=("selection", "first"),
-        training_masks=("training_masks", "first"),
-        backbone=("backbone", "first"),
-    ).reset_index()
+    )
+    return table.reindex(list(setting.contenders)).reset_index()
 
 
 def grid(setting: Setting, metric: str) -> Grid:

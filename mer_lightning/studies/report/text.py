@@ -8,7 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mer_lightning.numerals import interval, number
+from mer_lightning.numerals import interval, number, p_value
+from mer_lightning.studies.report.findings import answers, notes, warnings
+from mer_lightning.studies.report.page_tables import trial_table
 from mer_lightning.studies.report.settings import Setting
 from mer_lightning.studies.report.tables import grid, metrics_shown
 
@@ -44,7 +46,15 @@ def markdown(
         lines += [f"- {markdown_text(f'{folder}: {line}')}" for folder, line in diverged.items()] + [""]
     for setting, tests, of_groups in zip_longest(settings, differences, groups):
         lines += [f"## {markdown_text(setting.title)}", "", markdown_text(setting.provenance) + ".", ""]
-        lines += [f"> {markdown_text(note)}" for note in setting.notes] + ([""] if setting.notes else [])
+        for line in answers(setting, tests):
+            lines += [markdown_text(line), ""]
+        said = [*warnings(setting), *notes(setting)]
+        lines += [f"> {markdown_text(note)}" for note in said] + ([""] if said else [])
+        for sweep in setting.sweeps:
+            trials = trial_table(sweep)
+            lines += [f"### {markdown_text(f'Trials of the sweep {sweep.study.name}')}", "", _row(trials.head)]
+            lines += ["|".join(["", " --- ", *[" ---: "] * (len(trials.head) - 1), ""])]
+            lines += [_row([cell.text for cell in row.cells]) for row in trials.rows] + [""]
         for metric in metrics_shown(setting):
             shown = grid(setting, metric.name)
             lines += [f"### {markdown_text(metric.title)}", "", _row(["", *shown.conditions])]
@@ -109,8 +119,8 @@ def _difference(test: dict[Any, Any]) -> list[str]:
         test["condition"],
         number(test["difference"], "+"),
         interval(test["low"], test["high"]),
-        number(test["bootstrap_p_holm"]),
-        number(test["wilcoxon_p_holm"]),
+        p_value(test["bootstrap_p_holm"]),
+        p_value(test["wilcoxon_p_holm"]),
     ]
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mer_lightning import cli
 from mer_lightning.commands.data import main
 from mer_lightning.data.importing.base import detect
 from mer_lightning.data.importing.contents import contents_of
@@ -96,7 +97,7 @@ def test_pointers_are_said_to_be_pointers(tmp_path: Path, capsys: pytest.Capture
 
 
 def inspected(path: Path, capsys: pytest.CaptureFixture[str], code: int = 0) -> dict[str, Any]:
-    assert main(["inspect", str(path), "--json"]) == code
+    assert cli.main(["data", "inspect", str(path), "--json"]) == code
     return json.loads(capsys.readouterr().out) if code == 0 else {}
 
 

@@ -10,14 +10,15 @@ import pytest
 
 from mer_lightning.evaluation.metrics import describe
 from mer_lightning.evaluation.significance import holm
-from mer_lightning.numerals import number
+from mer_lightning.numerals import p_value
 from mer_lightning.studies.comparing import Contender
+from mer_lightning.studies.report.findings import notes, warnings
 from mer_lightning.studies.report.page import page
 from mer_lightning.studies.report.page_tables import (
     Cell,
     Row,
     cost_table,
-    difference_table,
+    difference_tables,
     published_tables,
     score_table,
     share_table,
@@ -84,7 +85,7 @@ def test_a_strange_name_stays_a_name_everywhere() -> None:
     assert [len(row) for row in cells] == [4] * 4 * len(metrics_shown(strange)) + [8] * 3
     assert [line for line in text.splitlines() if line.startswith("# ")] == ["# Report"]
     assert '<td class="better" data-value="0.1">+.100</td>' in html
-    assert '<td class="best" data-value="0.5">.500</td>' in html
+    assert '<td class="best" style="--tint:' in html
     row = next(line for line in tex.splitlines() if "onerror" in line and line.endswith(r"\\"))
     assert row.startswith(r"a\textbackslash{}b\{c\}\$d\$\_e\textbar{}\textless{}img")
 
@@ -117,21 +118,22 @@ def test_cells_of_scores_are_sorted_by_their_value() -> None:
     table = score_table(shown, metrics_shown(shown)[0])
     assert table.head == ["method", "tav"]
     assert [row.cells for row in table.rows] == [
-        [Cell("a"), Cell(".600±.141", 0.6)],
-        [Cell("b"), Cell(".100±.000", 0.1, "best")],
+        [Cell("a"), Cell(".60±.14", 0.6, tint=pytest.approx(0.06 / 1.12))],  # 6 % of room on either side
+        [Cell("b"), Cell(".100±.000", 0.1, "best", pytest.approx(1.06 / 1.12))],
         [Cell("constant predictor"), Cell(".900")],
     ]
     assert [row.reference for row in table.rows] == [False, False, True]
 
 
 @pytest.mark.parametrize(
-    ("difference", "p", "mark"), [(0.1, 0.049, "better"), (-0.1, 0.049, "worse"), (0.1, 0.05, ""), (-0.1, 0.5, "")]
+    ("difference", "p", "mark"),
+    [(0.1, 0.049, "better"), (-0.1, 0.049, "worse"), (0.1, 0.05, "better"), (-0.1, 0.051, "")],
 )
 def test_only_sure_differences_are_coloured(difference: float, p: float, mark: str) -> None:
     test = {"label": "a", "condition": "tav", "difference": difference, "low": -1.0, "high": 1.0}
-    table = difference_table(pd.DataFrame([test | {"bootstrap_p_holm": p, "wilcoxon_p_holm": 0.001}]))
+    (table,) = difference_tables(pd.DataFrame([test | {"bootstrap_p_holm": p, "wilcoxon_p_holm": 0.001}])).values()
     assert [cell.mark for cell in table.rows[0].cells] == ["", "", mark, "", "", ""]
-    assert [cell.value for cell in table.rows[0].cells] == [None, None, difference, -1.0, None, None]
+    assert [cell.value for cell in table.rows[0].cells] == [None, difference, difference, -1.0, p, 0.001]
 
 
 @pytest.mark.parametrize(("linear", "worse"), [(1.35, ["poor"]), (1.0, ["good", "poor"]), (1.5, ["poor"]), (2.0, [])])
@@ -141,7 +143,7 @@ def test_methods_that_do_not_beat_the_linear_model_are_named(linear: float, wors
     with_linear = replace(shown, rows=shown.rows.assign(linear=linear))
     listed = {"good": "good 1.000", "poor": "poor 1.500"}
     named = f"not better: {', '.join(listed[label] for label in worse)}." if worse else None
-    (note,) = [note for note in with_linear.notes if "linear model" in note] or [None]
+    (note,) = [note for note in warnings(with_linear) if "linear model of" in note] or [None]
     assert (note is None) == (named is None)
     if note is not None:
         assert note.startswith(f"A linear model of mean features has MAE {linear:.3f} under tav; ".replace(" 0.", " ."))
@@ -155,20 +157,20 @@ def test_methods_that_do_not_beat_the_linear_model_are_named(linear: float, wors
 def test_titles_and_notes_say_what_differs() -> None:
     shown = regression({"a": {"tav": [0.5, 0.6]}, "b": {"tav": [0.5, 0.6]}})
     assert shown.title == "corpus (synthetic), same split of same"
-    assert shown.notes == []
+    assert notes(shown) == []
     other = replace(shown, rows=shown.rows.assign(trained_on="another"))
     assert other.title == "corpus (synthetic), same split of same, trained on another"
     labels = shown.rows["label"]
     rows = shown.rows.assign(selection=labels, training_masks=labels, budget=labels.map({"a": 3.0, "b": 4.0}))
     uneven = Setting(rows, {"a": shown.contenders["a"], "b": Contender(shown.contenders["b"].runs * 2)})
-    assert uneven.notes == [
-        "Checkpoints of the methods were chosen by different rules; see the column.",
-        "Methods were trained under different masks; see the column.",
+    assert notes(uneven) == [
+        "Checkpoints of the methods were chosen by different rules; see the settings.",
+        "Methods were trained under different masks; see the settings.",
         "Methods have different numbers of seeds: a 1, b 2.",
         "Budgets differ (epochs, of all phases), so no best score is marked: a 3, b 4.",
     ]
     html, text = page([uneven], [pd.DataFrame()]), markdown([uneven], [pd.DataFrame()])
-    for note in uneven.notes:
+    for note in notes(uneven):
         assert f'<p class="note">{note}</p>' in html
         assert f"> {note}\n" in text
 
@@ -197,7 +199,7 @@ def test_losses_are_shown_by_their_share_of_the_gradient() -> None:
         ["cdat", "fusion/sim", "50.0%", "+1.000"],
     ]
     assert [row.cells[2].mark for row in table.rows] == ["worse", ""]
-    (note,) = shown.notes
+    (note,) = notes(shown)
     assert note.startswith("cdat: share of the task's gradient on the encoders below 5%: transfer 2.0%.")
 
 
@@ -221,7 +223,7 @@ def test_costs_are_means_over_seeds_and_the_most_memory() -> None:
     seed = shown.rows["seed"]
     rows = shown.rows.assign(seconds=1.0 + 2 * seed, epochs=5.0 + 2 * seed, peak_megabytes=8.0 + 2 * seed)
     (row,) = cost_table(replace(shown, rows=rows)).rows
-    assert row.cells[2:5] == [Cell("2", 2.0), Cell("6"), Cell("10")]
+    assert row.cells[1:] == [Cell("2.0", 2.0), Cell("6", 6.0), Cell("10", 10.0)]
 
 
 def test_published_rows_stand_beside_real_data_with_every_reason_against_them() -> None:
@@ -254,4 +256,4 @@ def test_differences_are_from_the_baseline_and_corrected_for_their_number() -> N
         assert tests[f"{test}_holm"].tolist() == holm(tests[test].tolist())
         assert tests[f"{test}_holm"][1] == pytest.approx(2 * tests[test][1])
     row = next(line for line in markdown([regression({"a": {"tav": [0.5]}})], [tests]).splitlines() if "| b |" in line)
-    assert row.endswith(f"| {number(tests['bootstrap_p_holm'][1])} | {number(tests['wilcoxon_p_holm'][1])} |")
+    assert row.endswith(f"| {p_value(tests['bootstrap_p_holm'][1])} | {p_value(tests['wilcoxon_p_holm'][1])} |")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mer_lightning.training.names import classes_first, in_arguments, in_config
+from mer_lightning.methods.names import classes_first, in_arguments, in_config
 
 SUPERVISED = "mer_lightning.methods.supervised.Supervised"
 EARLY = "mer_lightning.backbones.early.Early"

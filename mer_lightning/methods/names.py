@@ -17,6 +17,8 @@ from jsonargparse._loaders_dumpers import yaml_load
 
 from mer_lightning.errors import Refusal, reading
 from mer_lightning.methods.places import CONFIG_FILES, NO_CLASS, PLACES, place_of, refuse_strange_classes
+from mer_lightning.projects import untrusted_hint
+from mer_lightning.shipped import configuration
 from mer_lightning.yaml_text import from_yaml
 
 _CONFIG = ("--config", "-c")
@@ -30,7 +32,7 @@ def _class_path(place: tuple[str, ...], name: str) -> str:
         if name in (known, path.rpartition(".")[2]):
             return path
     close = difflib.get_close_matches(name, classes, n=1)
-    remedy = f"did you mean {close[0]}?" if close else "or give a full class path"
+    remedy = f"did you mean {close[0]}?" if close else untrusted_hint() or "or give a full class path"
     raise Refusal(f"--{'.'.join(place)}", f"one of {', '.join(classes)}", f"'{name}'", remedy)
 
 
@@ -57,13 +59,15 @@ def in_arguments(args: list[str]) -> list[str]:
 def _argument(option: str, text: str) -> str:
     """The value of an option: a word, YAML in one line, or the name of a YAML file."""
     place = () if option == "config" else place_of(option)
+    if option == "config" and (file := configuration(text)):
+        text = str(file)
     path = Path(text)
     if (option == "config" or path.suffix in CONFIG_FILES) and path.is_file():
         with reading(path, "plain YAML, as text, lists and mappings", "mend the file"):
             written = from_yaml(path.read_text(encoding="utf-8"), yaml_load)
         refuse_strange_classes(in_config(written, place), place)
         return text
-    written = _tree(text)
+    written = tree(text)
     resolved = in_config(written, place)
     refuse_strange_classes(resolved, place)
     if resolved == written:
@@ -71,7 +75,7 @@ def _argument(option: str, text: str) -> str:
     return resolved if isinstance(resolved, str) else json.dumps(resolved)
 
 
-def _tree(text: str) -> Any:
+def tree(text: str) -> Any:
     """What YAML makes of an option's value, where that is a list or a mapping; else the text."""
     try:
         value = from_yaml(text, yaml_load)
