@@ -81,7 +81,7 @@ def test_every_name_gives_its_condition() -> None:
         (["rate-cmp-0.5"], ["'rate-cmp-0.5'", "did you mean rate-cpm-0.5"]),
         (["atv"], ["'atv'", "did you mean tav?"]),
         (["azl"], ["did you mean ta?"]),
-        (["qqq"], ["'qqq'", "rate-imder", "protocols.md"]),
+        (["qqq"], ["'qqq'", "rate-imder", "mer-lightning docs protocols"]),
         (["rate-cpm-0.8"], ["rate-cpm-0.8", "between 0 and 0.7"]),
         (["rate-imder-0.15"], ["rate-imder-0.15", "0.1, 0.2"]),
         (["rmfm-1.5"], ["rmfm-1.5", "between 0 and 1"]),

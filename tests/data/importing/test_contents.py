@@ -107,7 +107,7 @@ def test_what_is_missing_is_said_for_each_format_of_such_files(
     np.savez(tmp_path / "mine.npz", text=np.zeros((3, 2)), label=np.arange(3))
     found = inspected(tmp_path / "mine.npz", capsys)
     assert found["missing"] == {
-        "npz": "expected an array 'ids'; found only label, text; see docs/reference/npz-format.md"
+        "npz": "expected an array 'ids'; found only label, text; see mer-lightning docs npz-format"
     }
     (tmp_path / "labels.pkl").write_bytes(pickle.dumps({"train": {"id": []}, "valid": {}, "test": {}}))
     missing = inspected(tmp_path / "labels.pkl", capsys)["missing"]
