@@ -60,8 +60,8 @@ def in_the_site(markdown: str, page: str) -> str:
             target = PAGES[target]
         elif target.startswith("docs/"):
             target = target.removeprefix("docs/")
-        else:
-            return text
+        else:  # a link that leads nowhere stays, and is refused
+            return text if (TOP / target).exists() else found[0]
         return f"[{text}]({posixpath.relpath(target, posixpath.dirname(page) or '.')}{anchor})"
 
     return LINK.sub(link, markdown)
