@@ -97,13 +97,13 @@ def accepted(words: list[str]) -> bool:
             rest = [*rest[:at], *rest[at + length :]]
     command, *arguments = rest
     if command not in COMMANDS:
-        return command == "--print_completion"
+        return command in ("--print_completion", "--version")
     if not arguments or "--help" in arguments:
         return True
     named = [value for option, value in pairwise(arguments) if option == "--config"]
     named += arguments[:1] if command in ("ablate", "sweep", "reproduce") and arguments[0][0] != "-" else []
     for name in named:
-        if not name.isupper():  # FILE
+        if not name.isupper() and not name.startswith("runs/"):  # FILE, or of a run that the reader has
             experiment_file(name)
     arguments = [STAND_INS.get(pair, pair[1]) for pair in pairwise(["", *arguments])]
     return (accepts_own if command in OWN else accepts_lightning)(command, arguments)
