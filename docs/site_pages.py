@@ -34,7 +34,8 @@ PAGES = {
 }
 SOURCES = {page: source for source, page in PAGES.items()}
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")  # not of another server, not within the page
-WIDTH = "100"  # of a help text
+ROLE = re.compile(r":(?:class|func|meth):<code>~?([\w.]+)</code>")  # of a docstring, where Markdown has left it
+WIDTH = "80"  # of a help text
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -47,6 +48,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     return in_the_site(markdown, page.file.src_uri)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    return ROLE.sub(lambda found: f"<code>{found[1].rpartition('.')[2]}</code>", html)
 
 
 def in_the_site(markdown: str, page: str) -> str:
@@ -69,7 +74,7 @@ def in_the_site(markdown: str, page: str) -> str:
 
 def command_line() -> str:
     """A page of what every command prints with `--help`."""
-    parts = ["# Command line\n", _block([]), "What a command prints with `--help`:\n"]
+    parts = ["# Command line\n", "What the program and its commands print with `--help`.\n", _block([])]
     for command in COMMANDS:
         parts += [f"## {command}\n", _block([command])]
         if command == "data":
