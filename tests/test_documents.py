@@ -1,4 +1,4 @@
-"""The Python of the documents runs or compiles, and each command line of them is accepted by the parser that reads it.
+"""The Python of the documents runs or compiles, and each command and option of them is accepted by its parser.
 
 Blocks with commands are given to bash as they stand, loops and functions included. In place of the program stands a
 function that writes down its arguments; no other program can be called.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import textwrap
 import tomllib
@@ -16,21 +17,23 @@ from pathlib import Path
 
 import pytest
 
-from mer_lightning.cli import COMMANDS
+from mer_lightning.cli import COMMANDS, main
 from mer_lightning.errors import Refusal
 from mer_lightning.shipped import experiment_file
-from tests.test_advice import OWN, accepts_lightning, accepts_own
+from tests.test_advice import NO_ADVICE, OWN, accepts_lightning, accepts_option, accepts_own, advice
 
 TOP = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md"]
 PAGES += sorted(path.relative_to(TOP).as_posix() for path in (TOP / "docs").rglob("*.md"))
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?:^    .*\n|^\n(?=    ))+", re.MULTILINE)
+OPTIONS = re.compile(r"`(--[^`]+)`")
 INLINE = re.compile(r"`((?:mer-lightning|make) [^`]+)`")
 SHELL = ("", "sh", "console")
 # Files, classes and folders of the reader.
 STAND_INS = {
     ("--model", "my_project.mine.Mine"): "supervised",
+    ("--model", "mine"): "supervised",
     ("--model.backbone", "my_project.mine.Mine"): "early",
     ("--model.backbone", "mine"): "early",
     ("--model.help", "mine"): "supervised",
@@ -134,12 +137,28 @@ def test_a_wrong_command_of_a_page_is_found(tmp_path: Path, monkeypatch: pytest.
     assert accepted(tfn)
     with pytest.raises(Refusal, match="nosuch"):
         accepted(other)
+    assert option_accepted("--data.masks", "uniform_combinations")
+    assert not option_accepted("--data.alignmnt", "")
     page.write_text("Say `make nosuch`,\n\n    srun mer-lightning data list --wrong 1 | head\n\n")
     (tmp_path / "record").unlink()
     indented, inline = commands(str(page), tmp_path)
     assert not accepted(inline)
     with pytest.raises(SystemExit):
         accepted(indented)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_options_of_a_page_exist(page: str) -> None:
+    for span in OPTIONS.findall(FENCED.sub("", (TOP / page).read_text())):
+        options = advice(" ".join(span.split()))[1]
+        # Some options exist only beside the class whose they are.
+        right = all(option_accepted(*each) for each in options) or accepts_lightning("fit", shlex.split(span))
+        assert right, f"{page}: {span}"
+
+
+def option_accepted(option: str, value: str) -> bool:
+    value = "" if value.isupper() or "..." in value else STAND_INS.get((option, value), value)
+    return option in NO_ADVICE or accepts_option(option, value)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -163,6 +182,21 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
     for block in blocks(page):
         exec(compile(block.replace("max_epochs=5", "max_epochs=3"), page, "exec"), names)
     assert names["run"].results.frame["condition"].nunique() == 9
+
+
+def test_the_first_corpus_of_a_reader_is_imported_as_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MER_DATA", raising=False)
+    page = "docs/getting-started.md"
+    names: dict[str, object] = {}
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), names)
+    assert main(["data", "import", "mine.npz", "--as", "mine"]) == 0
+    (shown,) = [block for block in blocks(page, ("text",)) if block.startswith("mine-utterance")]
+    assert capsys.readouterr().out == shown
+    assert Path("clips.npz").is_file()
 
 
 def test_the_ten_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
