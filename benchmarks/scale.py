@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmarks import scale_stages as stages
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "SCALE.md"
 PICTURE = HERE.parent / "docs" / "pictures" / "scale.svg"
 _MEASURABLE = 0.1  # seconds; of less, what does not grow is the most part
 
@@ -97,7 +98,9 @@ class Curve:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks scale", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("families", nargs="*", help=f"among {', '.join(FAMILIES)}; all of them are written to SCALE.md")
+    parser.add_argument(
+        "families", nargs="*", help=f"among {', '.join(FAMILIES)} (default: all); others keep their rows"
+    )
     parser.add_argument("--most", type=int, default=10**9, help="the largest size")
     given = parser.parse_args(arguments)
     if unknown := set(given.families) - set(FAMILIES):
@@ -111,8 +114,11 @@ def main(arguments: list[str]) -> None:
         for curve in measure(name, family, sizes):
             curves.append(curve)
             print(line(curve), flush=True)
-    if not given.families and given.most >= 10**9:
-        (HERE / "SCALE.md").write_text(TEXT + "\n".join([HEAD, *map(line, curves)]) + "\n")
+    if given.most >= 10**9:
+        new = {curve.family for curve in curves}
+        curves += [curve for curve in written() if curve.family not in new]
+        curves.sort(key=lambda curve: list(FAMILIES).index(curve.family))
+        RESULTS.write_text(TEXT + "\n".join([HEAD, *map(line, curves)]) + "\n")
         draw(curves)
 
 
@@ -198,25 +204,41 @@ def line(curve: Curve) -> str:
     return f"| {curve.stage} | {sizes} {FAMILIES[curve.family].unit} | {seconds} | {megabytes} | {exponent} |"
 
 
+def written() -> Iterator[Curve]:
+    """What RESULTS holds, as :func:`line` has written it."""
+    units = {family.unit: name for name, family in FAMILIES.items()}
+    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
+    for cells in (row.strip("| ").split(" | ") for row in lines if row.startswith("| ") and " stage " not in row):
+        stage, of, seconds, megabytes = cells[:4]
+        sizes, _, unit = of.rpartition(" ")
+        numbers = zip(*(cell.split(", ") for cell in (sizes, seconds, megabytes)), strict=True)
+        measured = {int(size.replace(",", "")): Measured(float(s), float(mb)) for size, s, mb in numbers}
+        yield Curve(units[unit], stage, measured)
+
+
 def draw(curves: list[Curve]) -> None:
     """One panel per family: seconds over size, both on logarithmic scales, beside the line of proportion."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    panels = figure.subplots(2, 3).flat
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    panels = list(figure.subplots(2, 3).flat)
     for name, axes in zip(FAMILIES, panels, strict=False):
         for curve in (each for each in curves if each.family == name):
             seconds = [max(each.seconds, 1e-3) for each in curve.measured.values()]
             axes.loglog(list(curve.measured), seconds, marker="o", markersize=3, label=curve.stage)
         sizes = FAMILIES[name].sizes
         bottom, top = axes.get_ylim()
+        bottom, top = min(bottom, top / 100), top * 2  # at least two decades: what hardly grows looks flat
         axes.loglog(sizes, [top / 2 * size / sizes[-1] for size in sizes], ":", color="grey", label="in proportion")
         axes.set_ylim(bottom, top)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(labelsize=7)
         axes.set_xlabel(FAMILIES[name].unit)
         axes.set_ylabel("CPU seconds")
-        axes.legend(fontsize=6)
-    for axes in list(panels):
-        axes.set_axis_off()
-    figure.delaxes(figure.axes[-1])
+        axes.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    for axes in panels[len(FAMILIES) :]:
+        axes.remove()
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, metadata={"Date": None})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_lightning.api.run import Run, run_quietly
+from mer_lightning.api.saved import is_saved
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.errors import Refusal
 from mer_lightning.made_with import options_of, plain
@@ -91,9 +92,9 @@ def fit(
 
 
 def load(folder: str | Path) -> Run:
-    """A run that `fit` or the command line has made, by its folder."""
+    """A run that `fit` or the command line has made, by its folder; or a model that `Run.save` has written."""
     run = Run(Path(folder))
-    if not run.checkpoint.is_file():
+    if not run.checkpoint.is_file() and not is_saved(run.folder):
         raise Refusal(run.folder, "a run's folder, with a checkpoint", "none", "name a folder that fit made")
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from mer_lightning.api.model_card import model_card
+from mer_lightning.api.saved import is_saved, load_saved, save
 from mer_lightning.data.corpus import card_in
 from mer_lightning.data.importing.npz import corpus_in_memory
 from mer_lightning.errors import Refusal
@@ -122,7 +125,7 @@ class Run:
     @cached_property
     def method(self) -> MERMethod:
         """The trained method, ready to be called."""
-        return load_method(self.checkpoint).eval()
+        return (load_saved(self.folder) if is_saved(self.folder) else load_method(self.checkpoint)).eval()
 
     def test(self, protocol: str | Sequence[str] = "combinations", **data: Any) -> Results:
         """Test the checkpoint under other conditions, or on another corpus: `run.test("rate-cpm", corpus="mosei")`."""
@@ -178,7 +181,30 @@ class Run:
         """
         from mer_lightning.api.export import export
 
-        return export(load_method(self.checkpoint), Path(path), steps)
+        return export(self.method, Path(path), steps)
+
+    @property
+    def card(self) -> str:
+        """The model card, in Markdown."""
+        return model_card(self.results.frame, self._finished.task, card_in(self.folder / CORPUS))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model with its card into a new folder that can be given to others: :func:`mer_lightning.load`
+        reads it, and so do people who know huggingface_hub."""
+        return save(self.folder, Path(folder), self.card)
+
+    def push(self, repository: str, private: bool = True) -> str:
+        """Save the model and upload it as `user/name`; its address. Needs huggingface_hub, and a login there."""
+        try:
+            from huggingface_hub import HfApi
+        except ImportError as error:
+            raise Refusal("push", "the package huggingface_hub", "none", "pip install huggingface_hub") from error
+        api = HfApi()
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / "model")
+            address = api.create_repo(repository, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repository, folder_path=Path(folder) / "model")
+        return str(address)
 
 
 def run_quietly(words: list[str]) -> Path:

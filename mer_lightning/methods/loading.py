@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mer_lightning.errors import Refusal, reading
 from mer_lightning.methods.base import MERMethod
@@ -15,7 +16,11 @@ def load_method(path: str | Path) -> MERMethod:
 
     Lightning's ``load_from_checkpoint`` reads further keys that name classes, and builds what they name.
     """
-    checkpoint = read_checkpoint(path)
+    return method_of(read_checkpoint(path), path)
+
+
+def method_of(checkpoint: dict[str, Any], path: str | Path) -> MERMethod:
+    """The same of what a file held; ``path`` is what messages call it."""
     with reading(path, "a checkpoint that mer-lightning fit wrote", "check the path"):
         options = dict(checkpoint["hyper_parameters"])
         class_path = options.pop("_class_path")

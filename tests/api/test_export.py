@@ -40,7 +40,7 @@ def test_a_program_of_torch(tmp_path: Path) -> None:
         torch.testing.assert_close(answer, TensorsOnly(method("late_transformer"))(*given), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("backbone", "steps"), [("early", None), ("late_transformer", None), ("tfn", 6)])
+@pytest.mark.parametrize(("backbone", "steps"), [("late_transformer", None), ("tfn", 6)])
 def test_onnx(backbone: str, steps: int | None, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -55,6 +55,7 @@ def test_another_folder_with_the_same_package_is_asked_for_again(project: Path, 
             assert "mymethod" not in PLACES["model",].classes()
 
 
+@pytest.mark.slow
 def test_its_contract_passes(project: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "pytest", "-q"], capture_output=True, text=True, cwd=project)
     assert done.returncode == 0, done.stdout
