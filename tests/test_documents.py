@@ -100,7 +100,7 @@ def accepted(words: list[str]) -> bool:
             rest = [*rest[:at], *rest[at + length :]]
     command, *arguments = rest
     if command not in COMMANDS:
-        return command in ("--print_completion", "--version")
+        return command in ("--help", "--version", "--print_completion")
     if not arguments or "--help" in arguments:
         return True
     named = [value for option, value in pairwise(arguments) if option == "--config"]
