@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import textwrap
 import tomllib
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pytest
@@ -78,15 +78,17 @@ def commands(page: str, folder: Path) -> list[list[str]]:
     kept = []
     for call in calls:
         method = call[call.index("--model") + 1] if "--model" in call else ""
-        said = {(method, *call[:2])} | {(method, option, _kind(value)) for option, value in pairwise(call)}
+        said = {(method, *call[:2])} | {(method, *_kind(*pair)) for pair in pairwise(call)}
         if not said <= known:  # a loop says the same with other seeds
             kept.append(call)
             known |= said
     return kept
 
 
-def _kind(value: str) -> str:
-    return "number or path" if "/" in value or value[0].isdigit() else value
+def _kind(option: str, value: str) -> tuple[str, str]:
+    """Numbers are alike, and so are paths where they need not exist."""
+    alike = value[:1].isdigit() or ("/" in value and option.startswith("-") and option != "--config")
+    return option, "" if alike else value
 
 
 def accepted(words: list[str]) -> bool:
@@ -104,7 +106,8 @@ def accepted(words: list[str]) -> bool:
     if not arguments or "--help" in arguments:
         return True
     named = [value for option, value in pairwise(arguments) if option == "--config"]
-    named += arguments[:1] if command in ("ablate", "sweep", "reproduce") and arguments[0][0] != "-" else []
+    if command in ("ablate", "sweep", "reproduce"):
+        named += takewhile(lambda word: not word.startswith("-"), arguments)
     for name in named:
         if not name.isupper() and not name.startswith("runs/"):  # FILE, or of a run that the reader has
             experiment_file(name)
