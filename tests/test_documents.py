@@ -29,7 +29,7 @@ FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?:^    .*\n|^\n(?=    ))+", re.MULTILINE)
 OPTIONS = re.compile(r"`(--[^`]+)`")
 INLINE = re.compile(r"`((?:mer-lightning|make) [^`]+)`")
-SHELL = ("", "sh", "console")
+SHELL = ("", "sh", "bash")
 # Files, classes and folders of the reader.
 STAND_INS = {
     ("--model", "my_project.mine.Mine"): "supervised",
@@ -160,7 +160,7 @@ def test_the_options_of_a_page_exist(page: str) -> None:
 
 
 def option_accepted(option: str, value: str) -> bool:
-    value = "" if value.isupper() or "..." in value else STAND_INS.get((option, value), value)
+    value = "" if value.isupper() or "..." in value or value.startswith("$") else STAND_INS.get((option, value), value)
     return option in NO_ADVICE or accepts_option(option, value)
 
 
@@ -168,6 +168,12 @@ def option_accepted(option: str, value: str) -> bool:
 def test_the_python_of_a_page_compiles(page: str) -> None:
     for block in blocks(page):
         compile(block, page, "exec")
+
+
+def test_the_site_has_every_page() -> None:
+    listed = re.findall(r"^ +- (?:\w+: )?(\S+\.md)$", (TOP / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")} <= {*listed}
+    assert len(listed) == len({*listed})
 
 
 @pytest.mark.parametrize("page", PAGES)
