@@ -5,7 +5,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slow test-faults bench mutants house lint clean
+.PHONY: help install reproduce test test-slow test-faults bench mutants house docs docs-serve lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,13 @@ bench: .venv/installed ## speed, side by side with peers; writes benchmarks/RESU
 house: .venv/installed ## draw the picture of the imports in docs/architecture.md
 	$(BIN)/python -m docs.house
 
+docs: .venv/installed ## the site of docs/, in site/; a broken link is an error
+	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+docs-serve: docs ## the same on a local server, made anew when a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 mutants: .venv/installed ## small defects put into losses, evaluation, methods and masks: which would no test notice?
 	$(BIN)/python -m benchmarks.mutants $(MUTANTS)
 
@@ -45,4 +52,4 @@ lint: .venv/installed ## ruff and mypy
 	$(BIN)/mypy
 
 clean: ## remove what make and the tools have made, except runs and data
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info build dist
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info build dist site

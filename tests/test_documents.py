@@ -1,17 +1,185 @@
-"""The Python of the documents runs as it stands."""
+"""The Python of the documents runs or compiles, and each command and option of them is accepted by its parser.
+
+Blocks with commands are given to bash as they stand, loops and functions included. In place of the program stands a
+function that writes down its arguments; no other program can be called.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import textwrap
+import tomllib
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pytest
 
+from mer_lightning.cli import COMMANDS, main
+from mer_lightning.errors import Refusal
+from mer_lightning.shipped import experiment_file
+from tests.test_advice import NO_ADVICE, OWN, accepts_lightning, accepts_option, accepts_own, advice
+
 TOP = Path(__file__).parents[1]
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md"]
+PAGES += sorted(path.relative_to(TOP).as_posix() for path in (TOP / "docs").rglob("*.md"))
+FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+INDENTED = re.compile(r"(?:^    .*\n|^\n(?=    ))+", re.MULTILINE)
+OPTIONS = re.compile(r"`(--[^`]+)`")
+INLINE = re.compile(r"`((?:mer-lightning|make) [^`]+)`")
+SHELL = ("", "sh", "bash")
+# Files, classes and folders of the reader.
+STAND_INS = {
+    ("--model", "my_project.mine.Mine"): "supervised",
+    ("--model", "mine"): "supervised",
+    ("--model.backbone", "my_project.mine.Mine"): "early",
+    ("--model.backbone", "mine"): "early",
+    ("--model.help", "mine"): "supervised",
+}
+EVERYWHERE = {"--trust": 2, "--quiet": 1, "--json": 1}  # {option of any command: words}
+RECORDING = """
+record() { printf '%s\\037' "$@" >> "$RECORD"; printf '\\036' >> "$RECORD"; }
+mer-lightning() { record mer-lightning "$@"; }
+make() { record make "$@"; }
+command_not_found_handle() {
+  while (($#)); do case "$1" in mer-lightning | make) record "$@" ;; esac; shift; done
+}
+PATH=/nowhere
+"""
 
 
-def blocks(page: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (TOP / page).read_text(), re.DOTALL)
+def blocks(page: str, languages: tuple[str, ...] = ("python",)) -> list[str]:
+    found = FENCED.findall((TOP / page).read_text())
+    return [textwrap.dedent(block) for _, language, block in found if language in languages]
+
+
+def scripts(page: str) -> list[str]:
+    """Every block and every piece of a line with commands."""
+    prose = FENCED.sub("", (TOP / page).read_text())
+    indented = [textwrap.dedent(block) for block in INDENTED.findall(prose)]
+    inline = [" ".join(command.split()) for command in INLINE.findall(prose)]
+    return [each for each in [*blocks(page, SHELL), *indented, *inline] if re.search("(mer-lightning|make) ", each)]
+
+
+def commands(page: str, folder: Path) -> list[list[str]]:
+    """The words of the calls of the program and of make that say something which none before has said."""
+    record = folder / "record"
+    for number, script in enumerate(scripts(page)):
+        file = folder / f"{number}.sh"
+        file.write_text(RECORDING + script)
+        subprocess.run(["bash", "-n", str(file)], check=True, cwd=folder)
+        subprocess.run(["bash", str(file)], cwd=folder, env={**os.environ, "RECORD": str(record)}, capture_output=True)
+    if not record.exists():
+        return []
+    calls = [call.split("\037")[:-1] for call in record.read_text().split("\036")[:-1]]
+    known: set[tuple[str, ...]] = set()
+    kept = []
+    for call in calls:
+        method = call[call.index("--model") + 1] if "--model" in call else ""
+        said = {(method, *call[:2])} | {(method, *_kind(*pair)) for pair in pairwise(call)}
+        if not said <= known:  # a loop says the same with other seeds
+            kept.append(call)
+            known |= said
+    return kept
+
+
+def _kind(option: str, value: str) -> tuple[str, str]:
+    """Numbers are alike, and so are paths where they need not exist."""
+    alike = value[:1].isdigit() or ("/" in value and option.startswith("-") and option != "--config")
+    return option, "" if alike else value
+
+
+def accepted(words: list[str]) -> bool:
+    program, *rest = words
+    if program == "make":
+        rules = (TOP / "Makefile").read_text()
+        return all(re.search(rf"^{target}:", rules, re.MULTILINE) for target in rest if "=" not in target)
+    for option, length in EVERYWHERE.items():
+        while option in rest:
+            at = rest.index(option)
+            rest = [*rest[:at], *rest[at + length :]]
+    command, *arguments = rest
+    if command not in COMMANDS:
+        return command in ("--help", "--version", "--print_completion")
+    if not arguments or "--help" in arguments:
+        return True
+    named = [value for option, value in pairwise(arguments) if option == "--config"]
+    if command in ("ablate", "sweep", "reproduce"):
+        named += takewhile(lambda word: not word.startswith("-"), arguments)
+    for name in named:
+        if not name.isupper() and not name.startswith("runs/"):  # FILE, or of a run that the reader has
+            experiment_file(name)
+    arguments = [STAND_INS.get(pair, pair[1]) for pair in pairwise(["", *arguments])]
+    return (accepts_own if command in OWN else accepts_lightning)(command, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_are_accepted(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = commands(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for words in found:
+        try:
+            right, why = accepted(words), ""
+        except SystemExit as end:
+            right, why = not end.code, ""
+        except Refusal as refusal:
+            right, why = False, str(refusal)
+        assert right, f"{page}: {' '.join(words)}: {why or capsys.readouterr().err}"
+
+
+def test_a_wrong_command_of_a_page_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    loop = "for b in tfn nosuch; do\n  mer-lightning fit --model.backbone $b --model supervised\ndone\n"
+    page.write_text(f"```\n{loop}```\n")
+    tfn, other = commands(str(page), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert accepted(tfn)
+    with pytest.raises(Refusal, match="nosuch"):
+        accepted(other)
+    assert option_accepted("--data.masks", "uniform_combinations")
+    assert not option_accepted("--data.alignmnt", "")
+    page.write_text("Say `make nosuch`,\n\n    srun mer-lightning data list --wrong 1 | head\n\n")
+    (tmp_path / "record").unlink()
+    indented, inline = commands(str(page), tmp_path)
+    assert not accepted(inline)
+    with pytest.raises(SystemExit):
+        accepted(indented)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_options_of_a_page_exist(page: str) -> None:
+    for span in OPTIONS.findall(FENCED.sub("", (TOP / page).read_text())):
+        options = advice(" ".join(span.split()))[1]
+        # Some options exist only beside the class whose they are.
+        right = all(option_accepted(*each) for each in options) or accepts_lightning("fit", shlex.split(span))
+        assert right, f"{page}: {span}"
+
+
+def option_accepted(option: str, value: str) -> bool:
+    value = "" if value.isupper() or "..." in value or value.startswith("$") else STAND_INS.get((option, value), value)
+    return option in NO_ADVICE or accepts_option(option, value)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_compiles(page: str) -> None:
+    for block in blocks(page):
+        compile(block, page, "exec")
+
+
+def test_the_site_has_every_page() -> None:
+    listed = re.findall(r"^ +- (?:\w+: )?(\S+\.md)$", (TOP / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")} <= {*listed}
+    assert len(listed) == len({*listed})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_extras_of_a_page_exist(page: str) -> None:
+    extras = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {*re.findall(r"mer-lightning\[(\w+)\]", (TOP / page).read_text())} <= {*extras}
 
 
 @pytest.mark.parametrize("page", ["docs/how-to/python.md"])
@@ -23,6 +191,21 @@ def test_the_blocks_of_a_page_run_one_after_the_other(
     for block in blocks(page):
         exec(compile(block.replace("max_epochs=5", "max_epochs=3"), page, "exec"), names)
     assert names["run"].results.frame["condition"].nunique() == 9
+
+
+def test_the_first_corpus_of_a_reader_is_imported_as_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MER_DATA", raising=False)
+    page = "docs/getting-started.md"
+    names: dict[str, object] = {}
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), names)
+    assert main(["data", "import", "mine.npz", "--as", "mine"]) == 0
+    (shown,) = [block for block in blocks(page, ("text",)) if block.startswith("mine-utterance")]
+    assert capsys.readouterr().out == shown
+    assert Path("clips.npz").is_file()
 
 
 def test_the_ten_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
