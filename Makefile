@@ -5,7 +5,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slow test-faults bench mutants house docs docs-serve lint clean
+.PHONY: help install reproduce test test-slow test-faults bench mutants pictures house docs docs-serve lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ test-faults: .venv/installed ## damaged files and commands that are ended; write
 bench: .venv/installed ## speed, side by side with peers; writes benchmarks/RESULTS.md
 	$(BIN)/pip install -q --no-deps MMSA==2.2.1
 	$(THREADS) $(BIN)/python -m benchmarks
+
+pictures: .venv/installed ## those of the README, after make reproduce; needs Chromium
+	$(THREADS) $(BIN)/python -m docs.pictures
 
 house: .venv/installed ## draw the picture of the imports in docs/architecture.md
 	$(BIN)/python -m docs.house
