@@ -168,14 +168,7 @@ def _changed(backbone: Backbone, batch: Batch, modality: str) -> dict[str, Tenso
 
 def permuting_the_batch_permutes_the_output(backbone: Backbone, batch: Batch) -> None:
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    permuted = Batch(
-        {m: f[order] for m, f in batch.features.items()},
-        {m: n[order] for m, n in batch.lengths.items()},
-        batch.present[order],
-        None,
-        batch.index[order],
-    )
-    _assert_close(state_of(backbone, permuted), state_of(backbone, batch)[order])
+    _assert_close(state_of(backbone, _chosen(batch, order)), state_of(backbone, batch)[order])
 
 
 def padding_cannot_change_the_output(backbone: Backbone, batch: Batch) -> None:
@@ -196,14 +189,7 @@ def fusing_many_masks_equals_many_passes(backbone: Backbone, batch: Batch) -> No
 
 
 def a_batch_of_one_and_bfloat16_work(backbone: Backbone, batch: Batch) -> None:
-    first = slice(0, 1)
-    one = Batch(
-        {m: values[first] for m, values in batch.features.items()},
-        {m: lengths[first] for m, lengths in batch.lengths.items()},
-        batch.present[first],
-        None,
-        batch.index[first],
-    )
+    one = _chosen(batch, torch.tensor([0]))
     assert state_of(backbone, one).shape == (1, backbone.state_width)
     assert state_of(backbone, one).isfinite().all()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -254,6 +240,11 @@ def encodes_alike_is_true_where_it_is_set(backbone: Backbone, batch: Batch) -> N
     pairs = [(a[m], b[m]) for a, b in zip(_parts(evaluated), _parts(trained), strict=True) for m in a]
     alike = all(torch.equal(first, second) for first, second in pairs)
     assert backbone.encodes_alike == alike, f"set encodes_alike = {alike} in {type(backbone).__name__}"
+
+
+def _chosen(batch: Batch, rows: Tensor) -> Batch:
+    features, lengths = ({m: each[rows] for m, each in part.items()} for part in (batch.features, batch.lengths))
+    return Batch(features, lengths, batch.present[rows], None, batch.index[rows])
 
 
 def _parts(encoded: Encoded) -> tuple[dict[str, Tensor], ...]:
