@@ -5,7 +5,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slow test-faults bench mutants pictures house docs docs-serve lint clean
+.PHONY: help install reproduce test test-slow test-wheel test-faults bench mutants pictures house docs docs-serve lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ test: lint ## style, types and the quick tests
 
 test-slow: .venv/installed ## the tests that take minutes
 	$(THREADS) $(BIN)/python -m pytest -m slow
+
+test-wheel: ## the wheel in an empty environment, used as a person would
+	PYTHON=$(PYTHON) sh tests/wheel.sh $$(mktemp -u -d)
 
 test-faults: .venv/installed ## damaged files and commands that are ended; writes docs/reliability.md
 	$(THREADS) $(BIN)/python -m tests.faults
