@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mer_lightning.errors import Refusal
+from mer_lightning.studies import search as search_module
 from mer_lightning.studies.search import Search
 from mer_lightning.studies.sweep_file import Sweep, read_sweep
 from mer_lightning.studies.sweep_storage import FileStorage
@@ -71,6 +72,34 @@ def test_random_trials_are_the_same_after_a_kill(tmp_path: Path) -> None:
         run_until_killed(broken, {}, trials=4)
     values = [[trial.overrides["x"] for trial, _, _ in search.all_trials()] for search in (whole, broken)]
     assert values[0] == values[1] == [tiny.random_point(n)["x"] for n in range(9)]
+
+
+def test_bayes_draws_the_same_for_one_command_and_for_two_in_turn(tmp_path: Path) -> None:
+    """What a trial draws depends on its number and on the scores before it, not on who has drawn the last one."""
+    both = {"x": {"min": 0.0, "max": 1.0}, "y": {"min": 0.0, "max": 1.0}}
+    tiny = sweep(tmp_path, method="bayes", run_cap=24, parameters=both)
+    whole = Search(tiny, FileStorage(tmp_path / "whole"), 24)
+    run_until_killed(whole, {}, trials=99)
+    two = [Search(tiny, FileStorage(tmp_path / "shared"), 24) for _ in range(2)]
+    for number in range(24):
+        trial = next(two[number % 2].trials_to_run())
+        two[number % 2].record(trial, -((trial.overrides["x"] - 0.3) ** 2), pruned=False)
+    values = [[trial.overrides for trial, _, _ in search.all_trials()] for search in (whole, two[0])]
+    assert len(values[0]) == 24
+    assert values[0] == values[1]
+
+
+def test_bayes_reads_the_newest_trials_and_the_best_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "_NEWEST", 4)
+    monkeypatch.setattr(search_module, "_BEST", 2)
+    tiny = sweep(tmp_path, method="bayes", run_cap=12, parameters={"x": {"min": 0.0, "max": 1.0}})
+    search = Search(tiny, FileStorage(tmp_path / "study"), 12)
+    scores = dict(enumerate([0.0, 9.0, 1.0, 2.0, 8.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1.5, 2.5]))
+    run_until_killed(search, scores, trials=99)
+    seen = search_module._SomeTrials(search.study)._get_trials(deepcopy=False)
+    assert [trial.number for trial in seen] == [1, 4, 8, 9, 10, 11]
 
 
 def test_bayes_draws_more_where_the_score_is_high(tmp_path: Path) -> None:
