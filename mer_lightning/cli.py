@@ -117,7 +117,7 @@ def _refuse_without_result(args: list[str]) -> None:
 
 
 def _run(command: str, rest: list[str]) -> int:
-    from mer_lightning.errors import Refusal
+    from mer_lightning.errors import Refusal, did_you_mean
 
     if command == "--print_completion":
         from mer_lightning.commands.completion import script
@@ -131,10 +131,7 @@ def _run(command: str, rest: list[str]) -> int:
 
         run([command, *rest])
         return 0
-    import difflib
-
-    nearest = difflib.get_close_matches(command, COMMANDS, n=1)
-    remedy = f"did you mean '{nearest[0]}'?" if nearest else "see mer-lightning --help"
+    remedy = did_you_mean(command, COMMANDS, "see mer-lightning --help", written="'{}'")
     raise Refusal("mer-lightning", f"a command among {', '.join(COMMANDS)}", f"'{command}'", remedy)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,6 +99,14 @@ class Diverged(Exception):
         parts += [f"the last good checkpoint is {self.kept}"] if self.kept else []
         parts += ["try a smaller learning rate, such as --model.optimizer.lr 1e-4, or --trainer.gradient_clip_val 1"]
         return "; ".join(parts)
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6, written: str = "{}") -> str:
+    """A question after the known word that is nearest to one that is not known; ``otherwise`` where none is near."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {written.format(close[0])}?" if close else otherwise
 
 
 def first_names(names: list[str]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
-from mer_lightning.errors import Refusal, first_names
+from mer_lightning.errors import Refusal, did_you_mean, first_names
 
 EXPERIMENTS = "experiments"
 KINDS = ("", "backbones", "ablations", "sweeps")  # folders of experiments
@@ -33,8 +32,5 @@ def experiment_file(name: str | Path, kinds: tuple[str, ...] = KINDS, option: st
         if path.is_file() and path.resolve().is_relative_to(shipped(EXPERIMENTS).resolve()):
             return path
     known = sorted(path.stem for kind in kinds for path in (shipped(EXPERIMENTS) / kind).glob("*.yaml"))
-    close = difflib.get_close_matches(given.stem, known, n=1)
-    remedy = f"did you mean {close[0]}?" if close else "check the path"
-    raise Refusal(
-        f"{option}{name}", f"a file, or the name of one that is shipped: {first_names(known)}", "neither", remedy
-    )
+    expected = f"a file, or the name of one that is shipped: {first_names(known)}"
+    raise Refusal(f"{option}{name}", expected, "neither", did_you_mean(given.stem, known, "check the path"))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from pathlib import Path
 
 from mer_lightning import output
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, did_you_mean
 from mer_lightning.shipped import shipped
 
 
@@ -24,8 +23,7 @@ def main(args: list[str]) -> int:
         output.give(pages, lambda: _list(pages))
         return 0
     if given.page not in pages:
-        close = difflib.get_close_matches(given.page, pages, n=1)
-        remedy = f"did you mean {close[0]}?" if close else "list them: mer-lightning docs"
+        remedy = did_you_mean(given.page, pages, "list them: mer-lightning docs")
         raise Refusal("mer-lightning docs", "the name of a page", f"'{given.page}'", remedy)
     text = pages[given.page].read_text(encoding="utf-8")
     output.give({"page": given.page, "text": text}, lambda: _print(text))

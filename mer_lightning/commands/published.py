@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mer_lightning import output
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, did_you_mean
 from mer_lightning.published.rows import Published, published
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ def main(args: list[str]) -> int:
 
     corpora = sorted({row.corpus for row in published()})
     if given.corpus not in corpora:
-        nearest = difflib.get_close_matches(given.corpus, corpora, n=1)
-        remedy = f"did you mean {nearest[0]}?" if nearest else "choose one of them"
+        remedy = did_you_mean(given.corpus, corpora, "choose one of them")
         raise Refusal("mer-lightning published", f"a corpus among {', '.join(corpora)}", f"'{given.corpus}'", remedy)
     rows = published(given.corpus, given.protocol)
     if not rows:

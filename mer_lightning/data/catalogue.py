@@ -6,7 +6,6 @@ same words; of those only ``task_card`` is needed.
 
 from __future__ import annotations
 
-import difflib
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mer_lightning.data.places import data_root
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, did_you_mean
 from mer_lightning.yaml_text import from_yaml
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 # Corpora with a synthetic twin: those whose shapes synthetic/twins.py knows.
 TWINS = ("mosi", "mosei", "mosei_emotions", "iemocap4", "iemocap")
+_NEAR = 0.7  # names of corpora are short, and alike
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,10 @@ def lookup(name: str) -> CatalogueEntry:
 
 def nearest(name: str) -> str:
     """A question after the corpus that a person may have meant by a name; empty where none is near."""
-    close = difflib.get_close_matches(name, [*catalogue(), *own_catalogue()], 1, 0.7)
-    return f"did you mean {close[0]}?" if close else ""
+    return did_you_mean(name, [*catalogue(), *own_catalogue()], cutoff=_NEAR)
 
 
 def refuse_no_twin(name: str) -> None:
     if name not in TWINS:
         expected = f"one of {', '.join(TWINS)} for a synthetic corpus"
-        close = difflib.get_close_matches(name, TWINS, 1, 0.7)
-        raise Refusal(name, expected, "another name", f"did you mean {close[0]}?" if close else "choose one of them")
+        raise Refusal(name, expected, "another name", did_you_mean(name, TWINS, "choose one of them", _NEAR))

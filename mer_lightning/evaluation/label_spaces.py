@@ -7,7 +7,6 @@ a label that no class is mapped to are left out, too. The classes of the corpus 
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, did_you_mean
 from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.tasks import SingleLabel, Task
 
@@ -83,6 +82,5 @@ def label_map(model: Task, corpus: Task, read_as: dict[str, str]) -> LabelMap:
 def _refuse_unknown(names: Iterable[str], classes: tuple[str, ...], owner: str) -> None:
     for name in names:
         if name not in classes:
-            near = difflib.get_close_matches(name, classes, n=1)
-            remedy = f"did you mean '{near[0]}'?" if near else "name one of them"
+            remedy = did_you_mean(name, classes, "name one of them", written="'{}'")
             raise Refusal("--labels", f"classes of {owner}: {', '.join(classes)}", f"'{name}'", remedy)

@@ -7,7 +7,6 @@ callbacks and loggers have that of their class (`--model.optimizer AdamW`).
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 from jsonargparse._loaders_dumpers import yaml_load
 
-from mer_lightning.errors import Refusal, reading
+from mer_lightning.errors import Refusal, did_you_mean, reading
 from mer_lightning.methods.places import CONFIG_FILES, NO_CLASS, PLACES, place_of, refuse_strange_classes
 from mer_lightning.projects import untrusted_hint
 from mer_lightning.shipped import configuration
@@ -31,8 +30,7 @@ def _class_path(place: tuple[str, ...], name: str) -> str:
     for known, path in classes.items():
         if name in (known, path.rpartition(".")[2]):
             return path
-    close = difflib.get_close_matches(name, classes, n=1)
-    remedy = f"did you mean {close[0]}?" if close else untrusted_hint() or "or give a full class path"
+    remedy = did_you_mean(name, classes, untrusted_hint() or "or give a full class path")
     raise Refusal(f"--{'.'.join(place)}", f"one of {', '.join(classes)}", f"'{name}'", remedy)
 
 

@@ -3,12 +3,11 @@ and Lightning are imported."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mer_lightning.discovery import parameters
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, did_you_mean
 
 # Ours, with their help.
 OPTIONS = {
@@ -45,8 +44,7 @@ def refuse_unknown_options(command: str, given: Mapping[str, Any]) -> None:
 
 
 def unknown_option(option: str, known: Collection[str]) -> Refusal:
-    close = difflib.get_close_matches(option, sorted(known), n=1, cutoff=0.5)
-    remedy = f"did you mean --{close[0]}?" if close else "see --help"
+    remedy = did_you_mean(option, sorted(known), "see --help", cutoff=0.5, written="--{}")
     return Refusal(f"--{option}", "an option", "none of that name", remedy)
 
 

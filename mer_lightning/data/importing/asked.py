@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from mer_lightning.data.catalogue import known_corpus
 from mer_lightning.data.importing.arrays import ratings_for
 from mer_lightning.data.importing.base import Reader, read_raw
 from mer_lightning.data.raw import RawCorpus
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, did_you_mean
 from mer_lightning.tasks import MultiLabel, Ratings, Regression, SingleLabel, Task, task_from_card
 from mer_lightning.yaml_text import from_yaml
 
@@ -99,8 +98,7 @@ def _with_classes(raw: RawCorpus, task: Task, text: str) -> RawCorpus:
         raise Refusal("--classes", "one of several named classes in the file and in the corpus", found, _OTHER)
     for given, known, where in ((mapped, raw.task.classes, "the file"), (mapped.values(), task.classes, "the corpus")):
         if unknown := [each for each in given if each not in known]:
-            near = difflib.get_close_matches(unknown[0], known, 1)
-            remedy = f"did you mean '{near[0]}'?" if near else "name one of them"
+            remedy = did_you_mean(unknown[0], known, "name one of them", written="'{}'")
             raise Refusal("--classes", f"classes of {where}: {', '.join(known)}", f"'{unknown[0]}'", remedy)
     if left := [each for each in raw.task.classes if each not in mapped]:
         raise Refusal(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, fields, replace
 
 from mer_lightning.data.synthetic.process import Process
-from mer_lightning.errors import Refusal
+from mer_lightning.errors import Refusal, did_you_mean
 
 DEFAULT = "default"
 
@@ -56,7 +55,8 @@ def process_named(text: str) -> NamedProcess:
     """A name of ``PROCESSES``, and after commas constants that differ from it; three numbers are joined by colons."""
     name, *changes = text.replace(" ", "").split(",")
     if name not in PROCESSES:
-        raise Refusal("process", f"one of {', '.join(PROCESSES)}", f"'{name}'", _nearest(name, list(PROCESSES)))
+        remedy = did_you_mean(name, PROCESSES, "choose one of them")
+        raise Refusal("process", f"one of {', '.join(PROCESSES)}", f"'{name}'", remedy)
     process = PROCESSES[name]
     changed = dict(_constant(change) for change in changes)
     constants = replace(process.constants, **changed)  # type: ignore[arg-type]
@@ -69,7 +69,8 @@ def _constant(change: str) -> tuple[str, float | tuple[float, ...]]:
     """`cue=2` -> ("cue", 2.0); `private=0.1:0.1:0.1` -> ("private", (0.1, 0.1, 0.1))"""
     key, _, value = change.partition("=")
     if key not in _CONSTANTS:
-        raise Refusal("process", f"a constant among {', '.join(_CONSTANTS)}", f"'{key}'", _nearest(key, [*_CONSTANTS]))
+        remedy = did_you_mean(key, _CONSTANTS, "choose one of them")
+        raise Refusal("process", f"a constant among {', '.join(_CONSTANTS)}", f"'{key}'", remedy)
     count = 3 if _CONSTANTS[key] == "Triple" else 1
     try:
         numbers = tuple(float(part) for part in value.split(":"))
@@ -85,8 +86,3 @@ def _constant(change: str) -> tuple[str, float | tuple[float, ...]]:
 
 def _written(value: float | tuple[float, ...]) -> str:
     return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}?" if close else "choose one of them"
