@@ -49,6 +49,11 @@ def paths_in_file(module: str, base: str) -> dict[str, str]:
     return {each: f"{module}.{each}" for each in _heirs(nodes, base)}
 
 
+def small_letters(class_name: str) -> str:
+    """`modality_dropout` of ModalityDropout."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
+
+
 @functools.cache
 def parameters(path: str) -> frozenset[str]:
     """The names of the parameters with which a class is made, those of its bases too where it hands them on."""
@@ -64,6 +69,13 @@ def parameter_help(path: str) -> dict[str, str]:
         entries = re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", text, re.MULTILINE)
         return {name: " ".join(meaning.split()) for name, meaning in entries}
     return {}
+
+
+def first_line(path: str) -> str:
+    """Of the docstring of a class."""
+    for _, node in _definitions(path):
+        return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
 
 
 def import_path(cls: type) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mer_lightning import output
+from mer_lightning.shipped import configuration
 from mer_lightning.studies.folds import in_folds, several_partitions
 from mer_lightning.studies.jobs import Job
 
@@ -36,16 +37,16 @@ def main(args: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="mer-lightning fit", allow_abbrev=False)
     parser.add_argument("--run_dir", type=Path)
     parser.add_argument("--name")
-    parser.add_argument("--config", "-c", type=Path, action="append", default=[])
+    parser.add_argument("--config", "-c", action="append", default=[])
     add_workers_option(parser)
     given, rest = parser.parse_known_args(args)
-    configs = tuple(given.config)
-    arguments = (*(word for path in configs for word in ("--config", str(path))), *rest)
-    name = given.name or (configs[0].stem if configs else "fit")
+    arguments = (*(word for text in given.config for word in ("--config", text)), *rest)
+    files = tuple(filter(None, map(configuration, given.config)))
+    name = given.name or (files[0].stem if files else "fit")
     # The same command finds its folder again.
     identity = hashlib.sha256("\n".join(arguments).encode()).hexdigest()[:8]
     folder = given.run_dir or Path("runs") / f"{name}-folds" / identity
-    study = in_folds([Job(folder, arguments, tuple(path for path in configs if path.is_file()), folder.name)])
+    study = in_folds([Job(folder, arguments, files, folder.name)])
     console = Console()
     if not run_in_folder(study, folder, given.workers, console):
         return 1

@@ -15,18 +15,17 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: list[str]) -> int:
     make_parser().parse_args(args)
 
-    import inspect
-
-    from mer_lightning.methods.base import all_methods
+    from mer_lightning.discovery import first_line
+    from mer_lightning.methods.places import PLACES
 
     files = sorted(path.stem for path in shipped(EXPERIMENTS).glob("*.yaml"))
     rows = [
         {
             "name": name,
-            "what": (inspect.getdoc(cls) or "").partition("\n")[0],
+            "what": first_line(path),
             "experiments": [file for file in files if file.startswith(f"{name}_")],
         }
-        for name, cls in all_methods().items()
+        for name, path in PLACES["model",].classes().items()
     ]
 
     def show() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mer_lightning.batch import Batch
+from mer_lightning.discovery import small_letters
 from mer_lightning.errors import Refusal
 from mer_lightning.made_with import MadeWith
 from mer_lightning.masks.drawing import (
@@ -79,7 +79,7 @@ def all_training_masks() -> dict[str, type[TrainingMasks]]:
     """{name: class} of every kind of training masks; the name is that of its class in small letters."""
     classes = [cls for cls in globals().values() if isinstance(cls, type) and not inspect.isabstract(cls)]
     found = [cls for cls in classes if issubclass(cls, TrainingMasks)]
-    return {re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower(): cls for cls in found}
+    return {small_letters(cls.__name__): cls for cls in found}
 
 
 class Complete(TrainingMasks):

@@ -27,7 +27,7 @@ from typing import Any
 import jsonargparse
 from jsonargparse._common import parsing_settings
 
-from mer_lightning.discovery import import_path, paths_by_file, paths_in_file
+from mer_lightning.discovery import import_path, paths_by_file, paths_in_file, small_letters
 from mer_lightning.errors import Refusal
 from mer_lightning.trust import is_import_path, is_trusted, remedy, trusted_packages
 
@@ -98,7 +98,7 @@ def _subclasses(base: Any) -> list[type]:
 def _masks() -> dict[str, str]:
     module = "mer_lightning.masks.training"
     names = paths_in_file(module, "TrainingMasks")
-    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): path for name, path in names.items()}
+    return {small_letters(name): path for name, path in names.items()}
 
 
 def _of(module: str, *names: str) -> dict[str, str]:
