@@ -15,7 +15,7 @@ from mer_lightning.errors import Refusal
 from mer_lightning.made_with import options_of, plain
 from mer_lightning.methods.base import MERMethod, all_methods
 from mer_lightning.methods.checkpoints import read_checkpoint
-from mer_lightning.training.run_folder import BEST
+from mer_lightning.methods.loading import take
 
 _NO_OPTIONS = ("_class_path", "_instantiator", "dims", "task_card")  # what a fit finds out itself
 
@@ -87,7 +87,8 @@ def fit(
         path = Path(folder) / "fit.json"
         path.write_text(json.dumps(config), encoding="utf-8")
         run = Run(run_quietly(["fit", "--config", str(path)]))
-    _take_weights(model, run)
+    take(model, read_checkpoint(run.checkpoint))
+    model.eval()
     return run
 
 
@@ -97,10 +98,3 @@ def load(folder: str | Path) -> Run:
     if not run.checkpoint.is_file() and not is_saved(run.folder):
         raise Refusal(run.folder, "a run's folder, with a checkpoint", "none", "name a folder that fit made")
     return run
-
-
-def _take_weights(model: MERMethod, run: Run) -> None:
-    checkpoint = read_checkpoint(run.folder / BEST)
-    model.on_load_checkpoint(checkpoint)
-    model.load_state_dict(checkpoint["state_dict"])
-    model.eval()

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from mer_lightning.evaluation.metric_info import MetricInfo
-from mer_lightning.evaluation.metrics import describe
+from mer_lightning.evaluation.metrics import headline_metrics
 from mer_lightning.modalities import complete_among
 from mer_lightning.numerals import number
 
@@ -97,16 +96,12 @@ def _scores(rows: pd.DataFrame, task: Task) -> str:
     shown = [each for each in known if each == complete_among(known) or each.startswith("mean-")] or known[:1]
     lines = ["| under | metric | value | constant | linear |", "|---|---|---|---|---|"]
     for condition in shown:
-        for metric, info in _headline(task).items():
+        for metric, info in headline_metrics(task).items():
             found = rows[(rows["condition"] == condition) & (rows["metric"] == metric)]
             for _, row in found.iterrows():
                 values = (number(row[column]) for column in ("value", "floor", "linear"))
                 lines.append(f"| {condition} | {info.title} | {' | '.join(values)} |")
     return "\n".join(lines)
-
-
-def _headline(task: Task) -> dict[str, MetricInfo]:
-    return {metric: info for metric, info in describe(task).items() if info.headline}
 
 
 def _limits(rows: pd.DataFrame, task: Task, card: CorpusCard) -> list[str]:

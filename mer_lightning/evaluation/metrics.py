@@ -45,6 +45,11 @@ def metric_input(task: Task, logits: Tensor, target: Tensor) -> MetricInput:
     return MetricInput(target.detach().cpu().to(exact), task.decide(logits).to(exact), logits.double())
 
 
+def headline_metrics(task: Task) -> dict[str, MetricInfo]:
+    """Those that matter most; the others are variants for comparison with papers."""
+    return {name: info for name, info in describe(task).items() if info.headline}
+
+
 def evaluate(task: Task, logits: Tensor, target: Tensor) -> dict[str, float]:
     """All metrics of one split from its logits (N, O) and target (N,) or (N, C); NaN where one is undefined.
 

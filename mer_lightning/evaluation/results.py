@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mer_lightning.data.corpus import CorpusCard
-from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate
+from mer_lightning.evaluation.metrics import METRICS_VERSION, describe, evaluate, headline_metrics
 from mer_lightning.evaluation.predictions import Predictions
 from mer_lightning.evaluation.protocols import Protocol, averages
 from mer_lightning.evaluation.references import References
@@ -149,7 +149,7 @@ def tidy(
     return pd.DataFrame([*rows, *of_subset])
 
 
-def headline(predictions: Predictions, task: Task, protocol: Protocol) -> dict[str, float]:
+def headline_scores(predictions: Predictions, task: Task, protocol: Protocol) -> dict[str, float]:
     """{CONDITION/METRIC: value} of the metrics that matter most, averages over conditions included."""
     assert predictions.target is not None
     scores = {
@@ -157,7 +157,7 @@ def headline(predictions: Predictions, task: Task, protocol: Protocol) -> dict[s
         for k, condition in enumerate(protocol.conditions)
     }
     found: dict[str, float] = {}
-    for metric in (name for name, info in describe(task).items() if info.headline):
+    for metric in headline_metrics(task):
         values = {name: each[metric] for name, each in scores.items()}
         found |= {f"{name}/{metric}": value for name, value in (values | averages(values, protocol)).items()}
     return found
@@ -181,7 +181,7 @@ def table(rows: pd.DataFrame, task: Task, title: str) -> Group:
     from rich.console import Group
     from rich.table import Table
 
-    headline = {metric: info for metric, info in describe(task).items() if info.headline}
+    headline = headline_metrics(task)
     shown = Table(box=box.SIMPLE, padding=0, pad_edge=False)
     shown.add_column("condition", no_wrap=True)
     for info in headline.values():

@@ -20,7 +20,7 @@ from mer_lightning.evaluation.label_spaces import LabelMap
 from mer_lightning.evaluation.metrics import evaluate, score
 from mer_lightning.evaluation.predictions import Predictions, PredictionStore
 from mer_lightning.evaluation.protocols import FrozenProtocol, Protocol, freeze
-from mer_lightning.evaluation.results import headline
+from mer_lightning.evaluation.results import headline_scores
 from mer_lightning.methods.divergence import refuse_bad_predictions
 from mer_lightning.methods.inputs import Inputs
 from mer_lightning.methods.phase import Phase
@@ -171,7 +171,7 @@ class ConditionalEvaluation(LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         """Log the headline metrics under every condition: they are what `Trainer.test` returns."""
         assert self.frozen_protocol is not None
-        found = headline(*self.tested(), self.frozen_protocol.protocol)
+        found = headline_scores(*self.tested(), self.frozen_protocol.protocol)
         self.log_dict({f"test/{name}": value for name, value in found.items()})
 
     def on_predict_epoch_start(self) -> None:

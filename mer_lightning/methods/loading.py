@@ -30,6 +30,11 @@ def method_of(checkpoint: dict[str, Any], path: str | Path) -> MERMethod:
     except Refusal as refusal:
         raise Refusal(f"{path}: {refusal.where}", refusal.expected, refusal.found, refusal.remedy) from None
     with reading(path, f"the weights of {class_path}", "train it again, or ask where the file comes from"):
-        method.on_load_checkpoint(checkpoint)
-        method.load_state_dict(checkpoint["state_dict"])
+        take(method, checkpoint)
     return method
+
+
+def take(method: MERMethod, checkpoint: dict[str, Any]) -> None:
+    """What a method has learnt: its weights, and what else a checkpoint knows."""
+    method.on_load_checkpoint(checkpoint)
+    method.load_state_dict(checkpoint["state_dict"])

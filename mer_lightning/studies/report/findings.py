@@ -115,38 +115,39 @@ def _winner(sweep: Trials) -> str:
 
 
 def _hardly_better(setting: Setting) -> list[str]:
-    """On the complete input, by the share of the way from the best constant to a perfect score."""
-    metric, direction = setting.task.score
-    complete = complete_among(setting.conditions)
-    rows = setting.rows[(setting.rows["metric"] == metric) & (setting.rows["condition"] == complete)]
-    if not rows["floor"].notna().any():
-        return []
-    means = rows.groupby("label", sort=False)[["value", "floor"]].mean()
-    perfect = 0.0 if direction == "min" else 1.0
+    """By the share of the way from the best constant to a perfect score."""
+    means = _beside(setting, "floor")
+    perfect = 0.0 if setting.task.score[1] == "min" else 1.0
     way = (means["value"] - means["floor"]) / (perfect - means["floor"])
     poor = means.loc[~(way >= HARDLY), "value"]  # a score that is no number is poor, too
     if not len(poor):
         return []
     listed = _with_scores(poor, len(means))
-    title, floor = describe(setting.task)[metric].title, number(means["floor"].iloc[0])
-    return [f"Hardly better than a constant, which has {title} {floor} under {complete}: {listed}."]
+    return [f"Hardly better than a constant, which has {_reference(setting, means['floor'])}: {listed}."]
 
 
 def _below_linear(setting: Setting) -> list[str]:
-    """The methods that a linear model of mean features equals or beats on the complete input (rule 12)."""
-    metric, direction = setting.task.score
-    complete = complete_among(setting.conditions)
-    rows = setting.rows[(setting.rows["metric"] == metric) & (setting.rows["condition"] == complete)]
-    if not rows["linear"].notna().any():
-        return []
-    means = rows.groupby("label", sort=False)[["value", "linear"]].mean()
-    worse = means["value"] >= means["linear"] if direction == "min" else means["value"] <= means["linear"]
+    """The methods that a linear model of mean features equals or beats (rule 12)."""
+    means = _beside(setting, "linear")
+    lower_is_better = setting.task.score[1] == "min"
+    worse = means["value"] >= means["linear"] if lower_is_better else means["value"] <= means["linear"]
     if not worse.any():
         return []
-    linear = number(means["linear"].iloc[0])
-    title = describe(setting.task)[metric].title
     listed = _with_scores(means.loc[worse, "value"], len(means))
-    return [f"A linear model of mean features has {title} {linear} under {complete}; not better: {listed}."]
+    return [f"A linear model of mean features has {_reference(setting, means['linear'])}; not better: {listed}."]
+
+
+def _beside(setting: Setting, reference: str) -> pd.DataFrame:
+    """The score on the complete input and that of a reference, of each method; no rows where there is none."""
+    metric, complete = setting.task.score[0], complete_among(setting.conditions)
+    rows = setting.rows[(setting.rows["metric"] == metric) & (setting.rows["condition"] == complete)]
+    known = rows if rows[reference].notna().any() else rows[:0]
+    return known.groupby("label", sort=False, observed=True)[["value", reference]].mean()
+
+
+def _reference(setting: Setting, values: pd.Series[float]) -> str:
+    title = describe(setting.task)[setting.task.score[0]].title
+    return f"{title} {number(values.iloc[0])} under {complete_among(setting.conditions)}"
 
 
 def _with_scores(values: pd.Series[float], of: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mer_lightning.evaluation.metrics import describe
+from mer_lightning.evaluation.metrics import describe, headline_metrics
 from mer_lightning.evaluation.significance import compare, corrected
 from mer_lightning.numerals import digits_allowed, number, spread
 from mer_lightning.studies.report.settings import Setting
@@ -57,13 +57,12 @@ def scores(setting: Setting, metric: str) -> pd.DataFrame:
 
 def metrics_shown(setting: Setting) -> list[ShownMetric]:
     """The one that selects checkpoints, then the other headline metrics of the task."""
-    described = describe(setting.task)
     first = setting.task.score[0]
-    names = [first, *[name for name, info in described.items() if info.headline and name != first]]
+    shown = {first: describe(setting.task)[first]} | headline_metrics(setting.task)
     arrows = {"min": "↓", "max": "↑"}
     return [
         ShownMetric(name, f"{info.title} {arrows[info.direction]}", info.direction == "min")
-        for name, info in ((name, described[name]) for name in names)
+        for name, info in shown.items()
     ]
 
 
