@@ -60,10 +60,15 @@ class Facts:
 
 @dataclass(frozen=True)
 class Run:
-    """One run that has results."""
+    """One run that has results. Of a kept ledger, the facts stay JSON until they are asked for."""
 
     folder: Path
-    facts: Facts
+    given_facts: Facts | str
+
+    @cached_property
+    def facts(self) -> Facts:
+        given = self.given_facts
+        return given if isinstance(given, Facts) else Facts(**json.loads(given))
 
     @property
     def config(self) -> dict[str, Any]:

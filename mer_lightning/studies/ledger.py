@@ -6,6 +6,8 @@ have changed since then is read again.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -49,17 +51,33 @@ class Ledger:
 
 def open_ledger(folders: Iterable[Path]) -> Ledger:
     """Every run with results in or below ``folders``, and those that diverged."""
-    folders = list(folders)
+    with _no_search_for_garbage():
+        return _opened(list(folders))
+
+
+@contextlib.contextmanager
+def _no_search_for_garbage() -> Iterator[None]:
+    """Thousands of runs are millions of objects that are all kept: looking for garbage among them takes seconds."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _opened(folders: list[Path]) -> Ledger:
     states: dict[Path, str] = {}
     diverged: dict[Path, str] = {}
     for folder in folders:
         walked = dict(_folders(folder))
         diverged |= {path: divergence_line(path) for path in sorted(walked) if DIVERGED in walked[path]}
-        found = sorted(path for path, names in walked.items() if {RESULTS, CONFIG} <= names and path not in diverged)
+        found = [path for path, names in walked.items() if {RESULTS, CONFIG} <= names and path not in diverged]
         if not found:
             others = f"{len(diverged)} that diverged, and no other" if diverged else "none"
             raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", others, "name one that fit made")
-        states |= {path: _state(path) for path in found}
+        states |= {path: _state(path) for path in sorted(found, key=lambda path: path.parts)}
     each_once = {path.resolve(): path for path in states}  # the same run may lie below several of the folders
     states = {path: states[path] for path in each_once.values()}
     kept = kept_ledger(folders) if len(states) >= _MANY else None
@@ -71,7 +89,7 @@ def open_ledger(folders: Iterable[Path]) -> Ledger:
     runs = [every[path] for path in states]
     if kept and fresh:
         kept.save(runs, states, table)
-    return Ledger(runs, _in_order_of(runs, table.to_pandas()), diverged)
+    return Ledger(runs, _in_order_of(runs, table.to_pandas(split_blocks=True)), diverged)
 
 
 def _folders(folder: Path) -> Iterator[tuple[Path, set[str]]]:
@@ -96,8 +114,15 @@ def _state(folder: Path) -> str:
     paths = [f"{top}{os.sep}{name}" for name in _READ_FILES]
     for logs, _, names in os.walk(f"{top}{os.sep}logs"):
         paths += [os.path.join(logs, name) for name in names if name == "metrics.csv"]
-    stats = [os.stat(path) for path in paths if os.path.isfile(path)]
+    stats = [stat for stat in map(_file_state, paths) if stat]
     return ",".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
+
+
+def _file_state(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
 
 
 def _with_costs(run: Run) -> pa.Table:
@@ -133,4 +158,5 @@ def _with_categories(table: pa.Table) -> pa.Table:
 
 def _in_order_of(runs: list[Run], rows: pd.DataFrame) -> pd.DataFrame:
     order = {str(run.folder): number for number, run in enumerate(runs)}
-    return rows.iloc[rows["run"].map(order).astype(int).argsort(kind="stable")].reset_index(drop=True)
+    place = rows["run"].map(order).astype(int)
+    return rows if place.is_monotonic_increasing else rows.iloc[place.argsort(kind="stable")].reset_index(drop=True)
