@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from mer_lightning.evaluation.metrics import describe
-from mer_lightning.evaluation.results import table
+from mer_lightning.evaluation.results import table, title_of
 from mer_lightning.tasks import Regression
 
 METRICS = [metric for metric, info in describe(Regression()).items() if info.headline]
@@ -84,3 +84,22 @@ def test_the_linear_model_has_a_row_of_the_complete_input() -> None:
     lines, _ = printed(found.assign(linear=linear))
     assert ["linear", *["0.6250"] * len(METRICS)] in lines
     assert ["linear:", "a", "linear", "model", "of", "mean", "features,", "under", "tav"] in lines
+
+
+def test_scores_of_folds_are_shown_where_there_are_some() -> None:
+    single = rows({"t": 0.5, "tav": 0.75})
+    folds = single.assign(fold_mean=0.8, fold_std=0.1)
+    assert not any("folds," in words for words in printed(single)[0])
+    unknown = single.assign(fold_mean=math.nan, fold_std=math.nan)
+    assert not any("folds," in words for words in printed(unknown)[0])
+    with_one_gap = folds.assign(fold_mean=[math.nan if c == "t" else 0.8 for c in folds["condition"]])
+    (line,) = [words for words in printed(with_one_gap)[0] if "folds," in words]
+    assert line[:4] == ["mean", "±", "deviation", "over"]
+    assert line[-2:] == ["tav", ".80±.10"]
+
+
+def test_a_title_says_what_the_rows_are_of() -> None:
+    facts = {"corpus": "mosi", "split": "test", "partition": "official", "method": "CDaT", "seed": 7}
+    assert title_of(pd.DataFrame([facts, facts])) == "mosi, test split of official: CDaT, seed 7"
+    pooled = facts | {"partition": "session1..5, pooled"}
+    assert title_of(pd.DataFrame([pooled])) == "mosi, test splits of session1..5, pooled: CDaT, seed 7"

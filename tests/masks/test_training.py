@@ -90,6 +90,7 @@ def test_modality_dropout_has_the_stated_law() -> None:
 def test_dropout_at_the_ends_of_its_range() -> None:
     assert ModalityDropout(0.0).present(300, 0, 0).all()
     assert sizes(ModalityDropout(1.0).present(300, 0, 0)) == [1, 0, 0]
+    assert ModalityDropout().rate == 0.3
 
 
 def test_per_modality_rates_have_the_stated_law() -> None:

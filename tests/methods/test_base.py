@@ -8,15 +8,17 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from mer_lightning.backbones.early import Early
 from mer_lightning.backbones.late_transformer import LateTransformer
 from mer_lightning.contract import DIMS
 from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
+from mer_lightning.data.store import write_corpus
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.masks.training import UniformCombinations
-from mer_lightning.methods.optimizing import with_fused_kernels
+from mer_lightning.methods.optimizing import rate_factor, with_fused_kernels
 from mer_lightning.methods.supervised import Supervised
 from mer_lightning.tasks import Regression
 
@@ -150,3 +152,37 @@ def test_checkpoints_of_older_versions_load() -> None:
     again = Supervised(DIMS, Regression().card(), LateTransformer)
     again.load_state_dict(older)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in method.state_dict().items())
+
+
+def test_a_constant_rate_stays_after_the_warm_up() -> None:
+    factor = rate_factor("constant", 40)
+    assert [factor(step) for step in (0, 1, 3, 4, 20, 39)] == [0.25, 0.5, 1, 1, 1, 1]
+
+
+def test_a_fit_standardises_by_its_training_split(tiny_corpus) -> None:
+    method, data = Supervised(DIMS, Regression().card(), Early), MERData(str(tiny_corpus()))
+    trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.fit(method, datamodule=data)
+    mean, deviation = data.feature_statistics()["text"]
+    torch.testing.assert_close(method.inputs.get_buffer("mean_text"), mean)
+    torch.testing.assert_close(method.inputs.get_buffer("scale_text"), 1 / deviation)
+    assert method.inputs.get_buffer("mean_text").abs().max() > 0
+
+
+def test_text_for_a_backbone_with_a_vocabulary_is_ids() -> None:
+    class ReadsIds(Early):
+        vocabulary = 100
+
+    read = [Supervised(DIMS, Regression().card(), backbone).inputs.text_is_ids for backbone in (ReadsIds, Early)]
+    assert read == [True, False]
+
+
+def test_a_choice_that_the_corpus_cannot_meet_is_refused_before_the_fit(tiny_raw, tmp_path) -> None:
+    raw = tiny_raw()
+    del raw.features["audio"], raw.feature_set["audio"]
+    write_corpus(raw, tmp_path / "two", "two")
+    dims = {name: width for name, width in DIMS.items() if name != "audio"}
+    method = Supervised(dims, Regression().card(), Early, select_under="fixed-7")
+    trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.raises(Refusal, match="what a corpus with text and vision can meet; found fixed-7"):
+        trainer.fit(method, datamodule=MERData(str(tmp_path / "two")))

@@ -333,6 +333,8 @@ def test_the_scale_is_kept_beside_the_predictions() -> None:
     method = make()
     torch.nn.init.constant_(method.log_scale.bias, 0.1)
     scale = method.extras(torch.randn(7, 5, method.head.in_features))["scale"]
+    assert scale.shape == (7, 5)
+    assert method.extras(torch.randn(7, 1, method.head.in_features))["scale"].shape == (7, 1)
     assert scale.flatten().tolist() == pytest.approx([1.1046] * 35, abs=1e-3)
     assert make(estimator="none").extras(torch.randn(7, 5, method.head.in_features)) == {}
 
