@@ -56,9 +56,13 @@ def two_modalities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ON_TWO = [*(path for path in EXPERIMENTS if path.stem.endswith("_mosi")), *NO_TWIN]
+BY_SPEED = [
+    pytest.param(path, id=str(path.relative_to(FOLDER)), marks=[pytest.mark.slow] * (path.parent.name == "backbones"))
+    for path in ON_TWO
+]
 
 
-@pytest.mark.parametrize("experiment", ON_TWO, ids=[str(path.relative_to(FOLDER)) for path in ON_TWO])
+@pytest.mark.parametrize("experiment", BY_SPEED)
 def test_runs_on_two_modalities(
     experiment: Path, two_modalities: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,20 +47,20 @@ def run_until_killed(search: Search, scores: dict[int, float], trials: int) -> l
 
 
 @pytest.mark.parametrize("method", ["random", "bayes"])
-def test_sixty_trials_none_twice(tmp_path: Path, method: str) -> None:
+def test_thirty_trials_none_twice(tmp_path: Path, method: str) -> None:
     """Killed at every seventh trial, which has no score then."""
-    tiny = sweep(tmp_path, method=method, run_cap=60, parameters={"x": {"min": 0.0, "max": 1.0}})
+    tiny = sweep(tmp_path, method=method, run_cap=30, parameters={"x": {"min": 0.0, "max": 1.0}})
     scores: dict[int, float] = {}
     numbers: list[int] = []
-    for _ in range(30):
-        numbers += run_until_killed(Search(tiny, FileStorage(tmp_path / "study"), 60), scores, trials=7)
-    trials = Search(tiny, FileStorage(tmp_path / "study"), 60).all_trials()
-    assert [trial.number for trial, _, _ in trials] == list(range(60))
+    for _ in range(15):
+        numbers += run_until_killed(Search(tiny, FileStorage(tmp_path / "study"), 30), scores, trials=7)
+    trials = Search(tiny, FileStorage(tmp_path / "study"), 30).all_trials()
+    assert [trial.number for trial, _, _ in trials] == list(range(30))
     assert {state for _, state, _ in trials} == {"complete"}
     assert {trial.number: score for trial, _, score in trials} == scores
     # A killed trial runs a second time, under its own number and with its own values.
-    assert len(numbers) > 60
-    assert len({trial.overrides["x"] for trial, _, _ in trials}) == 60
+    assert len(numbers) > 30
+    assert len({trial.overrides["x"] for trial, _, _ in trials}) == 30
 
 
 def test_random_trials_are_the_same_after_a_kill(tmp_path: Path) -> None:

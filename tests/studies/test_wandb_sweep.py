@@ -52,6 +52,7 @@ def wandb_client(folder: Path, server: SweepServer, *words: str) -> str:
     return printed
 
 
+@pytest.mark.slow
 def test_the_same_file_runs_under_wandb(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(BASE)
     content = {

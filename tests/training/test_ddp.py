@@ -65,6 +65,7 @@ def test_two_processes_test_like_one(tiny_corpus, tmp_path: Path) -> None:
     assert len(one) == 11 * 7
 
 
+@pytest.mark.slow
 def test_a_process_without_a_batch_does_not_hang(tiny_corpus, tmp_path: Path) -> None:
     corpus = ["--data.corpus", str(tiny_corpus())]  # 10 test samples are one batch: the second process has none
     command(

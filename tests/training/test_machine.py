@@ -78,6 +78,7 @@ def test_memory_is_kept() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rules")
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
+@pytest.mark.slow
 def test_programs_for_shapes_that_do_not_return_are_not_kept() -> None:
     code = (
         "import sys, torch\n"

@@ -25,8 +25,8 @@ from mer_lightning.evaluation.predictions import Predictions, prediction_table
 from mer_lightning.tasks import Task
 
 PACKAGE = str(Path(mer_lightning.__file__).parent)
-FEW, MANY = 60, 1260  # a sixth of them are test samples
-SLACK = 50  # lines, that numbers of other lengths or a chunk more may cost; one line per test sample would be 200
+FEW, MANY = 60, 660  # a sixth of them are test samples
+SLACK = 50  # lines, that numbers of other lengths or a chunk more may cost; one line per test sample would be 100
 
 
 def lines_of(action: Callable[[], Any]) -> Counter[str]:
