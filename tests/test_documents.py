@@ -296,6 +296,23 @@ def test_the_first_corpus_of_a_reader_is_imported_as_the_page_shows(
     assert Path("clips.npz").is_file()
 
 
+def test_the_readme_is_one_screen_and_counts_right() -> None:
+    text = (TOP / "README.md").read_text()
+    assert len(text.splitlines()) <= 75
+    from mer_lightning.backbones.base import all_backbones
+
+    for page in ("README.md", "docs/explanation/peers.md"):
+        (row,) = re.findall(r"^\| fusion models \| (\d+)", (TOP / page).read_text(), re.MULTILINE)
+        assert int(row) == len(all_backbones())
+
+
+def test_every_source_of_the_comparison_is_there_and_used() -> None:
+    page, sources = (TOP / "docs/explanation/peers.md").read_text().split("## Sources")
+    used = {*re.findall(r"\[\^(\d+)\]", page)}
+    assert used == {*re.findall(r"^\[\^(\d+)\]: ", sources, re.MULTILINE)}
+    assert sources.count("](https://") >= len(used)
+
+
 def test_the_ten_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
     monkeypatch.chdir(tmp_path)
