@@ -42,12 +42,15 @@ pictures: .venv/installed ## those of the README, after make reproduce; needs Ch
 house: .venv/installed ## draw the picture of the imports in docs/architecture.md
 	$(BIN)/python -m docs.house
 
-docs: .venv/installed ## the site of docs/, in site/; a broken link is an error
-	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+# Cells of the tutorials call the program. The warning that is left out is of tqdm, which would like to draw in notebooks.
+MKDOCS := NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONWARNINGS="ignore:IProgress" $(THREADS) $(BIN)/mkdocs
 
-docs-serve: docs ## the same on a local server, made anew when a page changes
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+docs: .venv/installed ## the site of docs/, in site/; a broken link and a cell of a tutorial that fails are errors
+	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[docs]'
+	$(MKDOCS) build
+
+docs-serve: docs ## the same on a local server, made anew when a page changes; tutorials without their outputs
+	EXECUTE_TUTORIALS=false $(MKDOCS) serve
 
 mutants: .venv/installed ## small defects put into losses, evaluation, methods and masks: which would no test notice?
 	$(BIN)/python -m benchmarks.mutants $(MUTANTS)

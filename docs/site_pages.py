@@ -3,6 +3,7 @@
 - Pages that are made when the site is built: what each command prints with `--help`, and the API from its docstrings.
 - README.md, SECURITY.md and others of the top folder as pages.
 - Links that leave docs/ lead to those pages. A link to a source file becomes its text.
+- Links of notebooks, which MkDocs does not look at.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -34,8 +36,11 @@ PAGES = {
 }
 SOURCES = {page: source for source, page in PAGES.items()}
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")  # not of another server, not within the page
+FILE_LINK = re.compile(r'href="([^":#]+\.(?:md|ipynb))')  # in a page of a notebook
 ROLE = re.compile(r":(?:class|func|meth):<code>~?([\w.]+)</code>")  # of a docstring, where Markdown has left it
 WIDTH = "80"  # of a help text
+# For notebooks, what mkdocs.yml cannot say: what a cell prints in pieces is joined, after the cell was executed.
+os.environ["JUPYTER_CONFIG_PATH"] = str(Path(__file__).parent / "jupyter")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -50,7 +55,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     return in_the_site(markdown, page.file.src_uri)
 
 
-def on_page_content(html: str, **_: Any) -> str:
+def on_page_content(html: str, page: Page, files: Files, **_: Any) -> str:
+    if page.file.src_uri.endswith(".ipynb"):
+        html = of_a_notebook(html, page.file, files)
     return ROLE.sub(lambda found: f"<code>{found[1].rpartition('.')[2]}</code>", html)
 
 
@@ -70,6 +77,19 @@ def in_the_site(markdown: str, page: str) -> str:
         return f"[{text}]({posixpath.relpath(target, posixpath.dirname(page) or '.')}{anchor})"
 
     return LINK.sub(link, markdown)
+
+
+def of_a_notebook(html: str, notebook: File, files: Files) -> str:
+    """The page of a notebook whose links to files are those of the site."""
+
+    def link(found: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(notebook.src_uri), found[1]))
+        file = files.get_file_from_path(PAGES.get(path, path.removeprefix("docs/")))
+        if file is None:
+            raise PluginError(f"{notebook.src_uri} links to {found[1]}, which is no page")
+        return f'href="{file.url_relative_to(notebook)}'
+
+    return FILE_LINK.sub(link, html)
 
 
 def command_line() -> str:

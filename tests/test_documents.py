@@ -2,10 +2,15 @@
 
 Blocks with commands are given to bash as they stand, loops and functions included. In place of the program stands a
 function that writes down its arguments; no other program can be called.
+
+The cells of a notebook are blocks, too. `make docs` executes them; here only what can be said without that is tested.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib
+import json
 import os
 import re
 import shlex
@@ -25,6 +30,7 @@ from tests.test_advice import NO_ADVICE, OWN, accepts_lightning, accepts_option,
 TOP = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md"]
 PAGES += sorted(path.relative_to(TOP).as_posix() for path in (TOP / "docs").rglob("*.md"))
+NOTEBOOKS = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "docs/tutorials").glob("*.ipynb"))
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?:^    .*\n|^\n(?=    ))+", re.MULTILINE)
 OPTIONS = re.compile(r"`(--[^`]+)`")
@@ -37,6 +43,7 @@ STAND_INS = {
     ("--model.backbone", "my_project.mine.Mine"): "early",
     ("--model.backbone", "mine"): "early",
     ("--model.help", "mine"): "supervised",
+    ("--model.help", "fairshare"): "supervised",
 }
 EVERYWHERE = {"--trust": 2, "--quiet": 1, "--json": 1}  # {option of any command: words}
 RECORDING = """
@@ -50,14 +57,31 @@ PATH=/nowhere
 """
 
 
+def text_of(page: str) -> str:
+    """A page in Markdown; code cells of a notebook become blocks."""
+    text = (TOP / page).read_text()
+    if not page.endswith(".ipynb"):
+        return text
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            magic, _, rest = source.partition("\n") if source.startswith("%%") else ("", "", source)
+            python = magic in ("", "%%capture") or magic.endswith(".py")  # a file that the cell writes
+            language = "python" if python else "bash" if magic == "%%bash" else "text"
+            source = f"```{language}\n{rest}\n```"
+        parts.append(source)
+    return "\n\n".join(parts)
+
+
 def blocks(page: str, languages: tuple[str, ...] = ("python",)) -> list[str]:
-    found = FENCED.findall((TOP / page).read_text())
+    found = FENCED.findall(text_of(page))
     return [textwrap.dedent(block) for _, language, block in found if language in languages]
 
 
 def scripts(page: str) -> list[str]:
     """Every block and every piece of a line with commands."""
-    prose = FENCED.sub("", (TOP / page).read_text())
+    prose = FENCED.sub("", text_of(page))
     indented = [textwrap.dedent(block) for block in INDENTED.findall(prose)]
     inline = [" ".join(command.split()) for command in INLINE.findall(prose)]
     return [each for each in [*blocks(page, SHELL), *indented, *inline] if re.search("(mer-lightning|make) ", each)]
@@ -109,13 +133,14 @@ def accepted(words: list[str]) -> bool:
     if command in ("ablate", "sweep", "reproduce"):
         named += takewhile(lambda word: not word.startswith("-"), arguments)
     for name in named:
-        if not name.isupper() and not name.startswith("runs/"):  # FILE, or of a run that the reader has
+        # FILE, of a run that the reader has, or of the reader's own project
+        if not name.isupper() and not name.startswith(("runs/", "experiments/fairshare")):
             experiment_file(name)
     arguments = [STAND_INS.get(pair, pair[1]) for pair in pairwise(["", *arguments])]
     return (accepts_own if command in OWN else accepts_lightning)(command, arguments)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS])
 def test_the_commands_of_a_page_are_accepted(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,9 +175,9 @@ def test_a_wrong_command_of_a_page_is_found(tmp_path: Path, monkeypatch: pytest.
         accepted(indented)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS])
 def test_the_options_of_a_page_exist(page: str) -> None:
-    for span in OPTIONS.findall(FENCED.sub("", (TOP / page).read_text())):
+    for span in OPTIONS.findall(FENCED.sub("", text_of(page))):
         options = advice(" ".join(span.split()))[1]
         # Some options exist only beside the class whose they are.
         right = all(option_accepted(*each) for each in options) or accepts_lightning("fit", shlex.split(span))
@@ -164,22 +189,85 @@ def option_accepted(option: str, value: str) -> bool:
     return option in NO_ADVICE or accepts_option(option, value)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS])
 def test_the_python_of_a_page_compiles(page: str) -> None:
     for block in blocks(page):
         compile(block, page, "exec")
 
 
 def test_the_site_has_every_page() -> None:
-    listed = re.findall(r"^ +- (?:\w+: )?(\S+\.md)$", (TOP / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")} <= {*listed}
+    listed = re.findall(r"^ +- (?:\w+: )?(\S+\.(?:md|ipynb))$", (TOP / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = [page for page in [*PAGES, *NOTEBOOKS] if page.startswith("docs/")]
+    assert {page.removeprefix("docs/") for page in pages} <= {*listed}
     assert len(listed) == len({*listed})
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS])
 def test_the_extras_of_a_page_exist(page: str) -> None:
     extras = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {*re.findall(r"mer-lightning\[(\w+)\]", (TOP / page).read_text())} <= {*extras}
+    assert {*re.findall(r"mer-lightning\[(\w+)\]", text_of(page))} <= {*extras}
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_a_notebook_is_stored_without_what_it_printed(page: str) -> None:
+    book = json.loads((TOP / page).read_text())
+    code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert "tempfile.TemporaryDirectory()" in "".join(code[0]["source"])  # and nothing is left in the folder
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_the_links_of_a_notebook_lead_to_pages(page: str) -> None:
+    links = re.findall(r"\]\(([^):#]+)", FENCED.sub("", text_of(page)))
+    assert links
+    for link in links:
+        assert ((TOP / page).parent / link).is_file(), link
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_the_names_of_a_notebook_exist(page: str) -> None:
+    missing = [name for block in blocks(page) for name in names_in(ast.parse(block)) if not exists(name)]
+    assert not missing
+
+
+def names_in(tree: ast.Module) -> set[str]:
+    """Names of this package: what is imported of it, `mer.NAME`, and attributes of runs."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mer_lightning"):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            match ast.unparse(node).split("."):
+                case ["mer", name]:
+                    found.add(f"mer_lightning.{name}")
+                case ["run" | "again" | "before" | "robust", name]:
+                    found.add(f"mer_lightning.Run.{name}")
+    return found
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted path leads to something; a run has its folder from the start."""
+    module, *rest = name.split(".")
+    thing: object = importlib.import_module(module)
+    for part in rest:
+        if not hasattr(thing, part):
+            try:
+                thing = importlib.import_module(f"{getattr(thing, '__name__', '')}.{part}")
+                continue
+            except ImportError:
+                return name == "mer_lightning.Run.folder"
+        thing = getattr(thing, part)
+    return True
+
+
+def test_a_name_that_does_not_exist_is_found() -> None:
+    found = names_in(
+        ast.parse("from mer_lightning.contract import check_all\nmer.fitt()\nrun.plott()\nmer.fit(run.folder)")
+    )
+    wrong = {"mer_lightning.contract.check_all", "mer_lightning.fitt", "mer_lightning.Run.plott"}
+    assert {name for name in found if not exists(name)} == wrong
+    assert exists("mer_lightning.contract.check_method")
 
 
 @pytest.mark.parametrize("page", ["docs/how-to/python.md"])
@@ -206,6 +294,23 @@ def test_the_first_corpus_of_a_reader_is_imported_as_the_page_shows(
     (shown,) = [block for block in blocks(page, ("text",)) if block.startswith("mine-utterance")]
     assert capsys.readouterr().out == shown
     assert Path("clips.npz").is_file()
+
+
+def test_the_readme_is_one_screen_and_counts_right() -> None:
+    text = (TOP / "README.md").read_text()
+    assert len(text.splitlines()) <= 75
+    from mer_lightning.backbones.base import all_backbones
+
+    for page in ("README.md", "docs/explanation/peers.md"):
+        (row,) = re.findall(r"^\| fusion models \| (\d+)", (TOP / page).read_text(), re.MULTILINE)
+        assert int(row) == len(all_backbones())
+
+
+def test_every_source_of_the_comparison_is_there_and_used() -> None:
+    page, sources = (TOP / "docs/explanation/peers.md").read_text().split("## Sources")
+    used = {*re.findall(r"\[\^(\d+)\]", page)}
+    assert used == {*re.findall(r"^\[\^(\d+)\]: ", sources, re.MULTILINE)}
+    assert sources.count("](https://") >= len(used)
 
 
 def test_the_ten_lines_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

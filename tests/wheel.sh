@@ -1,7 +1,8 @@
 #!/bin/sh
 # The wheel in an empty environment: a shipped experiment by its name, a project of one's own, and ten lines of Python.
-# usage: tests/wheel.sh FOLDER, a new folder for everything
+# usage: tests/wheel.sh FOLDER [WHEEL]: a new folder for everything, and the wheel; by default it is built
 set -eu
+wheel=${2:+$(realpath "$2")}
 top=$(cd "$(dirname "$0")/.." && pwd)
 mkdir "$1" && cd "$1"
 export XDG_CONFIG_HOME="$PWD/config" XDG_CACHE_HOME="$PWD/cache" OMP_NUM_THREADS=1
@@ -10,8 +11,11 @@ small="--data.synthetic true --data.samples 100 --trainer.max_epochs 3 --quiet"
 
 "${PYTHON:-python3}" -m venv env
 pip="env/bin/python -m pip --disable-pip-version-check -q"
-$pip wheel --no-deps -w wheels "$top"
-$pip install -c "$top/constraints/cpu.txt" wheels/*.whl pytest
+if [ -z "$wheel" ]; then
+    $pip wheel --no-deps -w wheels "$top"
+    wheel=$(echo wheels/*.whl)
+fi
+$pip install -c "$top/constraints/cpu.txt" "$wheel" pytest
 mer="$PWD/env/bin/mer-lightning"
 
 $mer fit --config cdat_mosi $small

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from mer_lightning.errors import Refusal
 from mer_lightning.tasks import SingleLabel, Task
@@ -11,9 +14,17 @@ from mer_lightning.tasks import SingleLabel, Task
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _SIDE = 4.5  # inches
+
+
+class Shown(Figure):
+    """A figure that a notebook shows; others are shown only once pyplot has drawn something."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png")
+        return png.getvalue()
 
 
 def confusion(axes: Axes, rows: pd.DataFrame, task: Task) -> None:
@@ -58,14 +69,12 @@ PLOTS: dict[str, Callable[[Axes, pd.DataFrame, Task], None]] = {
 
 
 def plot(kind: str, predictions: pd.DataFrame, condition: str, task: Task) -> Figure:
-    from matplotlib.figure import Figure
-
     if kind not in PLOTS:
         raise Refusal("plot", f"one of {', '.join(PLOTS)}, curves", f"'{kind}'", "choose one")
     there = list(dict.fromkeys(predictions["condition"]))
     if condition not in there:
         raise Refusal("plot", f"a condition of the test: {', '.join(there)}", f"'{condition}'", "choose one")
-    figure = Figure(figsize=(_SIDE, _SIDE), layout="constrained")
+    figure = Shown(figsize=(_SIDE, _SIDE), layout="constrained")
     axes = figure.subplots()
     PLOTS[kind](axes, predictions[predictions["condition"] == condition], task)
     axes.set_title(f"{kind}, {condition}")
@@ -74,9 +83,7 @@ def plot(kind: str, predictions: pd.DataFrame, condition: str, task: Task) -> Fi
 
 def plot_curves(log: pd.DataFrame) -> Figure:
     """Loss and validation score of the last phase, epoch by epoch."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(2 * _SIDE, _SIDE / 1.5), layout="constrained")
+    figure = Shown(figsize=(2 * _SIDE, _SIDE / 1.5), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("train/loss", "valid/score"), strict=True):
         if name in log:
             log.groupby("epoch")[name].last().dropna().plot(ax=axes)

@@ -58,7 +58,8 @@ class Results:
     def __repr__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=100, no_color=True, force_jupyter=False)
+        # A notebook asks programs for colours; as text and in HTML they would be escape codes.
+        console = Console(width=100, force_terminal=False, force_jupyter=False)
         with console.capture() as text:
             console.print(table(self.frame, self.task, title_of(self.frame)))
         return text.get().rstrip()
@@ -66,7 +67,7 @@ class Results:
     def _repr_html_(self) -> str:
         import html
 
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        return f'<pre style="white-space: pre; overflow-x: auto">{html.escape(repr(self))}</pre>'
 
 
 class Run:
@@ -127,9 +128,19 @@ class Run:
         """The trained method, ready to be called."""
         return (load_saved(self.folder) if is_saved(self.folder) else load_method(self.checkpoint)).eval()
 
-    def test(self, protocol: str | Sequence[str] = "combinations", **data: Any) -> Results:
-        """Test the checkpoint under other conditions, or on another corpus: `run.test("rate-cpm", corpus="mosei")`."""
+    def test(
+        self, protocol: str | Sequence[str] = "combinations", mask_seed: int | None = None, **data: Any
+    ) -> Results:
+        """Test the checkpoint under other conditions, or on another corpus: `run.test("rate-cpm", corpus="mosei")`.
+
+        Args:
+            protocol: the conditions.
+            mask_seed: another draw of the masks than the usual one.
+            data: options of :func:`mer_lightning.data`.
+        """
         words = ["test", "--run", str(self.folder), "--protocol", _word(protocol)]
+        if mask_seed is not None:
+            words += ["--mask_seed", str(mask_seed)]
         for option, value in data.items():
             words += [f"--data.{option}", _word(value)]
         folder = run_quietly(words)

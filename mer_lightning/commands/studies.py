@@ -80,7 +80,7 @@ class StudyProgress(Observer):
         self._live = Live(self._table(), console=console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._console.file.isatty():  # rich takes a pipe for a terminal where colours are asked for
             self._live.start()
         return self
 

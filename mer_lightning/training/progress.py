@@ -36,7 +36,8 @@ class FitProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
-        if not self._shown or not self._console.is_terminal:
+        # Where a notebook or a CI asks for colours, rich takes a pipe for a terminal.
+        if not self._shown or not self._console.file.isatty():
             return
         columns = (
             *(TextColumn("{task.description}"), BarColumn(bar_width=None)),
@@ -64,7 +65,7 @@ class FitProgress(ProgressBar):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._tell_of_the_epoch_before(trainer)
         self._stop()
-        if self._shown and self._console.is_terminal:
+        if self._shown and self._console.file.isatty():
             best = f", best score {number(self._best)} in epoch {self._best_epoch}" if self._best_epoch else ""
             seconds = time.monotonic() - self._began
             self._console.print(f"{_phase(trainer)}: {trainer.current_epoch} epochs{best}, {seconds:.0f} s")

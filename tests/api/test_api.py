@@ -64,6 +64,8 @@ def test_results_show_themselves(run: mer.Run) -> None:
     assert "Supervised, seed 1111" in repr(again)
     assert f"{again['tav', 'mae']:.4f}" in again._repr_html_()
     assert again.frame["condition"].nunique() == 9
+    drawn = [run.test("rate-cpm-0.5", mask_seed=seed).frame["mask_hash"].iloc[0] for seed in (0, 2)]
+    assert drawn[0] == run.test("rate-cpm-0.5").frame["mask_hash"].iloc[0] != drawn[1]
     with pytest.raises(KeyError, match="there are: t, a, v"):
         again["atv", "mae"]
     assert "valid/score" in run.curves
@@ -72,6 +74,15 @@ def test_results_show_themselves(run: mer.Run) -> None:
     for kind, condition in (("scatter", "at"), ("pie", "ta"), ("confusion", "ta")):
         with pytest.raises(mer.Refusal):
             run.plot(kind, condition)
+
+
+def test_a_notebook_shows_tables_without_escape_codes_and_figures_as_pictures(
+    run: mer.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a notebook's kernel does
+    assert "\x1b" not in repr(run.results)
+    for figure in (run.plot("scatter"), run.plot("curves")):
+        assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_the_model_answers_for_clips_of_ones_own(run: mer.Run, data: mer.MERData) -> None:
