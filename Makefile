@@ -24,7 +24,8 @@ test: lint ## style, types and the quick tests
 	$(THREADS) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv/installed ## the tests that take minutes
-	$(THREADS) $(BIN)/python -m pytest -m slow
+	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[ray]'
+	$(THREADS) $(BIN)/python -m pytest -m slow -rs
 
 test-wheel: ## the wheel in an empty environment, used as a person would
 	PYTHON=$(PYTHON) sh tests/wheel.sh $$(mktemp -u -d)

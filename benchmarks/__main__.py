@@ -1,7 +1,7 @@
 """`make bench`: every row, on one thread, as a table here and in benchmarks/RESULTS.md.
 
 `python -m benchmarks cdat memory` prints the rows of these groups and writes nothing. For `python -m benchmarks scale`
-see benchmarks/scale.py.
+see benchmarks/scale.py, for `python -m benchmarks gpu` benchmarks/gpu.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import scale
+from benchmarks import gpu, scale
 from benchmarks.evaluation import evaluation_rows
 from benchmarks.harness import Row
 from benchmarks.limits import limit_rows
@@ -48,6 +48,8 @@ def main() -> None:
     if sys.argv[1:2] == ["scale"]:
         scale.main(sys.argv[2:])
         return
+    if sys.argv[1:] == ["gpu"]:
+        sys.exit(gpu.main())
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("groups", nargs="*", help=f"of rows, among {', '.join(GROUPS)}; all are written to RESULTS.md")
     asked = parser.parse_args().groups

@@ -49,7 +49,8 @@ def ours(arguments: list[str]) -> None:
     from mer_lightning.cli import main
 
     endless = ["--trainer.max_epochs", "100000", "--patience", "100000", "--trainer.enable_progress_bar", "false"]
-    main(["fit", *arguments, *endless, "--trainer.callbacks+=benchmarks.epochs.Gate", "--trainer.accelerator", "cpu"])
+    gate = ["--trust", "benchmarks", "--trainer.callbacks+=benchmarks.epochs.Gate"]
+    main(["fit", "--trainer.accelerator", "cpu", *arguments, *endless, *gate])
 
 
 def theirs(model_name: str, file: str, options: dict[str, Any]) -> None:
@@ -68,7 +69,7 @@ def theirs(model_name: str, file: str, options: dict[str, Any]) -> None:
     logging.getLogger("MMSA").setLevel(logging.ERROR)
     config = get_config_regression(model_name, "mosi")
     config.update(
-        featurePath=file, custom_feature="", feature_T="", feature_A="", feature_V="", device="cpu", cur_seed=1,
+        featurePath=file, custom_feature="", feature_T="", feature_A="", feature_V="", cur_seed=1,
         train_mode="regression", early_stop=0, model_save_path=f"{file}.{model_name}.pth", **options,
     )  # fmt: skip
     loaders = MMDataLoader(config, 0)
@@ -130,11 +131,11 @@ if __name__ == "__main__":
 
     import torch
 
+    from benchmarks import epochs  # the callback must be the class that the command line imports
+
     torch.set_num_threads(1)
     whose, *rest = sys.argv[1:]
     if whose == "ours":
-        # The callback must be the class that the command line imports, not the one of this script.
-        sys.modules["benchmarks.epochs"] = sys.modules["__main__"]
-        ours(rest)
+        epochs.ours(rest)
     else:
-        theirs(rest[0], rest[1], json.loads(rest[2]))
+        epochs.theirs(rest[0], rest[1], json.loads(rest[2]))

@@ -8,7 +8,8 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 
 from benchmarks.epochs import process
 from benchmarks.harness import Row, side_by_side
+
+Epochs = AbstractContextManager[Callable[[], tuple[float, float]]]  # each call: an epoch, its wall and CPU seconds
 
 SHAPES = {
     "aligned": {"text": (50, 768), "audio": (50, 5), "vision": (50, 20)},
@@ -60,7 +63,7 @@ OF_MMSA: dict[str, dict[str, Any]] = {
 
 
 def peer_rows() -> Iterator[Row]:
-    if not _mmsa_is_here():
+    if not mmsa_is_here():
         return
     with tempfile.TemporaryDirectory() as place:
         for peer in PEERS:
@@ -72,7 +75,7 @@ def peer_rows() -> Iterator[Row]:
 
 def recipe_rows() -> Iterator[Row]:
     """Ours trained in another way than theirs, which experiments/ablations has the scores of."""
-    if not _mmsa_is_here():
+    if not mmsa_is_here():
         return
     with tempfile.TemporaryDirectory() as place:
         for peer in PEERS:
@@ -90,9 +93,8 @@ def precision_rows() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as place:
         for peer in (peer for peer in PEERS if peer.alignment == "aligned"):
             folder = Path(place, f"{peer.alignment}-{peer.samples}-spoken")
-            _written(peer, folder)
             full, short = (
-                process("ours", *_ours(peer, folder, "fixed"), "--trainer.precision", precision)
+                our_epochs(peer, folder, "fixed", "--trainer.precision", precision)
                 for precision in ("32-true", "bf16-mixed")
             )
             with full as slow, short as fast:
@@ -100,7 +102,7 @@ def precision_rows() -> Iterator[Row]:
                 yield side_by_side(title, ("32 bits", slow), ("bf16-mixed", fast), "", rounds=peer.rounds)
 
 
-def _mmsa_is_here() -> bool:
+def mmsa_is_here() -> bool:
     """There are no rows without it: `pip install --no-deps MMSA==2.2.1`."""
     try:
         importlib.metadata.version("MMSA")
@@ -110,18 +112,22 @@ def _mmsa_is_here() -> bool:
 
 
 def _row(peer: Peer, folder: Path, preset: str, note: str, *more: str) -> Row:
-    file = _written(peer, folder)
-    options = {"batch_size": peer.batch, "learning_rate": 1e-3, "need_data_aligned": peer.alignment == "aligned"}
-    options |= {"need_model_aligned": False} | OF_MMSA.get(peer.name, {})
-    given = peer.name.lower(), str(file), json.dumps(options)
-    with (
-        process("theirs", *given) as theirs,
-        process("ours", *_ours(peer, folder, preset), *more) as ours,
-    ):
+    with their_epochs(peer, folder) as theirs, our_epochs(peer, folder, preset, *more) as ours:
         title = " ".join([f"{peer.name}, epoch, {peer.alignment}, {preset}", *more])
         sides = ("MMSA", theirs), ("ours", ours)
         note = f"{note}; {peer.samples} samples in batches of {peer.batch}"
         return side_by_side(title, *sides, peer.wanted, rounds=peer.rounds, note=note)
+
+
+def their_epochs(peer: Peer, folder: Path, device: str = "cpu") -> Epochs:
+    options = {"batch_size": peer.batch, "learning_rate": 1e-3, "need_data_aligned": peer.alignment == "aligned"}
+    options |= {"need_model_aligned": False, "device": device} | OF_MMSA.get(peer.name, {})
+    return process("theirs", peer.name.lower(), str(_written(peer, folder)), json.dumps(options))
+
+
+def our_epochs(peer: Peer, folder: Path, preset: str, *more: str) -> Epochs:
+    _written(peer, folder)
+    return process("ours", *_ours(peer, folder, preset), *more)
 
 
 def _ours(peer: Peer, folder: Path, preset: str) -> list[str]:

@@ -37,6 +37,8 @@ UNKNOWN = "NAME"  # stands for other placeholders
 ALWAYS = {"--help", "--version"}
 NO_ADVICE = {
     "--porcelain": "an option of git",
+    "--head": "an option of `ray start`",
+    "--port": "an option of `ray start`",
     "--trainer.callbacks": "given by studies/sweep_trials.py itself, and run by its tests",
     "--trust": "taken off before any parser reads the rest, and run by tests/training/test_trust.py",
     "--quiet": "taken off like that, and run by tests/commands/test_output.py",

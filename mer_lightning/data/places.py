@@ -7,17 +7,18 @@ from pathlib import Path
 
 from mer_lightning.errors import Refusal
 
+DATA_VARIABLE = "MER_DATA"
 ALIGNMENTS = ("aligned", "unaligned", "utterance")
 
 
 def data_root() -> Path:
     """$MER_DATA, or ./data."""
-    return Path(os.environ.get("MER_DATA") or "data")
+    return Path(os.environ.get(DATA_VARIABLE) or "data")
 
 
 def cache_folder(name: str) -> Path:
     """In $MER_DATA if it is set, else in the user's cache folder."""
-    if os.environ.get("MER_DATA"):
+    if os.environ.get(DATA_VARIABLE):
         return data_root() / name
     return user_cache() / name
 
