@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mer_lightning.studies.finished import Run
 
 
+_CELL = 12  # columns of text that a mean with its deviation takes, and the space before it
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mer-lightning diagnose", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders with runs in or below them")
@@ -54,7 +57,8 @@ def main(args: list[str]) -> int:
             }
             found.append({"setting": setting.title, "methods": methods})
             if sum(map(len, methods.values())) > 1:
-                _print(console, "Side by side: mean±deviation over seeds", _side_by_side(over_runs(methods)))
+                for table in _side_by_side(over_runs(methods), console.width):
+                    _print(console, "Side by side: mean±deviation over seeds", table)
     output.give(found, lambda: print(tables.get(), end=""))
     return 0
 
@@ -198,12 +202,14 @@ def _test_command(run: Run) -> str:
     return shlex.join(["mer-lightning", "test", "--run", str(run.folder), "--protocol", "combinations"])
 
 
-def _side_by_side(long: pd.DataFrame) -> pd.DataFrame:
-    """Measures by methods."""
+def _side_by_side(long: pd.DataFrame, width: int) -> list[pd.DataFrame]:
+    """Measures by methods, as many of them in one table as have room in ``width`` columns of text."""
     cells = long.assign(cell=[spread(mean, std) for mean, std in zip(long["mean"], long["std"], strict=True)])
     wide = cells.pivot(index="measure", columns="label", values="cell")
     order = {name: list(dict.fromkeys(long[name])) for name in ("measure", "label")}
-    return wide.loc[order["measure"], order["label"]].fillna("").reset_index()
+    room = max((width - max(map(len, order["measure"]))) // _CELL, 1)
+    parts = [order["label"][first : first + room] for first in range(0, len(order["label"]), room)]
+    return [wide.loc[order["measure"], labels].dropna(how="all").fillna("").reset_index() for labels in parts]
 
 
 def _print(console: Console, title: str, table: pd.DataFrame) -> None:
@@ -213,7 +219,10 @@ def _print(console: Console, title: str, table: pd.DataFrame) -> None:
     shown = Table(box=box.SIMPLE, padding=0, pad_edge=False, title=title, title_justify="left")
     for position, column in enumerate(table.columns):
         header = column.replace("_", " ")
-        shown.add_column(header, justify="right" if position else "left", no_wrap=not position, overflow="fold")
+        least = max(len(_cell(value)) for value in table[column]) if len(table) else None
+        shown.add_column(
+            header, justify="right" if position else "left", no_wrap=not position, overflow="fold", min_width=least
+        )
     for row in table.itertuples(index=False):
         shown.add_row(*map(_cell, row))
     console.print(shown)
