@@ -48,7 +48,7 @@ def variant_labels(options: Mapping[str, Options]) -> dict[str, str]:
     for variant, mine in options.items():
         method = methods[variant]
         keys = [key for key in mine if key in differing[method]]
-        named = ", ".join(f"{short_name(key)} {short_name(str(mine[key]))}" for key in keys)
+        named = ", ".join(f"{short_name(key)} {_shown(mine[key])}" for key in keys)
         labels[variant] = f"{method} ({named})" if named else method
     counts = Counter(labels.values())
     return {variant: label if counts[label] == 1 else f"{label} {variant}" for variant, label in labels.items()}
@@ -77,6 +77,10 @@ def _method(options: Options) -> str:
     if name == "supervised" and "Combinations" in masks:
         return "modality_dropout"
     return name if preset in (None, name) else str(preset)
+
+
+def _shown(value: Any) -> str:
+    return "default" if value is None else short_name(str(value))
 
 
 def short_name(text: str) -> str:
