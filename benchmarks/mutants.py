@@ -37,10 +37,8 @@ AREAS: dict[str, tuple[str, ...]] = {
     "losses": (),
     "evaluation": (),
     "methods": (
-        "tests/api",
-        "tests/training/test_cli.py",
+        "tests/api/test_api.py",
         "tests/training/test_divergence.py",
-        "tests/training/test_phases.py",
         "tests/training/test_trust.py",
         "tests/training/test_trusted.py",
     ),

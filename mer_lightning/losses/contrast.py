@@ -97,8 +97,7 @@ def _info_nce(logits: Tensor, positive: Tensor, compared: Tensor) -> Tensor:
     total = logits.masked_fill(~compared, torch.finfo(logits.dtype).min).logsumexp(1, keepdim=True)
     weights = positive.sum(1)
     has_positive = weights > 0
-    distances = (total - logits).masked_fill(positive == 0, 0.0)
-    per_anchor = (positive * distances).sum(1) / weights.where(has_positive, torch.ones_like(weights))
+    per_anchor = (positive * (total - logits)).sum(1) / weights.where(has_positive, torch.ones_like(weights))
     return per_anchor.sum() / has_positive.sum().clamp(min=1)
 
 

@@ -46,6 +46,13 @@ def views() -> Views:
     return Views(Regression(), torch.tensor(TARGET), LOGITS, "tav", confidence, contradicting, {"best possible": 0.2})
 
 
+def test_some_of_the_samples(views: Views) -> None:
+    some = torch.arange(len(views.target)) > 0
+    assert views.contradicting is not None
+    assert views.of(some).contradicting.tolist() == views.contradicting[1:].tolist()
+    assert replace(views, contradicting=None).of(some).contradicting is None
+
+
 def test_masking_by_hand(views: Views) -> None:
     """Complete: wrong, right, wrong, right. Without text all right; without audio all wrong; without vision right."""
     rows = masking(views).set_index("masked")

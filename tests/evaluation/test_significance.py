@@ -137,3 +137,19 @@ def test_corrected_intervals_agree_with_corrected_p_values(shifts: list[float]) 
 def test_too_few_resamples_for_a_level_give_no_ends() -> None:
     assert shifted(9.0).with_interval(0.0009).low == -np.inf
     assert shifted(9.0).with_interval(0.0011).low > 0
+
+
+def test_a_class_that_nobody_has_or_predicts_counts_nothing() -> None:
+    task = SingleLabel(("sad", "glad", "calm"))
+    decision, target = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])
+    scores = resampled_scores(task, decision, target, torch.tensor([[1.0, 1, 1, 1], [0, 1, 0, 0]]).double())
+    # F1 of sad: 2 / 3, of glad: 4 / 5; one of four is sad. In the second resample no class is hit.
+    assert scores.tolist() == pytest.approx([(2 / 3 + 3 * 4 / 5) / 4, 0.0])
+
+
+def test_losses_are_means_over_seeds_however_many_there_are() -> None:
+    target = torch.linspace(-3, 3, 50)
+    one = (target + torch.linspace(0.1, 0.5, 50)).view(1, 1, -1, 1)
+    found = compare(Regression(), one.expand(2, 1, -1, -1), one, target)
+    assert found.value == 0
+    assert not found.wilcoxon_p < 1

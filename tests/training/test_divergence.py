@@ -131,6 +131,14 @@ def test_a_bad_label_is_named() -> None:
     assert caught.value.what == "loss task is inf"
 
 
+def test_a_modality_that_is_bad_in_every_sample_is_named_without_them() -> None:
+    method, batch = small_method(), make_batch(task=Regression())
+    batch.features["audio"][:] = math.nan
+    with pytest.raises(Diverged) as caught:
+        method.training_step(batch, 0)
+    assert caught.value.origin == {"audio": []}
+
+
 def test_weights_that_are_no_numbers_accuse_no_sample() -> None:
     method = small_method()
     with torch.no_grad():
