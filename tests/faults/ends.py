@@ -1,22 +1,25 @@
 """Commands that are ended at a random moment, or lack room, or meet another one: what is left must be as good as new.
 
 Each command runs in a process of its own, forked from one that has imported everything, so that a hundred of them take
-minutes. A run that was ended goes on until it is over, and its files must be those of a run that nobody disturbed.
+minutes; so does the server from which a study forks its workers. One in ten of the commands that are ended is a new
+Python instead, so that its end may also come while it imports. A run that was ended goes on until it is over, and its
+files must be those of a run that nobody disturbed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import util
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,12 @@ import numpy as np
 from mer_lightning.cli import main
 from mer_lightning.methods.base import all_methods
 from tests.conftest import make_raw
+from tests.faults.forking import CONTEXT
 
 LONGEST = 30.0  # seconds that a command may take to end after SIGTERM or Ctrl-C
+ONE_IN = 10  # of the commands that are ended is a new Python
 _PATIENCE = 300.0
 _CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143}, signal.SIGINT: {130}}
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["mer_lightning.training.lightning_cli"])
 
 
 @dataclass
@@ -57,6 +59,33 @@ class Work:
     left: Callable[[Path], dict[str, str]]  # {name: content} of what has to be the same
 
 
+class Fresh:
+    """A command in a new Python, which imports everything; with what is asked of a forked process."""
+
+    def __init__(self, args: list[str], log: Path) -> None:
+        command = [sys.executable, "-m", "mer_lightning.cli", *args]
+        with log.open("a") as file:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        self.pid, self.kill = self._process.pid, self._process.kill
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.poll()
+
+    def join(self, seconds: float | None = None) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+
+def start(args: list[str], log: Path, bytes_per_file: int | None = None) -> ForkServerProcess:
+    """Forks it from a process that has imported what commands import."""
+    ready = CONTEXT.Event()
+    process = CONTEXT.Process(target=_child, args=(args, ready, log, bytes_per_file))
+    process.start()
+    assert ready.wait(_PATIENCE)
+    return process
+
+
 def _child(args: list[str], ready: Any, log: Path, bytes_per_file: int | None) -> None:
     if bytes_per_file is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of the write, as on a full disk
@@ -65,19 +94,28 @@ def _child(args: list[str], ready: Any, log: Path, bytes_per_file: int | None) -
         os.dup2(file.fileno(), 2)
         if bytes_per_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, bytes_per_file))
+        util.spawnv_passfds = _fork_passfds  # type: ignore[assignment]
         ready.set()
         sys.exit(main(args))
 
 
-def start(args: list[str], log: Path, bytes_per_file: int | None = None) -> ForkServerProcess:
-    ready = _context.Event()
-    process = _context.Process(target=_child, args=(args, ready, log, bytes_per_file))
-    process.start()
-    assert ready.wait(_PATIENCE)
-    return process
+def _fork_passfds(path: bytes, args: list[str], passfds: list[int]) -> int:
+    """In place of a new Python that runs `-c CODE`, with which multiprocessing starts the server of a study's workers:
+    a fork that runs this code, with these files open and signals as a new process has them."""
+    if pid := os.fork():
+        return pid
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        keep = sorted({0, 1, 2, *passfds})
+        for low, high in zip(keep, [*keep[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+            os.closerange(low + 1, high)
+        exec(args[-1], {})
+    finally:
+        os._exit(0)
 
 
-def finish(process: ForkServerProcess, seconds: float = _PATIENCE) -> int | None:
+def finish(process: ForkServerProcess | Fresh, seconds: float = _PATIENCE) -> int | None:
     """The exit code; None after too long a time."""
     process.join(seconds)
     code = process.exitcode
@@ -90,31 +128,37 @@ def finish(process: ForkServerProcess, seconds: float = _PATIENCE) -> int | None
 class Bench:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.draw = folder, np.random.default_rng(seed)
-        self._known: dict[str, tuple[float, dict[str, str]]] = {}
+        self.ends = self.fresh_ends = 0  # commands that were ended, and those of them that were a new Python
+        self._known: dict[tuple[str, bool], tuple[float, dict[str, str]]] = {}
 
-    def undisturbed(self, work: Work) -> tuple[float, dict[str, str]]:
+    def undisturbed(self, work: Work, fresh: bool = False) -> tuple[float, dict[str, str]]:
         """(seconds, what is left) of a run to compare with."""
-        if work.name not in self._known:
-            place = self.folder / f"{work.name} undisturbed"
+        if (work.name, fresh) not in self._known:
+            place = self.folder / f"{work.name} undisturbed{' and fresh' if fresh else ''}"
             began = time.monotonic()
-            assert finish(start(work.command(place), self.folder / "undisturbed.log")) == 0, place
-            self._known[work.name] = time.monotonic() - began, work.left(place)
-        return self._known[work.name]
+            begin = Fresh if fresh else start
+            assert finish(begin(work.command(place), self.folder / "undisturbed.log")) == 0, place
+            self._known[work.name, fresh] = time.monotonic() - began, work.left(place)
+        return self._known[work.name, fresh]
 
     def ended(self, work: Work, number: signal.Signals, times: int, tally: Tally) -> None:
         """The signal comes ``times`` times, at most three of them to one run, each at a random moment."""
-        seconds, expected = self.undisturbed(work)
+        _, expected = self.undisturbed(work)
         hits = 0
         while hits < times:
             place, log = self._fresh(work.name)
             for _ in range(min(3, times - hits)):
-                process = start(work.command(place), log)
+                fresh = self.ends % ONE_IN == ONE_IN - 1
+                seconds, _ = self.undisturbed(work, fresh)
+                process = (Fresh if fresh else start)(work.command(place), log)
                 time.sleep(float(self.draw.uniform(0.005, seconds)))
                 if process.exitcode is not None:  # too late: it is over
                     break
                 os.kill(process.pid or 0, number)
                 hits += 1
                 tally.tried += 1
+                self.ends += 1
+                self.fresh_ends += fresh
                 code = finish(process, LONGEST)
                 if code not in _CODES[number] | {0}:
                     tally.failures.append(f"{work.name}: {number.name} ended it with {code}; {_last_line(log)}")
@@ -269,8 +313,8 @@ def corpus_in(folder: Path) -> Iterator[Path]:
     yield folder / "corpus"
 
 
-def tallies(folder: Path, seed: int, share: float = 1.0) -> list[Tally]:
-    """All rows; ``share`` of the full number of faults, at least one each."""
+def tallies(folder: Path, seed: int, share: float = 1.0) -> tuple[list[Tally], int]:
+    """All rows, and how many commands were a new Python; ``share`` of the full number of faults, at least one each."""
 
     def count(whole: int) -> int:
         return max(round(whole * share), 1)
@@ -295,12 +339,12 @@ def tallies(folder: Path, seed: int, share: float = 1.0) -> list[Tally]:
         row("Ctrl-C in `fit` and studies", bench.ended, [*fits, *studies], 40, signal.SIGINT)
         row("no room for a file, from 1 byte to 2 MB", bench.without_room, fits, 40)
         row("two commands on one folder", bench.two_at_once, [fits[0], *studies], 12)
-    return rows
+    return rows, bench.fresh_ends
 
 
 if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as place:
-        found = tallies(Path(place), seed=int(sys.argv[1]), share=float(sys.argv[2]))
+        found, _ = tallies(Path(place), seed=int(sys.argv[1]), share=float(sys.argv[2]))
     sys.exit(1 if any(tally.failures for tally in found) else 0)
