@@ -18,7 +18,7 @@ from mer_lightning.whole_files import whole, write_whole
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FORM = 3  # raise it when the files have another form, or the rows other columns
+_FORM = 4  # raise it when the files have another form, or the rows other columns
 _TOKEN = b"made together"  # the same in both files; another process may have replaced one of them in between
 
 

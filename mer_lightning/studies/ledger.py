@@ -72,14 +72,16 @@ def _opened(folders: list[Path]) -> Ledger:
     diverged: dict[Path, str] = {}
     for folder in folders:
         walked = dict(_folders(folder))
-        diverged |= {path: divergence_line(path) for path in sorted(walked) if DIVERGED in walked[path]}
+        ended = sorted(path for path, names in walked.items() if DIVERGED in names)
+        diverged |= {path: divergence_line(path) for path in ended}
         found = [path for path, names in walked.items() if {RESULTS, CONFIG} <= names and path not in diverged]
         if not found:
             others = f"{len(diverged)} that diverged, and no other" if diverged else "none"
             raise Refusal(folder, f"a folder with runs ({RESULTS} beside {CONFIG})", others, "name one that fit made")
         states |= {path: _state(path) for path in sorted(found, key=lambda path: path.parts)}
-    each_once = {path.resolve(): path for path in states}  # the same run may lie below several of the folders
-    states = {path: states[path] for path in each_once.values()}
+    if len(folders) > 1:  # the same run may lie below several of them
+        each_once = {path.resolve(): path for path in states}
+        states = {path: states[path] for path in each_once.values()}
     kept = kept_ledger(folders) if len(states) >= _MANY else None
     known, rows = kept.load(states) if kept else ({}, [])
     fresh = {path: run_in(path) for path in states if path not in known}
@@ -89,7 +91,7 @@ def _opened(folders: list[Path]) -> Ledger:
     runs = [every[path] for path in states]
     if kept and fresh:
         kept.save(runs, states, table)
-    return Ledger(runs, _in_order_of(runs, table.to_pandas(split_blocks=True)), diverged)
+    return Ledger(runs, _in_order_of(runs, table.to_pandas(split_blocks=True, use_threads=False)), diverged)
 
 
 def _folders(folder: Path) -> Iterator[tuple[Path, set[str]]]:
@@ -143,17 +145,39 @@ def _joined(tables: list[pa.Table]) -> pa.Table:
     """All rows, text as categories: what repeats in every row of a run is stored once."""
     import pyarrow as pa
 
-    rows = pa.concat_tables(map(_with_categories, tables), promote_options="permissive")
-    return rows.unify_dictionaries().combine_chunks()
+    rows = pa.concat_tables(map(_with_wide_categories, tables), promote_options="permissive")
+    return _with_narrow_categories(rows.unify_dictionaries().combine_chunks())
 
 
-def _with_categories(table: pa.Table) -> pa.Table:
+def _with_wide_categories(table: pa.Table) -> pa.Table:
+    """All with numbers of 32 bits, so that tables can be joined."""
     import pyarrow as pa
 
     for number, column in enumerate(table.schema):
         if pa.types.is_string(column.type):
             table = table.set_column(number, column.name, table.column(number).dictionary_encode())
+        elif pa.types.is_dictionary(column.type):
+            table = table.set_column(number, column.name, _numbered(table.column(number), pa.int32()))
     return table
+
+
+def _with_narrow_categories(table: pa.Table) -> pa.Table:
+    """Rows are many and categories few: to fill four bytes with each instead of one is most of what opening takes."""
+    import pyarrow as pa
+
+    for number, column in enumerate(table.schema):
+        if pa.types.is_dictionary(column.type):
+            values = table.column(number)
+            few = max((len(chunk.dictionary) for chunk in values.chunks), default=0) < 128
+            table = table.set_column(number, column.name, _numbered(values, pa.int8() if few else pa.int32()))
+    return table
+
+
+def _numbered(categories: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    chunks = [pa.DictionaryArray.from_arrays(chunk.indices.cast(kind), chunk.dictionary) for chunk in categories.chunks]
+    return pa.chunked_array(chunks, pa.dictionary(kind, pa.string()))
 
 
 def _in_order_of(runs: list[Run], rows: pd.DataFrame) -> pd.DataFrame:
