@@ -266,10 +266,10 @@ def test_samples_of_all_processes_are_compared_unless_it_is_switched_off(monkeyp
 
 
 def test_a_step_logs_its_weights_and_its_confidence() -> None:
-    method, batch = phase(make(), "transfer"), make_batch(task=SINGLE)
+    method, batch = phase(make(), "transfer").eval(), make_batch(task=SINGLE)
     weights_of(method, batch)
     found = method.transfer_log.read()
     assert {"weight_t_from_a", "confidence_correlation"} <= set(found)
     masks = method._without_each(batch)
-    confidence = method.confidence.eval()(method.backbone.fuse_many(method.backbone.encode(batch), masks))
+    confidence = method.confidence(method.backbone.fuse_many(method.backbone.encode(batch), masks))
     assert found["confidence_mean"] == pytest.approx(confidence.mean().item(), abs=1e-5)
