@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
+from mer_lightning.contract import TASKS
 from mer_lightning.evaluation.consistency import class_separation, disagreement, mean_disagreement
 from mer_lightning.tasks import MultiLabel, Regression, SingleLabel
 
@@ -48,6 +49,12 @@ def test_distance_of_a_regression() -> None:
     logits = torch.tensor([[1.0, -1.0, 0.0], [2.0, 2.0, 3.0]]).unsqueeze(2)
     assert disagreement(logits, Regression()).tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
     assert mean_disagreement(logits, Regression()) == 1
+
+
+def test_distance_of_ratings_is_a_mean_over_targets() -> None:
+    task = TASKS["ratings"]
+    logits = torch.tensor([[[2.0, 10.0], [3.0, 14.0]], [[4.0, 0.0], [4.0, 2.0]]])
+    assert disagreement(logits, task).tolist() == [[0, (1 + 4 + 0 + 2) / 4], [(1 + 4 + 0 + 2) / 4, 0]]
 
 
 def test_one_condition_has_no_disagreement() -> None:

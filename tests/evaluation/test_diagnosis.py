@@ -88,7 +88,8 @@ def test_agreement_and_who_is_right_then() -> None:
     rows = unimodal(Views(task, torch.tensor([0, 0, 1, 2]), logits, "tv")).set_index("predictions")
     agreed = rows.loc["all agree"]
     assert (agreed["samples"], agreed["share"]) == (3, 0.75)
-    assert agreed[["first_right", "neither_right", "complete_right"]].tolist() == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+    right = ["first_right", "second_right", "neither_right", "complete_right"]
+    assert agreed[right].tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3])
     against = rows.loc["text against vision"]
     assert against[["samples", "first_right", "second_right", "neither_right", "complete_right"]].tolist() == [
         1, 0, 0, 1, 1,
