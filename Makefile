@@ -5,7 +5,7 @@ BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slow test-wheel test-faults bench mutants pictures house docs docs-serve lint clean
+.PHONY: help install reproduce test test-quick test-slow test-wheel test-faults bench mutants pictures house docs docs-serve lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,7 +20,10 @@ install: .venv/installed ## the package and its tools, in .venv
 reproduce: .venv/installed ## train, test and report; FETCH=1 downloads real corpora before
 	$(if $(FETCH),$(foreach corpus,mosi meld,$(BIN)/mer-lightning data fetch $(corpus) --yes &&)) $(BIN)/mer-lightning reproduce
 
-test: lint ## style, types and the quick tests
+test: .venv/installed ## style, types and the quick tests
+	@$(MAKE) --no-print-directory -j2 lint test-quick
+
+test-quick: .venv/installed ## the quick tests alone
 	$(THREADS) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv/installed ## the tests that take minutes
