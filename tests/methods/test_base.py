@@ -15,6 +15,7 @@ from mer_lightning.contract import example_batch as make_batch
 from mer_lightning.data.corpus import open_corpus
 from mer_lightning.data.datamodule import MERData
 from mer_lightning.data.store import write_corpus
+from mer_lightning.encoders.base import TOKENS
 from mer_lightning.errors import Refusal
 from mer_lightning.evaluation.protocols import Protocol, freeze
 from mer_lightning.masks.training import UniformCombinations
@@ -186,3 +187,12 @@ def test_a_choice_that_the_corpus_cannot_meet_is_refused_before_the_fit(tiny_raw
     trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False, accelerator="cpu")
     with pytest.raises(Refusal, match="what a corpus with text and vision can meet; found fixed-7"):
         trainer.fit(method, datamodule=MERData(str(tmp_path / "two")))
+
+
+def test_token_ids_need_an_encoder(tiny_raw, tmp_path) -> None:
+    raw = tiny_raw()
+    raw.feature_set["text"] = f"{TOKENS} of some encoder"
+    write_corpus(raw, tmp_path / "ids", "ids")
+    trainer = Trainer(max_steps=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.raises(Refusal, match="a text encoder for token ids"):
+        trainer.fit(Supervised(DIMS, Regression().card(), Early), datamodule=MERData(str(tmp_path / "ids")))

@@ -92,6 +92,7 @@ def test_learnt_weights_have_the_mean_one_and_the_scale_a_loss_of_its_own(monkey
     assert weights.std() > 0.1
     found = method.training_losses(batch)
     assert found["task"][0].item() == pytest.approx((weights * losses).mean().item(), abs=1e-6)
+    assert (found["task"][1], found["scale"][1]) == (1.0, 1.0)
     assert found["scale"][0].item() == pytest.approx((torch.exp(-scale) * losses + scale / 2).mean().item(), abs=1e-5)
 
 
