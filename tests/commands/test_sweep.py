@@ -94,6 +94,7 @@ def test_a_sweep_without_a_trial_that_succeeded_has_failed(folder: Path) -> None
     assert main(["sweep", write(folder, method="grid", parameters={"data.batch_size": {"values": [1]}})]) == 1
 
 
+@pytest.mark.slow
 def test_hyperband_stops_the_worst(folder: Path) -> None:
     """Training with a learning rate of ten does not settle: it is stopped early, and the others are not."""
     rates = {"model.optimizer.lr": {"values": [1e-2, 3e-3, 1e-3, 10.0, 10.0, 10.0, 10.0, 10.0]}}

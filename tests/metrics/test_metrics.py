@@ -260,6 +260,7 @@ def _one_process(rank: int, folder: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
+@pytest.mark.slow
 def test_two_processes_have_the_digits_of_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_one_process, (str(tmp_path),), nprocs=2)
     expected = {name: [value_of(cls, *split_of(FAMILIES[family(cls)]))] * 3 for name, cls in OFFERED.items()}
