@@ -60,10 +60,11 @@ class KeptLedger:
         # Every character that ends a line or is a tab is escaped in JSON.
         values = ((str(run.folder), states[run.folder], vars(run.facts)) for run in runs)
         text = "\n".join("\t".join(map(json.dumps, each)) for each in values)
+        token = _token(text)
         self.runs.parent.mkdir(parents=True, exist_ok=True)
         with whole(self.rows) as temporary:
-            feather.write_feather(rows.replace_schema_metadata({_TOKEN: _token(text)}), temporary)
-        write_whole(self.runs, f"{_token(text)}\n{text}")
+            feather.write_feather(rows.replace_schema_metadata({_TOKEN: token}), temporary)
+        write_whole(self.runs, f"{token}\n{text}")
 
 
 def _token(text: str) -> str:

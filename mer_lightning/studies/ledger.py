@@ -123,7 +123,7 @@ def _state(folder: Path) -> str:
 def _file_state(path: str) -> os.stat_result | None:
     try:
         return os.stat(path)
-    except FileNotFoundError:
+    except OSError:  # not there, or not to be looked at
         return None
 
 
