@@ -32,7 +32,7 @@ def test_weights_of_losses() -> None:
         "joint_shared": 0.5,
         "single_shared": 0.3,
         "private_recognition": 0.1,
-        "guidance": 2.0,
+        "guidance": 5.0,
         "energy": 0.5,
         "disparity": 0.1,
         "reconstruction": 0.3,
@@ -275,7 +275,7 @@ def test_the_bank_keeps_the_last_sixteen_batches_in_their_order() -> None:
     assert referee.bank[:, 0, 0, 0].tolist() == list(range(4, 20))
     assert referee.filled[:, :, 0].sum(1).tolist() == [3] * 13 + [4, 5, 3]
     assert not referee.filled[:, 0, 1].any()
-    assert referee.steps == 40
+    assert referee.steps == 80
 
 
 def test_the_referee_learns_as_adam_does() -> None:
@@ -283,12 +283,12 @@ def test_the_referee_learns_as_adam_does() -> None:
     referee, twin = Referee(3, 4), Referee(3, 4)
     twin.load_state_dict(referee.state_dict())
     learning = twin.layers.requires_grad_()
-    adam = torch.optim.Adam(learning.parameters(), lr=2e-3)
+    adam = torch.optim.Adam(learning.parameters(), lr=3e-3)
     batches = [(draws(6, 3, 4, seed=n), draws(6, 3, seed=50 + n) > -1) for n in range(18)]
     for number, batch in enumerate(batches):
         referee.learn(*batch)
         remembered = batches[max(number - 15, 0) : number + 1]
-        for _ in range(2):
+        for _ in range(4):
             losses = torch.cat(
                 [-learning(codes).log_softmax(2).diagonal(dim1=1, dim2=2)[there] for codes, there in remembered]
             )

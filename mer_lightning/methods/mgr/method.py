@@ -41,7 +41,7 @@ WEIGHTS = {
     "joint_shared": 0.5,
     "single_shared": 0.3,
     "private_recognition": 0.1,
-    "guidance": 2.0,
+    "guidance": 5.0,
     "energy": 0.5,
     "disparity": 0.1,
     "reconstruction": 0.3,

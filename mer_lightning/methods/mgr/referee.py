@@ -15,8 +15,8 @@ from mer_lightning.methods.mgr.losses import recognition
 
 _HIDDEN = 64
 _BATCHES = 16
-_STEPS = 2  # per batch
-_RATE = 2e-3
+_STEPS = 4  # per batch: with two, codes hid from it only after the epoch that validation chooses
+_RATE = 3e-3
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
@@ -52,7 +52,7 @@ class Referee(nn.Module):
 
     @torch.no_grad()
     def learn(self, codes: Tensor, present: Tensor) -> None:
-        """Two steps on the last batches, of which codes (B, M, d), where they are present (B, M), are the newest."""
+        """Four steps on the last batches, of which codes (B, M, d), where they are present (B, M), are the newest."""
         self._make_room(len(codes))
         unused = self.bank.shape[1] - len(codes)
         newest = nn.functional.pad(codes, (0, 0, 0, 0, 0, unused)), nn.functional.pad(present, (0, 0, 0, unused))
