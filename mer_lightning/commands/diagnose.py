@@ -86,11 +86,23 @@ def _diagnose(run: Run, label: str, codes: bool, console: Console) -> dict[str, 
     console.print()
     for title, table in tables(views).items():
         _print(console, title, table)
+    if shares := run.facts.gradient_shares:
+        _print(console, "Gradients on the encoders, beside that of the task", _gradients(shares))
     if probes:
         _print(console, "Codes of the checkpoint: what fresh models read from those of test samples", _wide(probes))
-    return measures(views) | {
-        f"{name}: {measure}": value for name, found in probes.items() for measure, value in found.items()
-    }
+    return (
+        measures(views)
+        | {f"gradient share, {loss}": share for loss, (share, _) in shares.items()}
+        | {f"{name}: {measure}": value for name, found in probes.items() for measure, value in found.items()}
+    )
+
+
+def _gradients(shares: dict[str, tuple[float, float]]) -> pd.DataFrame:
+    """One row per loss: the norm of its gradient relative to the task's, and their cosine."""
+    import pandas as pd
+
+    rows = [(loss, *values) for loss, values in shares.items()]
+    return pd.DataFrame(rows, columns=["loss", "share", "cosine"])
 
 
 def _probes(run: Run) -> dict[str, dict[str, float]] | str:

@@ -82,6 +82,17 @@ def test_methods_stand_side_by_side(here: Path, capsys: pytest.CaptureFixture[st
     assert "the method stores no confidence of its own" in said  # supervised
 
 
+def test_shares_of_gradients_are_means_of_what_was_logged(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", "runs"]) == 0
+    said = capsys.readouterr().out
+    log = pd.read_csv("runs/cdat/logs/metrics.csv")
+    share, cosine = (log[f"gradient_{what}/transfer"].mean() for what in ("share", "cosine"))
+    rows = [line.split() for line in said.splitlines() if line.split()[:1] == ["transfer"]]
+    assert rows == [["transfer", number(share), number(cosine)]]
+    side = next(line.split() for line in said.splitlines() if "gradient share, transfer" in line)
+    assert side[-1] == number(share)
+
+
 def test_codes_of_the_checkpoint_are_probed_when_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The R2 of the table is that of the vectors of the same checkpoint, on the test samples."""
     assert main(["diagnose", "runs/supervised"]) == 0
