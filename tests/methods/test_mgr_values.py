@@ -30,9 +30,9 @@ def test_weights_of_losses() -> None:
     assert WEIGHTS == {
         "unimodal": 0.3,
         "joint_shared": 0.5,
-        "single_shared": 0.3,
+        "single_shared": 1.0,
         "private_recognition": 0.1,
-        "guidance": 5.0,
+        "guidance": 3.0,
         "energy": 0.5,
         "disparity": 0.1,
         "reconstruction": 0.3,
