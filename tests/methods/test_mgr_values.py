@@ -30,9 +30,9 @@ def test_weights_of_losses() -> None:
     assert WEIGHTS == {
         "unimodal": 0.3,
         "joint_shared": 0.5,
-        "single_shared": 1.0,
+        "single_shared": 0.3,
         "private_recognition": 0.1,
-        "guidance": 3.0,
+        "guidance": 5.0,
         "energy": 0.5,
         "disparity": 0.1,
         "reconstruction": 0.3,
@@ -44,7 +44,7 @@ def test_weights_of_losses() -> None:
 def test_defaults() -> None:
     options = inspect.signature(MGR.__init__).parameters
     found = {name: option.default for name, option in options.items() if option.default is not option.empty}
-    assert found == {"dropout": 0.1, "weights": None, "impute": True}
+    assert found == {"dropout": 0.3, "weights": None, "impute": True}
     assert MGR.reconstruction
 
 

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 WEIGHTS = {
     "unimodal": 0.3,
     "joint_shared": 0.5,
-    "single_shared": 1.0,
+    "single_shared": 0.3,
     "private_recognition": 0.1,
-    "guidance": 3.0,
+    "guidance": 5.0,
     "energy": 0.5,
     "disparity": 0.1,
     "reconstruction": 0.3,
@@ -71,7 +71,7 @@ class MGR(MERMethod):
     def __init__(
         self,
         *,
-        dropout: float = 0.1,
+        dropout: float = 0.3,
         weights: dict[str, float] | None = None,
         impute: bool = True,
         **shared: Any,
