@@ -228,7 +228,8 @@ def _print(console: Console, title: str, table: pd.DataFrame) -> None:
     from rich import box
     from rich.table import Table
 
-    shown = Table(box=box.SIMPLE, padding=0, pad_edge=False, title=title, title_justify="left")
+    console.print(title, style="italic", markup=False, soft_wrap=True)  # a title of the table would break at its width
+    shown = Table(box=box.SIMPLE, padding=0, pad_edge=False)
     for position, column in enumerate(table.columns):
         header = column.replace("_", " ")
         least = max(len(_cell(value)) for value in table[column]) if len(table) else None
