@@ -75,7 +75,11 @@ def modality_accuracy(train: Representation, test: Representation, hidden: tuple
     model = make_pipeline(StandardScaler(), network)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # all networks learn equally long
-        model.fit(*train.labelled_with_modality())
+        warnings.filterwarnings("error", "Training interrupted")
+        try:
+            model.fit(*train.labelled_with_modality())
+        except UserWarning as said:  # the network catches Ctrl-C, and would be scored as far as it has learnt
+            raise said.__context__ or KeyboardInterrupt from None
     return float(model.score(*test.labelled_with_modality()))
 
 

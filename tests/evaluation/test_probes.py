@@ -32,6 +32,19 @@ def drawn() -> tuple[Tensor, Tensor]:
     return target.unsqueeze(2) + torch.randn(400, 3, 4, generator=draw), target
 
 
+def test_an_interrupted_network_is_not_scored(drawn: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its library would end the fit with a warning, and what was interrupted would go on with half a probe."""
+    interruption = KeyboardInterrupt("Ctrl-C")
+
+    def interrupt(*_: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr("sklearn.neural_network.MLPClassifier._backprop", interrupt)
+    with pytest.raises(KeyboardInterrupt) as found:
+        modality_accuracy(*represented(*drawn), hidden=(8,))
+    assert found.value is interruption
+
+
 def test_the_modality_is_predicted_from_private_codes_only(drawn: tuple[Tensor, Tensor]) -> None:
     shared, target = drawn
     private = shared + torch.arange(3.0)[:, None] * 5
